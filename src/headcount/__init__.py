@@ -1,0 +1,80 @@
+"""headcount: prune a Transformer to an exact number of attention heads.
+
+Importing it also teaches transformers to build, save and load models with uneven layers.
+
+Example:
+    >>> import headcount as hc, transformers
+    >>> model = transformers.BertModel(transformers.BertConfig(num_hidden_layers=2))
+    >>> decision = hc.decide(model, hc.Magnitude(), hc.Budget(heads=6))
+    >>> hc.units(hc.cut(model, decision)).num("head")
+    6
+"""
+
+from headcount.architectures.discover import units
+from headcount.checkpoints.folder import after_save as _after_save
+from headcount.checkpoints.seam import install as _install
+from headcount.errors import (
+    ArchitectureError,
+    BudgetError,
+    CheckpointError,
+    DataError,
+    DecisionError,
+    PruningError,
+    SurgeryError,
+    TrainingError,
+)
+from headcount.evaluate import evaluate
+from headcount.methods.dsp import DSP
+from headcount.methods.estimators import Annealing, RelaxedTopK, StraightThrough
+from headcount.methods.magnitude import Magnitude
+from headcount.methods.random import Random
+from headcount.prune import Options, Pruned, prune
+from headcount.surgery.cut import cut
+from headcount.surgery.masked import masked
+from headcount.training.decide import decide
+from headcount.training.recipe import Recipe
+from headcount.training.session import Session, attach
+from headcount.training.trainer import PruningTrainer
+from headcount.units.budget import Budget
+from headcount.units.cost import Cost
+from headcount.units.decision import Decision
+from headcount.units.site import Site
+from headcount.units.table import UnitTable
+
+_install(_after_save)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DSP",
+    "Annealing",
+    "ArchitectureError",
+    "Budget",
+    "BudgetError",
+    "CheckpointError",
+    "Cost",
+    "DataError",
+    "Decision",
+    "DecisionError",
+    "Magnitude",
+    "Options",
+    "Pruned",
+    "PruningError",
+    "PruningTrainer",
+    "Random",
+    "Recipe",
+    "RelaxedTopK",
+    "Session",
+    "Site",
+    "StraightThrough",
+    "SurgeryError",
+    "TrainingError",
+    "UnitTable",
+    "attach",
+    "cut",
+    "decide",
+    "evaluate",
+    "masked",
+    "prune",
+    "units",
+]

@@ -1,0 +1,1 @@
+"""From a model to its units: literal tables of module names, one file a family."""

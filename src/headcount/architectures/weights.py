@@ -1,0 +1,41 @@
+"""What the weights alone say about the units."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from headcount.units.table import UnitTable
+
+
+def weight_norms(
+    model: nn.Module, units: UnitTable, *, roles: Sequence[str]
+) -> Float[Tensor, " n"]:
+    r"""The L2 norm of each unit's slices of the projections with the given roles.
+
+    Args:
+        model: the model the table was made from.
+        units: its units.
+        roles: which projections count: ``query``, ``key``, ``value``, ``output``.
+
+    Returns:
+        ``sqrt(sum of squares)`` over each unit's weights (biases left out), float64, [N].
+
+    Example:
+        >>> import headcount as hc, transformers
+        >>> model = transformers.BertModel(transformers.BertConfig(num_hidden_layers=1))
+        >>> weight_norms(model, hc.units(model), roles=("value", "output")).shape
+        torch.Size([12])
+    """
+    norms = []
+    for site in units.sites:
+        squares = torch.zeros(site.num_units, dtype=torch.float64)
+        for part in site.parts:
+            if part.role in roles:
+                weight = model.get_submodule(part.module).get_parameter("weight").detach()
+                own = weight.narrow(part.axis, part.start, site.num_units * part.width)
+                per_index = own.double().square().sum(1 - part.axis)
+                squares += per_index.unflatten(0, (site.num_units, -1)).sum(1).cpu()
+        norms.append(squares.sqrt())
+    return torch.cat(norms)

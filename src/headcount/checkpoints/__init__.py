@@ -1,0 +1,1 @@
+"""Save and reload smaller models through transformers' own calls."""

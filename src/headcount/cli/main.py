@@ -1,0 +1,170 @@
+"""``headcount``: the entry point and its commands."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from transformers import AutoModel
+
+from headcount.architectures.discover import units as find_units
+from headcount.cli.config import load_config, spread
+from headcount.cli.demo import corpus, packaged_model
+from headcount.cli.methods import METHODS, method_of
+from headcount.cli.show import clean_errors, number, show_result, unit_table
+from headcount.evaluate import evaluate
+from headcount.prune import BASELINES, Options, prune
+from headcount.training.recipe import Recipe
+from headcount.units.budget import Budget
+
+app = typer.Typer(
+    name="headcount",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    help="Prune a Transformer to an exact number of attention heads, and reload it anywhere.",
+)
+console = Console()
+
+Model = Annotated[str, typer.Argument(help="Hub id or folder of the model.")]
+Task = Annotated[str, typer.Option(help="What the model is trained for: nli.")]
+
+
+def main() -> None:
+    """Run the command line."""
+    sys.argv[1:] = spread(sys.argv[1:], ["--train", "--eval"])
+    app()
+
+
+@app.command("prune")
+def prune_command(
+    context: typer.Context,
+    model: Model,
+    train: Annotated[
+        list[str], typer.Option(help="Training file(s): tsv, csv, jsonl, parquet, also .gz.")
+    ],
+    eval: Annotated[list[str], typer.Option(help="Evaluation file(s), likewise.")],  # noqa: A002
+    heads: Annotated[str, typer.Option(help="Heads to keep: 12 (a count) or 0.25 (a fraction).")],
+    task: Task = "nli",
+    method: Annotated[str, typer.Option(help=f"One of: {', '.join(METHODS)}.")] = "dsp",
+    scope: Annotated[str, typer.Option(help="global, or layer: HEADS in every layer.")] = "global",
+    min_per_layer: Annotated[int, typer.Option(help="Heads that stay in every layer.")] = 0,
+    baselines: Annotated[
+        str, typer.Option(help="Also train for comparison: dense,random (comma-separated).")
+    ] = "",
+    epochs: Annotated[float, typer.Option(help="Passes over the training data.")] = 3.0,
+    batch_size: Annotated[int, typer.Option(help="Examples a step.")] = 32,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate of the weights.")] = 1e-4,
+    max_length: Annotated[int, typer.Option(help="Tokens kept of an example.")] = 128,
+    finetuned: Annotated[
+        bool, typer.Option(help="MODEL is fine-tuned on the task: pipelined starts from it.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    latency_batch: Annotated[int, typer.Option(help="Batch size of the latency table.")] = 8,
+    latency_length: Annotated[int, typer.Option(help="Tokens in the latency table.")] = 64,
+    output: Annotated[Path, typer.Option(help="Folder for the result.")] = Path("pruned"),
+    resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML file with any of these flags; flags given win.",
+            callback=load_config,
+            is_eager=True,
+        ),
+    ] = None,
+) -> None:
+    """Train, choose exactly HEADS heads, cut the others out, save and measure.
+
+    [bold]Example[/]
+
+      headcount prune bert-base-uncased --train train.tsv --eval dev.tsv --heads 36 --output small
+
+    The data needs the columns premise, hypothesis and label. The result is a folder that
+    AutoModelForSequenceClassification and pipeline load; it has a model card, a table of numbers
+    (report.json) and a picture of the heads that stayed (heads.png). A killed run goes on with
+    --resume.
+    """
+    del context, config
+    with clean_errors(console):
+        options = Options(
+            recipe=Recipe(
+                epochs=epochs,
+                batch_size=batch_size,
+                learning_rate=learning_rate,
+                max_length=max_length,
+                seed=seed,
+            ),
+            finetuned=finetuned,
+            baselines=tuple(name.strip() for name in baselines.split(",") if name.strip()),
+            resume=resume,
+            latency_batch=latency_batch,
+            latency_length=latency_length,
+            command=shlex.join(["headcount", *sys.argv[1:]]),
+            console=console,
+        )
+        budget = Budget(heads=number(heads), scope=scope, min_per_layer=min_per_layer)  # pyright: ignore[reportArgumentType]
+        result = prune(
+            model,
+            train=train,
+            eval=eval,
+            budget=budget,
+            task=task,
+            method=method_of(method),
+            output=output,
+            options=options,
+        )
+        show_result(result, console)
+
+
+@app.command("units")
+def units_command(model: Model) -> None:
+    """Show the removable units of MODEL: how many heads, in which layers, at what cost."""
+    with clean_errors(console):
+        loaded = AutoModel.from_pretrained(model)
+        table = find_units(loaded)
+        console.print(unit_table(table, sum(p.numel() for p in loaded.parameters())))
+
+
+@app.command("eval")
+def eval_command(
+    folder: Annotated[Path, typer.Argument(help="Folder of a saved model.")],
+    eval: Annotated[list[str], typer.Option(help="Evaluation file(s).")],  # noqa: A002
+    task: Task = "nli",
+    batch_size: Annotated[int, typer.Option(help="Examples a step.")] = 32,
+    max_length: Annotated[int, typer.Option(help="Tokens kept of an example.")] = 128,
+) -> None:
+    """Load a saved model and measure its quality on a file."""
+    with clean_errors(console):
+        recipe = Recipe(batch_size=batch_size, max_length=max_length)
+        numbers = evaluate(folder, task=task, eval=eval, recipe=recipe)
+        for name, value in numbers.items():
+            console.print(f"{name}: {value:.4f}")
+
+
+@app.command("demo")
+def demo_command(
+    heads: Annotated[str, typer.Option(help="Heads to keep of 72.")] = "12",
+    epochs: Annotated[float, typer.Option(help="Passes over the corpus.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    output: Annotated[Path, typer.Option(help="Folder for the result.")] = Path("demo-pruned"),
+    resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
+) -> None:
+    """Prune the packaged MiniLM (72 heads) to 12 on a built-in corpus, beside both baselines."""
+    with clean_errors(console), corpus(seed) as (train, test):
+        result = prune(
+            packaged_model(),
+            train=[train],
+            eval=[test],
+            budget=Budget(heads=number(heads)),
+            output=output,
+            options=Options(
+                recipe=Recipe(epochs=epochs, seed=seed, max_length=64),
+                baselines=BASELINES,
+                resume=resume,
+                command=shlex.join(["headcount", *sys.argv[1:]]),
+                console=console,
+            ),
+        )
+        show_result(result, console)

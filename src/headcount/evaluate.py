@@ -1,0 +1,59 @@
+"""Measure the quality of a saved model on data."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from transformers import AutoConfig, AutoTokenizer, PrinterCallback, Trainer
+
+from headcount.errors import DataError
+from headcount.tasks import TASKS
+from headcount.training.recipe import Recipe
+
+
+def evaluate(
+    folder: str | Path,
+    *,
+    eval: Sequence[str | Path],  # noqa: A002
+    task: str = "nli",
+    recipe: Recipe | None = None,
+) -> dict[str, float]:
+    """Load a fine-tuned model, pruned or not, and measure it.
+
+    Args:
+        folder: a saved folder or hub id.
+        eval: evaluation files.
+        task: ``nli``.
+        recipe: batch size and maximal length are taken from it.
+
+    Returns:
+        The task's numbers, such as ``accuracy``.
+
+    Raises:
+        DataError: unknown task, data that does not fit, or a model without the task's labels.
+
+    Example:
+        >>> import headcount as hc
+        >>> hc.evaluate("small", eval=["dev.tsv"])  # doctest: +SKIP
+        {'accuracy': 0.81}
+    """
+    if task not in TASKS:
+        raise DataError(f"task={task!r}: give one of {sorted(TASKS)}.")
+    kind, how = TASKS[task], recipe or Recipe()
+    config = AutoConfig.from_pretrained(folder)
+    names = tuple(config.id2label[i].lower() for i in sorted(config.id2label))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    data = kind.dataset(
+        eval, tokenizer, max_length=how.max_length, split="validation", labels=names
+    )
+    with TemporaryDirectory() as scratch:
+        trainer = Trainer(
+            model=kind.load_model(folder, names),
+            args=how.arguments(Path(scratch)),
+            data_collator=kind.collator(tokenizer),
+            compute_metrics=kind.metrics,
+        )
+        trainer.remove_callback(PrinterCallback)
+        numbers = trainer.predict(data, metric_key_prefix="").metrics or {}  # pyright: ignore[reportArgumentType]
+    wanted = {name.removeprefix("_"): value for name, value in numbers.items()}
+    return {kind.primary_metric: wanted[kind.primary_metric]}

@@ -1,0 +1,1 @@
+"""Gates on a live model: attached reversibly, taken off again without a trace."""

@@ -1,0 +1,1 @@
+"""Pruning methods, one a file: from gates and evidence to scores."""

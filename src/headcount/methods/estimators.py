@@ -1,0 +1,224 @@
+"""From importance logits to gates with a gradient: the strategies of subset pruning."""
+
+import abc
+
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar, final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Generator, Tensor
+
+from headcount.errors import BudgetError
+from headcount.maths.gumbel import gumbel_noise
+from headcount.maths.relaxed_topk import relaxed_top_k, successive_softmax
+from headcount.maths.schedules import log_linear
+from headcount.maths.select import select
+from headcount.methods.method import Step
+from headcount.units.budget import Quota
+
+
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Annealing:
+    """A temperature whose logarithm falls linearly, then stays.
+
+    Example:
+        >>> Annealing(start=1000.0, end=1e-8, cooldown=0.9).temperature(Step(index=0, total=100))
+        1000.0
+
+    Source: Li, Cotterell, Sachan 2021, arXiv 2108.04657: 1000 to 1e-8 over 25,000 of about 36,800
+        steps on MNLI.
+    Differs: the cooldown may be a share of the run.
+    """
+
+    start: float = 1000.0
+    """Temperature at the first step."""
+    end: float = 1e-8
+    """Temperature when cooled down."""
+    cooldown: int | float = 0.9
+    """Steps until cooled down: a count (int) or a share of the run (float in (0, 1])."""
+
+    def __post_init__(self) -> None:
+        for name in ("start", "end"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise BudgetError(f"Annealing({name}={value!r}): give a positive number.")
+        share = isinstance(self.cooldown, float)
+        if self.cooldown <= 0 or (share and self.cooldown > 1):
+            raise BudgetError(
+                f"Annealing(cooldown={self.cooldown!r}): give a positive number of steps (int), or "
+                "a share of the run (float) above 0 and at most 1."
+            )
+
+    def num_steps(self, total: int) -> int:
+        """The steps the cooldown takes in a run of ``total`` steps.
+
+        A cooldown longer than the run is scaled down to 90% of it: a model that is tested hard
+        but was trained soft to the end loses accuracy.
+        """
+        if isinstance(self.cooldown, float):
+            return round(self.cooldown * total)
+        return self.cooldown if self.cooldown <= total else round(0.9 * total)
+
+    def temperature(self, step: Step) -> float:
+        """The temperature at a step."""
+        num_steps = self.num_steps(step.total)
+        return log_linear(step.index, start=self.start, end=self.end, num_steps=num_steps)
+
+
+class Estimator(abc.ABC):
+    """How logits become gates that have a gradient."""
+
+    name: ClassVar[str]
+    """Names the method on the command line."""
+
+    @abc.abstractmethod
+    def gates(
+        self,
+        logits: Float[Tensor, " n"],
+        quota: Quota,
+        *,
+        layer: Int[Tensor, " n"],
+        step: Step,
+        generator: Generator,
+    ) -> Float[Tensor, " n"]:
+        """Gates for one forward pass, [N]; they sum to K."""
+
+    @abc.abstractmethod
+    def metrics(self, step: Step) -> dict[str, float]:
+        """Numbers worth a line in the log."""
+
+    @abc.abstractmethod
+    def notes(self, total: int) -> list[str]:
+        """What the user should be told before a run of ``total`` steps."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RelaxedTopK(Estimator):
+    """The paper's estimator: Gumbel noise, then K successive softmaxes at a falling temperature.
+
+    Limits per layer are relaxed the same way: first the floor of each layer is drawn within the
+    layer, then the rest over all units, each draw continuing from the logits the last one left.
+
+    Example:
+        >>> quota = Quota(num_keep=1, floors=(0,), ceilings=(3,))
+        >>> cold = Step(index=1, total=1)
+        >>> RelaxedTopK().gates(torch.tensor([0.0, 99.0, 0.0]), quota, layer=torch.zeros(3).long(),
+        ...                     step=cold, generator=torch.Generator().manual_seed(0))
+        tensor([0., 1., 0.], dtype=torch.float64)
+
+    Source: Li, Cotterell, Sachan 2021, arXiv 2108.04657; Xie and Ermon 2019, arXiv 1901.10517.
+    """
+
+    name: ClassVar[str] = "dsp"
+
+    annealing: Annealing = field(default_factory=Annealing)
+    """The temperature's way down."""
+
+    def gates(
+        self,
+        logits: Float[Tensor, " n"],
+        quota: Quota,
+        *,
+        layer: Int[Tensor, " n"],
+        step: Step,
+        generator: Generator,
+    ) -> Float[Tensor, " n"]:
+        """A relaxed K-subset of the perturbed logits r = w + Gumbel noise."""
+        noise = gumbel_noise(logits.shape, generator)
+        return relaxed_keep(
+            logits.double() + noise, quota, layer=layer, temperature=self.annealing.temperature(step)
+        )
+
+    def metrics(self, step: Step) -> dict[str, float]:
+        """The temperature."""
+        return {"temperature": self.annealing.temperature(step)}
+
+    def notes(self, total: int) -> list[str]:
+        """A word when the cooldown had to be scaled to the run."""
+        asked = self.annealing.cooldown
+        if isinstance(asked, float) or asked <= total:
+            return []
+        scaled = self.annealing.num_steps(total)
+        return [
+            f"The cooldown of {asked} steps is longer than the run of {total} steps; it is scaled "
+            f"to {scaled} steps, so that training ends with hard gates."
+        ]
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StraightThrough(Estimator):
+    """Forward: the K units of the highest logits, without noise. Backward: the identity.
+
+    Example:
+        >>> quota = Quota(num_keep=1, floors=(0,), ceilings=(3,))
+        >>> StraightThrough().gates(torch.tensor([0.1, 0.3, 0.2]), quota,
+        ...     layer=torch.zeros(3).long(), step=Step(index=0, total=9), generator=Generator())
+        tensor([0., 1., 0.])
+
+    Source: Li, Cotterell, Sachan 2021, arXiv 2108.04657; Bengio et al. 2013, arXiv 1308.3432.
+    Differs: exactly K ones on ties and for K = N.
+    """
+
+    name: ClassVar[str] = "straight-through"
+
+    def gates(
+        self,
+        logits: Float[Tensor, " n"],
+        quota: Quota,
+        *,
+        layer: Int[Tensor, " n"],
+        step: Step,
+        generator: Generator,
+    ) -> Float[Tensor, " n"]:
+        """The hard K-subset of the logits."""
+        del step, generator
+        keep = select(
+            logits, quota.num_keep, layer=layer, floors=quota.floors, ceilings=quota.ceilings
+        )
+        return keep.to(logits.dtype) + (logits - logits.detach())
+
+    def metrics(self, step: Step) -> dict[str, float]:
+        """Nothing to anneal, nothing to log."""
+        del step
+        return {}
+
+    def notes(self, total: int) -> list[str]:
+        """Nothing to say."""
+        del total
+        return []
+
+
+def relaxed_keep(
+    perturbed: Float[Tensor, " n"],
+    quota: Quota,
+    *,
+    layer: Int[Tensor, " n"],
+    temperature: float,
+) -> Float[Tensor, " n"]:
+    """The relaxation of ``select``: gates that sum to K and become its keep at temperature 0.
+
+    Args:
+        perturbed: logits, noise included.
+        quota: counts in all and for each layer; each ceiling is its layer's size or its floor.
+        layer: the layer of each unit.
+        temperature: tau > 0.
+
+    Returns:
+        Gates in float64, [N].
+    """
+    if not any(quota.floors):
+        return relaxed_top_k(perturbed, quota.num_keep, temperature)
+    members = [(layer == index).nonzero().flatten() for index in range(len(quota.floors))]
+    gates, rest = torch.zeros_like(perturbed), perturbed
+    for units, floor in zip(members, quota.floors, strict=True):
+        own, left = successive_softmax(perturbed[units], floor, temperature)
+        gates, rest = gates.index_add(0, units, own), rest.index_copy(0, units, left)
+    free = quota.num_keep - sum(quota.floors)
+    return gates + relaxed_top_k(rest, free, temperature)

@@ -1,0 +1,49 @@
+"""Gates of a decision that is made before training: the base of methods that do not learn."""
+
+import abc
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from headcount.maths.select import select
+from headcount.methods.method import Method, Step
+from headcount.units.budget import Quota
+from headcount.units.table import UnitTable
+
+
+class FixedState(nn.Module):
+    """Scores that do not change in training."""
+
+    def __init__(self, scores: Float[Tensor, " n"], units: UnitTable, quota: Quota) -> None:
+        """Keep scores as a buffer, so that checkpoints hold them."""
+        super().__init__()
+        self.register_buffer("scores", scores)
+        self.layer, self.quota = units.layer_of_unit, quota
+
+
+class FixedMethod(Method):
+    """A method whose hard decision stands from the first step; training adapts the weights."""
+
+    def gates(self, state: nn.Module, step: Step, generator: Generator) -> Float[Tensor, " n"]:
+        """The hard decision: one for each of the K best scores, zero for the others."""
+        del step, generator
+        fixed = cast(FixedState, state)
+        quota = fixed.quota
+        keep = select(
+            self.scores(state),
+            quota.num_keep,
+            layer=fixed.layer,
+            floors=quota.floors,
+            ceilings=quota.ceilings,
+        )
+        return keep.to(torch.float64)
+
+    def scores(self, state: nn.Module) -> Float[Tensor, " n"]:
+        """The scores the state holds."""
+        return state.get_buffer("scores")
+
+    @abc.abstractmethod
+    def init(self, units: UnitTable, quota: Quota, generator: Generator) -> FixedState:
+        """The state at the start."""

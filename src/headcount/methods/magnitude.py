@@ -1,0 +1,47 @@
+"""Magnitude: the weights themselves rank the heads."""
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Generator, nn
+
+from headcount.errors import PruningError
+from headcount.methods.fixed import FixedMethod, FixedState
+from headcount.methods.method import Evidence
+from headcount.units.budget import Quota
+from headcount.units.table import UnitTable
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Magnitude(FixedMethod):
+    """Score of a head: the L2 norm of its slices of the value and output projections.
+
+    Example:
+        >>> import headcount as hc, transformers
+        >>> model = transformers.BertModel(transformers.BertConfig(num_hidden_layers=2))
+        >>> hc.decide(model, hc.Magnitude(), hc.Budget(heads=5)).num_kept
+        5
+
+    Source: magnitude pruning (Han et al. 2015, arXiv 1506.02626), taken head by head.
+    Differs: a norm over whole heads instead of single weights.
+    """
+
+    evidence: ClassVar[frozenset[str]] = frozenset({"weight_norms"})
+
+    @property
+    def name(self) -> str:
+        """``magnitude``."""
+        return "magnitude"
+
+    def init(self, units: UnitTable, quota: Quota, generator: Generator) -> FixedState:
+        """No scores yet: they come with the evidence."""
+        del generator
+        return FixedState(torch.zeros(len(units), dtype=torch.float64), units, quota)
+
+    def observe(self, state: nn.Module, evidence: Evidence) -> None:
+        """Take the norms of the weights as scores."""
+        if evidence.weight_norms is None:
+            raise PruningError("Magnitude.observe: the evidence has no weight_norms.")
+        state.get_buffer("scores").copy_(evidence.weight_norms)

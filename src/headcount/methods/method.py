@@ -1,0 +1,106 @@
+"""What every pruning method is: five functions on a small state."""
+
+import abc
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from headcount.units.budget import Quota
+from headcount.units.table import UnitTable
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """Where training stands.
+
+    Example:
+        >>> Step(index=50, total=200).fraction
+        0.25
+    """
+
+    index: int
+    """Optimizer steps done."""
+    total: int
+    """Optimizer steps of the whole run."""
+
+    @property
+    def fraction(self) -> float:
+        """The share of the run that is done, 0 to 1."""
+        return self.index / self.total
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evidence:
+    """What a method may look at; a method names the fields it wants in ``Method.evidence``."""
+
+    weight_norms: Float[Tensor, " n"] | None = None
+    """L2 norm of each unit's value and output weights."""
+    gate_grads: Float[Tensor, "batch n"] | None = None
+    """Gradient of each example's loss with respect to each unit's gate at one."""
+
+
+class Method(abc.ABC):
+    """A pruning method: a frozen configuration with behaviour, and a state that PyTorch can save.
+
+    ``init`` makes the state; ``gates`` are the multipliers of a training step; ``penalty`` is
+    added to the loss; ``observe`` takes evidence in; ``scores`` rank the units. A method returns
+    scores, never a keep: exactness is the business of ``headcount.maths.select`` alone.
+    """
+
+    evidence: ClassVar[frozenset[str]] = frozenset()
+    """The fields of ``Evidence`` the method needs before it can score."""
+    learns: ClassVar[bool] = False
+    """Whether the scores come from training."""
+
+    @property
+    @abc.abstractmethod
+    def name(self) -> str:
+        """Short name, as on the command line."""
+
+    @property
+    def trains(self) -> Literal["weights", "logits", "weights and logits"]:
+        """What a training run with this method changes."""
+        return "weights"
+
+    @property
+    def optimizer_group(self) -> dict[str, float]:
+        """Optimizer settings of what the method learns beside the weights, such as ``lr``."""
+        return {}
+
+    max_grad_norm: float = math.inf
+    """Greatest norm of the gradient of what the method learns."""
+
+    @abc.abstractmethod
+    def init(self, units: UnitTable, quota: Quota, generator: Generator) -> nn.Module:
+        """The state at the start: parameters are what the method learns, buffers the rest."""
+
+    @abc.abstractmethod
+    def scores(self, state: nn.Module) -> Float[Tensor, " n"]:
+        """Importance of each unit, higher = keep, [N]."""
+
+    @abc.abstractmethod
+    def gates(self, state: nn.Module, step: Step, generator: Generator) -> Float[Tensor, " n"]:
+        """Multipliers for one forward pass in training, 1 = keep, [N]."""
+
+    def penalty(self, state: nn.Module, step: Step) -> Float[Tensor, ""]:
+        """A scalar to add to the loss; zero unless the method says otherwise."""
+        del state, step
+        return torch.zeros(())
+
+    def observe(self, state: nn.Module, evidence: Evidence) -> None:
+        """Take evidence into the state; called for what ``evidence`` names."""
+        raise NotImplementedError(f"{type(self).__name__} asks for {sorted(self.evidence)}")
+
+    def metrics(self, state: nn.Module, step: Step) -> dict[str, float]:
+        """Numbers worth a line in the log."""
+        del state, step
+        return {}
+
+    def notes(self, total: int) -> list[str]:
+        """What the user should be told before a run of ``total`` steps."""
+        del total
+        return []

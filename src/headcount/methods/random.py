@@ -1,0 +1,46 @@
+"""Random heads: the control that every other method has to beat."""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Generator
+
+from headcount.errors import BudgetError
+from headcount.methods.fixed import FixedMethod, FixedState
+from headcount.units.budget import Quota
+from headcount.units.table import UnitTable
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Random(FixedMethod):
+    """Scores drawn from the uniform distribution; every keep of K units is equally likely.
+
+    Example:
+        >>> import headcount as hc, transformers
+        >>> model = transformers.BertModel(transformers.BertConfig(num_hidden_layers=2))
+        >>> hc.decide(model, hc.Random(seed=3), hc.Budget(heads=5)).num_kept
+        5
+
+    Source: the control of Michel, Levy, Neubig 2019, arXiv 1905.10650.
+    """
+
+    seed: int | None = None
+    """Seed of the draw; None takes the run's own generator."""
+
+    def __post_init__(self) -> None:
+        if self.seed is not None and (isinstance(self.seed, bool) or self.seed < 0):
+            raise BudgetError(f"Random(seed={self.seed!r}): give a whole number, 0 or more.")
+
+    @property
+    def name(self) -> str:
+        """``random``."""
+        return "random"
+
+    def init(self, units: UnitTable, quota: Quota, generator: Generator) -> FixedState:
+        """Draw the scores."""
+        if self.seed is not None:
+            generator = Generator().manual_seed(self.seed)
+        scores = torch.rand(len(units), generator=generator, dtype=torch.float64)
+        return FixedState(scores, units, quota)

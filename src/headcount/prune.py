@@ -1,0 +1,310 @@
+"""The whole way in one call: train, decide, cut, save, measure."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Generator, Tensor
+from transformers import AutoTokenizer, PreTrainedModel, set_seed
+
+from headcount.architectures.discover import units
+from headcount.checkpoints.folder import FIGURE_FILE, write_card
+from headcount.checkpoints.workspace import check_output, publish, workspace
+from headcount.errors import BudgetError, DataError
+from headcount.methods.dsp import DSP
+from headcount.methods.method import Method
+from headcount.methods.random import Random
+from headcount.reports.heatmap import heat_map
+from headcount.reports.measure import (
+    environment,
+    heads_per_layer,
+    latency_s,
+    macs,
+    num_params,
+    summary,
+    weight_bytes,
+)
+from headcount.reports.report import DENSE, Report, Row
+from headcount.tasks import TASKS
+from headcount.training.arm import Arm, Material, Trained, run_arm
+from headcount.training.recipe import Recipe
+from headcount.training.session import describe
+from headcount.units.budget import Budget
+from headcount.units.decision import Decision
+
+NUM_RUNS = 20
+"""Timed forward passes of each model."""
+BASELINES = ("dense", "random")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """What ``prune`` does around the pruning itself.
+
+    Example:
+        >>> Options(baselines=("dense",)).resume
+        False
+    """
+
+    recipe: Recipe = field(default_factory=Recipe)
+    """How to train; the same for every arm."""
+    pipelined_epochs: float = 1.0
+    """Epochs for the logits when the method is pipelined."""
+    finetuned: bool = False
+    """Whether the model is fine-tuned on the task already; pipelined methods then start from it
+    instead of fine-tuning the dense model first."""
+    baselines: tuple[str, ...] = ()
+    """Arms trained the same way for comparison: ``dense`` (all heads), ``random`` (random heads)."""
+    resume: bool = False
+    """Go on with an interrupted run of the same output folder."""
+    latency_batch: int = 8
+    """Batch size of the latency measurement."""
+    latency_length: int = 64
+    """Tokens of an example in the latency and MACs measurement."""
+    command: str | None = None
+    """The command line, for the report."""
+    console: Console = field(default_factory=Console)
+    """Where progress is shown."""
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.baselines if name not in BASELINES]
+        if unknown:
+            raise BudgetError(f"Options(baselines={self.baselines}): give some of {BASELINES}.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pruned:
+    """What ``prune`` hands back."""
+
+    model: PreTrainedModel
+    """The smaller model, in evaluation mode."""
+    decision: Decision
+    """Which heads stayed, with their scores."""
+    report: Report
+    """Quality, size and speed, beside the dense architecture."""
+    folder: Path | None
+    """Where it is saved."""
+
+
+def prune(
+    model: str | Path,
+    *,
+    train: Sequence[str | Path],
+    eval: Sequence[str | Path],  # noqa: A002
+    budget: Budget,
+    task: str = "nli",
+    method: Method | None = None,
+    output: str | Path | None = None,
+    options: Options | None = None,
+) -> Pruned:
+    """Prune a model on a task to an exact budget, and measure what came out.
+
+    Args:
+        model: hub id or folder of a pretrained or fine-tuned model.
+        train: training files (tsv, csv, jsonl, parquet; gzip too) or a hub data set id.
+        eval: evaluation files, likewise.
+        budget: what must remain.
+        task: ``nli``.
+        method: how to choose; ``DSP()`` by default.
+        output: folder for the result; None keeps it in memory.
+        options: training recipe, baselines, resuming, measurement.
+
+    Returns:
+        The model, the decision and the report.
+
+    Raises:
+        PruningError: bad input of any kind; nothing is left behind.
+
+    Example:
+        >>> import headcount as hc
+        >>> pruned = hc.prune("microsoft/MiniLM-L12-H384-uncased", train=["train.tsv"],
+        ...     eval=["dev.tsv"], budget=hc.Budget(heads=24), output="small")  # doctest: +SKIP
+    """
+    opts = options or Options()
+    chosen = method or DSP()
+    settings = {
+        "model": str(model),
+        "task": task,
+        "budget": asdict(budget),
+        "method": describe(chosen),
+        "recipe": asdict(opts.recipe),
+        "baselines": list(opts.baselines),
+        "train": [describe_source(source) for source in train],
+        "eval": [describe_source(source) for source in eval],
+    }
+    material = gather(str(model), task, train, eval, opts.recipe)
+    budget.resolve(units(material.fresh_model(str(model))))
+    with TemporaryDirectory() as scratch:
+        target = Path(output) if output is not None else Path(scratch) / "pruned"
+        with workspace(target, settings, resume=opts.resume) as work:
+            arms = plan(str(model), chosen, budget, opts, work)
+            trained = [run_arm(arm, material, work / arm.name, opts.console) for arm in arms]
+            report = compare(trained, material, settings, opts)
+            small = write_folder(trained[-1], report, material, work / "result", target.name)
+            publish(work / "result", target)
+        return Pruned(
+            model=small,
+            decision=trained[-1].decision,
+            report=report,
+            folder=None if output is None else target,
+        )
+
+
+def gather(
+    model: str, task: str, train: Sequence[Any], evaluate: Sequence[Any], recipe: Recipe
+) -> Material:
+    """The data of a run, tokenised, and a way to make fresh models.
+
+    Raises:
+        DataError: unknown task, or data that does not fit it.
+    """
+    if task not in TASKS:
+        raise DataError(f"task={task!r}: give one of {sorted(TASKS)}.")
+    if not train or not evaluate:
+        raise DataError("prune(train=..., eval=...): give at least one file for each.")
+    kind, length = TASKS[task], recipe.max_length
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    train_set = kind.dataset(train, tokenizer, max_length=length, split="train")
+    labels = kind.labels(train_set)
+    eval_set = kind.dataset(
+        evaluate, tokenizer, max_length=length, split="validation", labels=labels
+    )
+
+    def fresh_model(name: str) -> PreTrainedModel:
+        set_seed(recipe.seed)
+        return kind.load_model(name, labels)
+
+    return Material(
+        fresh_model=fresh_model,
+        tokenizer=tokenizer,
+        train=train_set,
+        eval=eval_set,
+        collator=kind.collator(tokenizer),
+        metrics=kind.metrics,
+        metric=kind.primary_metric,
+    )
+
+
+def plan(
+    model: str, method: Method, budget: Budget, options: Options, work: Path
+) -> list[Arm]:
+    """The arms of a run, in order; the asked method comes last.
+
+    A pipelined method starts from the dense arm's result, unless the model is fine-tuned already.
+    """
+    pipelined = method.trains == "logits"
+    recipe = options.recipe
+    start = model
+    arms = []
+    if "dense" in options.baselines or (pipelined and not options.finetuned):
+        arms.append(
+            Arm(name="dense", method=Random(), budget=Budget(heads=1.0), start=model, recipe=recipe)
+        )
+    if "random" in options.baselines:
+        arms.append(Arm(name="random", method=Random(), budget=budget, start=model, recipe=recipe))
+    if pipelined:
+        start = model if options.finetuned else str(work / "dense" / "model")
+        recipe = replace(recipe, epochs=options.pipelined_epochs)
+    name = method.name if not (method.name == "random" and arms) else "random (asked)"
+    return [*arms, Arm(name=name, method=method, budget=budget, start=start, recipe=recipe)]
+
+
+def compare(
+    trained: Sequence[Trained], material: Material, settings: dict[str, Any], options: Options
+) -> Report:
+    """Measure every arm's model beside the dense architecture, all in this process.
+
+    Where no dense arm was trained, the architecture alone is measured: its size and speed do not
+    depend on the weights, its quality is left empty.
+    """
+    folders = {arm.arm.name: arm.folder for arm in trained}
+    models = {name: material.fresh_model(str(path)).eval() for name, path in folders.items()}
+    if DENSE not in models:
+        dense = material.fresh_model(settings["model"]).eval()
+        folders = {DENSE: folders[trained[-1].arm.name].parent / "architecture", **folders}
+        dense.save_pretrained(folders[DENSE])
+        models = {DENSE: dense, **models}
+    batch, length = options.latency_batch, options.latency_length
+    inputs = example_batch(models[DENSE], batch, length)
+    samples = latency_s(models, inputs, num_runs=NUM_RUNS, warmup=3)
+    measured = {arm.arm.name: arm for arm in trained}
+    rows = tuple(
+        make_row(name, model, inputs, folders[name], samples[name], measured.get(name))
+        for name, model in models.items()
+    )
+    return Report(
+        task=settings["task"],
+        metric=material.metric,
+        budget=settings["budget"],
+        method=settings["method"],
+        seed=options.recipe.seed,
+        num_steps=trained[-1].num_steps,
+        batch_size=batch,
+        length=length,
+        attn_implementation=str(models[DENSE].config._attn_implementation),
+        rows=rows,
+        environment=environment(),
+        device=str(models[DENSE].device.type),
+        num_runs=NUM_RUNS,
+        command=options.command,
+    )
+
+
+def make_row(
+    name: str,
+    model: PreTrainedModel,
+    inputs: Mapping[str, Tensor],
+    folder: Path,
+    samples: list[float],
+    trained: Trained | None,
+) -> Row:
+    """Recount and measure one model."""
+    times = summary(samples)
+    heads = heads_per_layer(model)
+    return Row(
+        name=name,
+        num_heads=sum(heads),
+        heads_per_layer=heads,
+        num_params=num_params(model),
+        quality=None if trained is None else trained.quality,
+        num_bytes=weight_bytes(folder),
+        macs=macs(model, inputs),
+        latency_s=times.median,
+        latency_quartiles_s=(times.lower_quartile, times.upper_quartile),
+        train_s=None if trained is None else trained.train_s,
+    )
+
+
+def example_batch(model: PreTrainedModel, batch: int, length: int) -> dict[str, Tensor]:
+    """Token ids without padding, the same at every call; [batch, length]."""
+    generator = Generator().manual_seed(0)
+    ids = torch.randint(model.config.vocab_size, (batch, length), generator=generator)
+    ids = ids.to(model.device)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def write_folder(
+    asked: Trained, report: Report, material: Material, draft: Path, name: str
+) -> PreTrainedModel:
+    """The result's folder, complete: weights, tokenizer, decision, report, figure and card."""
+    shutil.rmtree(draft, ignore_errors=True)
+    shutil.copytree(asked.folder, draft)
+    material.tokenizer.save_pretrained(draft)
+    report.save(draft)
+    kept, total = asked.decision.num_kept, asked.decision.num_units
+    title = f"{name}: {kept} of {total} heads kept by {asked.arm.method.name}"
+    heat_map(asked.decision, draft / FIGURE_FILE, title=title)
+    small = material.fresh_model(str(draft)).eval()
+    write_card(small, draft, decision=asked.decision, report=report)
+    return small
+
+
+def describe_source(source: str | Path) -> list[Any]:
+    """A data source as a resumed run has to find it again: its name, and a file's size."""
+    path = Path(source)
+    return [str(source), path.stat().st_size if path.is_file() else None]

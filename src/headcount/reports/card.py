@@ -1,0 +1,186 @@
+"""The model card: the README of a saved model."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from headcount.reports.report import Report
+from headcount.reports.table import markdown
+from headcount.reports.wording import budget_words
+from headcount.units.decision import Decision
+
+FIGURE = "heads.png"
+"""Name of the heat map in a saved folder."""
+_FOLDER = "path/to/this/folder"
+
+
+def model_card(
+    *,
+    name: str,
+    decision: Decision | None,
+    uneven: bool,
+    auto_class: str,
+    pipeline_task: str | None,
+    report: Report | None,
+    has_figure: bool,
+) -> str:
+    """The README.md of a saved folder. Each number in it is in the decision or in the report.
+
+    Args:
+        name: the model's name, the title of the card.
+        decision: what was kept; None if it is not known.
+        uneven: whether layers differ, so that only headcount can build the model.
+        auto_class: name of transformers' class that loads it, for instance ``AutoModel``.
+        pipeline_task: the Hub's name of the task, for instance ``text-classification``.
+        report: the numbers; None if nothing was measured.
+        has_figure: whether ``heads.png`` lies beside the card.
+
+    Returns:
+        Markdown with YAML front matter.
+
+    Example:
+        >>> card = model_card(name="tiny", decision=None, uneven=True, auto_class="AutoModel",
+        ...                   pipeline_task=None, report=None, has_figure=False)
+        >>> card.splitlines()[:3]
+        ['---', 'library_name: transformers', 'tags:']
+        >>> "pip install headcount" in card
+        True
+    """
+    sections = (
+        _front_matter(pipeline_task),
+        f"# {name}",
+        _what(decision, report),
+        _how_to_load(uneven, auto_class),
+        None if report is None else f"## Numbers\n\n{_numbers(report)}",
+        _heads(decision, has_figure),
+        _how_made(decision, report),
+    )
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def load_instructions(uneven: bool, auto_class: str, folder: str | Path) -> str:
+    """The lines of Python that load a saved model.
+
+    Args:
+        uneven: whether layers differ, so that only headcount can build the model.
+        auto_class: name of transformers' class that loads it.
+        folder: where the model was saved, or its name on the Hub.
+
+    Returns:
+        Three or four lines without a newline at the end.
+
+    Example:
+        >>> print(load_instructions(True, "AutoModel", "small"))
+        import headcount  # builds the uneven layers; pip install headcount
+        from transformers import AutoModel
+        <BLANKLINE>
+        model = AutoModel.from_pretrained("small")
+    """
+    first = "import headcount  # builds the uneven layers; pip install headcount\n"
+    where = json.dumps(str(folder), ensure_ascii=False)
+    return (
+        f"{first if uneven else ''}from transformers import {auto_class}\n\n"
+        f"model = {auto_class}.from_pretrained({where})"
+    )
+
+
+def _front_matter(pipeline_task: str | None) -> str:
+    task = f"pipeline_tag: {pipeline_task}\n" if pipeline_task else ""
+    return f"---\nlibrary_name: transformers\n{task}tags:\n- headcount\n- pruned\n---"
+
+
+def _what(decision: Decision | None, report: Report | None) -> str:
+    told = _told(decision, report)
+    method, budget = told["method"].get("name"), told["budget"]
+    kept = "with attention heads removed"
+    if decision is not None:
+        kept = f"that keeps {decision.num_kept} of {decision.num_units} attention heads"
+    by = f", chosen by the method `{method}`" if method else ""
+    asked = f" for a budget of {budget_words(budget)}" if budget else ""
+    return (
+        f"A Transformer {kept}{by}{asked}. The other heads are not masked: their weights are gone "
+        "from the file. Made with headcount."
+    )
+
+
+def _how_to_load(uneven: bool, auto_class: str) -> str:
+    code = _fenced(load_instructions(uneven, auto_class, _FOLDER), "python")
+    if uneven:
+        text = (
+            "The layers have different numbers of heads, which transformers does not build by "
+            "itself. The model needs `pip install headcount`, and `import headcount` before "
+            "`from_pretrained`; without it transformers refuses to load."
+        )
+    else:
+        text = (
+            "Every layer has the same number of heads and the configuration says so: a stock "
+            "checkpoint. Plain transformers loads it, and so do tools that take the stock "
+            "architecture; headcount is not needed."
+        )
+    return f"## How to load it\n\n{text}\n\n{code}"
+
+
+def _numbers(report: Report) -> str:
+    setting = f"{report.task}, {report.metric}; seed {report.seed}, {report.num_steps} steps."
+    return f"{setting}\n\n{markdown(report)}"
+
+
+def _heads(decision: Decision | None, has_figure: bool) -> str | None:
+    figure = f"![Which heads are kept, layer by layer]({FIGURE})" if has_figure else ""
+    table = "" if decision is None else _kept(decision)
+    body = "\n\n".join(part for part in (figure, table) if part)
+    return f"## Heads kept per layer\n\n{body}" if body else None
+
+
+def _kept(decision: Decision) -> str:
+    lines = ["| module | kept | which |", "|:--|--:|:--|"]
+    for site in decision.sites:
+        which = " ".join(str(i) for i, kept in enumerate(site.keep) if kept) or "none"
+        lines.append(f"| `{site.module}` | {sum(site.keep)} of {len(site.keep)} | {which} |")
+    lines.append("\nHeads are numbered from 0, as in the model before pruning.")
+    return "\n".join(lines)
+
+
+def _how_made(decision: Decision | None, report: Report | None) -> str | None:
+    command = report.command if report is not None else None
+    facts = "\n".join(f"- {fact}" for fact in _facts(decision, report))
+    body = "\n\n".join(part for part in (_fenced(command, "bash"), facts) if part)
+    return f"## How it was made\n\n{body}" if body else None
+
+
+def _facts(decision: Decision | None, report: Report | None) -> Iterator[str]:
+    told = _told(decision, report)
+    if told["method"]:
+        settings = json.dumps({k: v for k, v in told["method"].items() if k != "name"})
+        yield f"method: `{told['method'].get('name')}` with `{settings}`"
+    if told["budget"]:
+        yield f"budget: `{json.dumps(dict(told['budget']))}`"
+    if "seed" in told:
+        yield f"seed: {told['seed']}"
+    if told.get("num_steps"):
+        yield f"decided after {told['steps']} of {told['num_steps']} steps"
+    if report is not None and report.environment:
+        known = {key: value for key, value in report.environment.items() if value is not None}
+        yield f"environment: {', '.join(f'{key} {value}' for key, value in known.items())}"
+    if decision is not None:
+        yield "`decision.json` has the score of every head"
+
+
+def _told(decision: Decision | None, report: Report | None) -> dict[str, Any]:
+    """Where the model comes from: the decision's word, else the report's."""
+    told: dict[str, Any] = {"method": {}, "budget": {}}
+    if report is not None:
+        told |= {"method": report.method, "budget": report.budget, "seed": report.seed}
+    if decision is not None:
+        told |= decision.provenance
+    return told
+
+
+def _fenced(text: str | None, language: str) -> str:
+    """A code block whose fence is longer than any run of backticks in the text."""
+    if not text:
+        return ""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}{language}\n{text}\n{fence}"

@@ -1,0 +1,290 @@
+"""Measurements on live models, on saved folders and of the machine."""
+
+import os
+import platform
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import PreTrainedModel
+
+from headcount.architectures.discover import find_sites
+from headcount.errors import CheckpointError, PruningError
+
+PACKAGES = ("headcount", "torch", "transformers", "accelerate")
+
+
+def num_params(model: nn.Module) -> int:
+    """The number of parameters of a model, shared ones once.
+
+    Args:
+        model: any module.
+
+    Example:
+        >>> num_params(nn.Linear(3, 2))
+        8
+    """
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def heads_per_layer(model: nn.Module) -> tuple[int, ...]:
+    """The heads of each layer, counted from the weights; layers without any head give 0.
+
+    Args:
+        model: a transformers model, dense or cut.
+
+    Returns:
+        One number for each layer, in the order of the model, encoder and decoder apart; [L].
+
+    Example:
+        >>> from transformers import BertConfig, BertModel
+        >>> heads_per_layer(BertModel(BertConfig(num_hidden_layers=2)))
+        (12, 12)
+    """
+    counts: dict[tuple[str, int], int] = {}
+    for site in find_sites(model):
+        place = (site.stack, site.layer)
+        counts[place] = counts.get(place, 0) + site.num_units
+    return tuple(counts.values())
+
+
+def macs(model: nn.Module, inputs: Mapping[str, Any]) -> int:
+    """Multiply-accumulates of one forward pass: matrix products and convolutions.
+
+    Half of what ``torch.utils.flop_counter`` counts. That counter counts differently under sdpa
+    and under eager (the sdpa kernel of a CPU is not counted at all), so the attention
+    implementation is eager during the count, whatever the model uses, and is restored afterwards.
+    A module that is not a transformers model is counted as it is.
+
+    Args:
+        model: the model; counted in evaluation mode, unchanged afterwards.
+        inputs: keyword arguments of the model, on its device; the count is for this whole batch.
+
+    Returns:
+        Multiply-accumulates; biases, norms and activations cost nothing.
+
+    Example:
+        >>> macs(nn.Linear(3, 2), {"input": torch.zeros(5, 3)})
+        30
+    """
+    counter = FlopCounterMode(display=False)
+    with _eval_mode(model), _eager_attention(model), _frozen(model), torch.no_grad(), counter:
+        model(**inputs)
+    return counter.get_total_flops() // 2
+
+
+def latency_s(
+    models: Mapping[str, nn.Module], inputs: Mapping[str, Any], *, num_runs: int, warmup: int
+) -> dict[str, list[float]]:
+    """Wall-clock seconds of forward passes, the models taking turns: A B A B ...
+
+    Taking turns spreads what else happens on the machine evenly over the models. Evaluation mode,
+    inference mode, the attention implementation as the models have it; on an accelerator each
+    pass is waited for.
+
+    Args:
+        models: the models by name, all on one device; unchanged afterwards.
+        inputs: keyword arguments of the models, on their device.
+        num_runs: timed passes of each model, 1 or more.
+        warmup: passes of each model before the first timed one, 0 or more.
+
+    Returns:
+        All samples in seconds, in the order they were taken, by the names of ``models``.
+
+    Raises:
+        PruningError: ``num_runs`` or ``warmup`` is out of range, or there is no model.
+
+    Example:
+        >>> layer = nn.Linear(3, 2)
+        >>> samples = latency_s({"a": layer}, {"input": torch.zeros(1, 3)}, num_runs=4, warmup=1)
+        >>> len(samples["a"])
+        4
+    """
+    if num_runs < 1 or warmup < 0:
+        raise PruningError(
+            f"latency_s(num_runs={num_runs}, warmup={warmup}): nothing can be timed so. "
+            "Give num_runs 1 or more and warmup 0 or more."
+        )
+    if not models:
+        raise PruningError("latency_s(models={}): there is no model. Give at least one.")
+    samples: dict[str, list[float]] = {name: [] for name in models}
+    with _eval_mode(*models.values()), torch.inference_mode():
+        for run in range(-warmup, num_runs):
+            for name, model in models.items():
+                elapsed_s = _timed_s(model, inputs)
+                if run >= 0:
+                    samples[name].append(elapsed_s)
+    return samples
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Summary:
+    """Median and quartiles of samples, in the samples' unit."""
+
+    median: float
+    """Half of the samples are below."""
+    lower_quartile: float
+    """A quarter of the samples is below."""
+    upper_quartile: float
+    """A quarter of the samples is above."""
+
+
+def summary(samples: Sequence[float]) -> Summary:
+    """Median and quartiles, linear between neighbouring samples.
+
+    Args:
+        samples: at least one number.
+
+    Raises:
+        PruningError: there is no sample.
+
+    Example:
+        >>> summary([1.0, 2.0, 3.0, 4.0, 100.0])
+        Summary(median=3.0, lower_quartile=2.0, upper_quartile=4.0)
+    """
+    if not samples:
+        raise PruningError("summary([]): there is no sample. Give at least one.")
+    levels = torch.tensor([0.5, 0.25, 0.75], dtype=torch.float64)
+    values = torch.tensor(samples, dtype=torch.float64).quantile(levels).tolist()
+    return Summary(median=values[0], lower_quartile=values[1], upper_quartile=values[2])
+
+
+def weight_bytes(folder: str | Path) -> int:
+    """The size on disk of a saved model's weights, all shards together.
+
+    Args:
+        folder: what ``save_pretrained`` wrote.
+
+    Returns:
+        Bytes of ``model.safetensors``, or of ``model-00001-of-00002.safetensors`` and so on.
+
+    Raises:
+        CheckpointError: there are no such files.
+
+    Example:
+        >>> import tempfile, transformers
+        >>> model = transformers.BertModel(transformers.BertConfig(num_hidden_layers=1))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save_pretrained(folder)
+        ...     weight_bytes(folder) > 4 * num_params(model)
+        True
+    """
+    files = list(Path(folder).glob("model*.safetensors"))
+    if not files:
+        raise CheckpointError(
+            f"weight_bytes({str(folder)!r}): no model*.safetensors there. "
+            "Give a folder that save_pretrained wrote."
+        )
+    return sum(file.stat().st_size for file in files)
+
+
+def environment() -> dict[str, Any]:
+    """What the numbers were measured with: versions and machine; no host, user or path.
+
+    Returns:
+        Plain values: ``python``, the version of each package (None if it is not installed),
+        ``platform``, ``processor``, ``num_cores`` this process may use, ``num_threads`` of torch,
+        ``gpu`` (None without one).
+
+    Example:
+        >>> sorted(environment())[:4]
+        ['accelerate', 'gpu', 'headcount', 'num_cores']
+    """
+    return {
+        "python": platform.python_version(),
+        **{name: _version(name) for name in PACKAGES},
+        "platform": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "num_cores": _num_cores(),
+        "num_threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def _timed_s(model: nn.Module, inputs: Mapping[str, Any]) -> float:
+    _wait(inputs)
+    start = perf_counter()
+    model(**inputs)
+    _wait(inputs)
+    return perf_counter() - start
+
+
+def _wait(inputs: Mapping[str, Any]) -> None:
+    """Let the device of the inputs finish; work on accelerators is only queued."""
+    devices = {value.device for value in inputs.values() if isinstance(value, Tensor)}
+    for device in devices:
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
+
+
+@contextmanager
+def _eval_mode(*models: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    for model in models:
+        model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """Without any parameter that asks for a gradient.
+
+    torch's counter stumbles over a module whose output is a view of one that does, such as a
+    layer without heads: its output is the bias.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
+@contextmanager
+def _eager_attention(model: nn.Module) -> Iterator[None]:
+    """Outer models first: setting one sets the models inside it too, which then take their own."""
+    parts = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
+    before = [(part, part.config._attn_implementation or "eager") for part in parts]
+    for part in parts:
+        part.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        for part, implementation in before:
+            part.set_attn_implementation(implementation)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _num_cores() -> int:
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

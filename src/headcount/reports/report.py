@@ -1,0 +1,200 @@
+"""The report: what was asked, what came out, on which machine; a value with a JSON form."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from headcount.errors import CheckpointError, PruningError
+
+FORMAT = 1
+FILE = "report.json"
+"""Name of the report in a saved folder."""
+DENSE = "dense"
+"""Name of the row that the others are compared with."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """The numbers of one model. None stands for what was not measured.
+
+    Example:
+        >>> Row(name="dsp", num_heads=3, heads_per_layer=(3, 0), num_params=1000).quality is None
+        True
+
+    Raises:
+        PruningError: the heads of the layers do not add up, or a number is negative or not finite.
+    """
+
+    name: str
+    """``dense``, or the short name of a method."""
+    num_heads: int
+    """Heads, counted from the weights."""
+    heads_per_layer: tuple[int, ...]
+    """Heads of each layer, [L]; adds up to ``num_heads``."""
+    num_params: int
+    """Parameters, shared ones once."""
+    quality: float | None = None
+    """The report's metric on the evaluation data."""
+    num_bytes: int | None = None
+    """Size of the weights on disk."""
+    macs: int | None = None
+    """Multiply-accumulates of one forward pass of a batch, counted with eager attention."""
+    latency_s: float | None = None
+    """Median seconds of one forward pass of a batch."""
+    latency_quartiles_s: tuple[float, float] | None = None
+    """Lower and upper quartile of the same samples."""
+    train_s: float | None = None
+    """Seconds of training."""
+
+    def __post_init__(self) -> None:
+        if sum(self.heads_per_layer) != self.num_heads:
+            raise PruningError(
+                f"Row(name={self.name!r}, num_heads={self.num_heads}): the layers have "
+                f"{sum(self.heads_per_layer)} heads together. Give counts that agree."
+            )
+        counts = ("num_heads", "num_params", "num_bytes", "macs", "latency_s", "train_s")
+        values = {name: getattr(self, name) for name in (*counts, "quality")}
+        for name, value in values.items():
+            wrong = value is not None and not math.isfinite(value)
+            if wrong or (value is not None and name in counts and value < 0):
+                raise PruningError(
+                    f"Row(name={self.name!r}, {name}={value!r}): give a finite number"
+                    f"{', 0 or more' if name in counts else ''}, or None if there is none."
+                )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """All numbers of one pruning run, and what is needed to get them again.
+
+    Example:
+        >>> dense = Row(name="dense", num_heads=8, heads_per_layer=(4, 4), num_params=1000)
+        >>> report = Report(task="sst2", metric="accuracy", budget={"heads": 3},
+        ...                 method={"name": "dsp"}, seed=0, num_steps=100, batch_size=8,
+        ...                 length=128, attn_implementation="sdpa", rows=(dense,), environment={})
+        >>> Report.from_json(report.to_json()) == report
+        True
+
+    Raises:
+        PruningError: there is no row, or two rows of one name.
+    """
+
+    task: str
+    """What the model was evaluated on."""
+    metric: str
+    """Name of the quality, for instance ``accuracy``."""
+    budget: Mapping[str, Any]
+    """The fields of the ``Budget``."""
+    method: Mapping[str, Any]
+    """Name and settings of the method: plain values that JSON can hold."""
+    seed: int
+    """Seed of the run."""
+    num_steps: int
+    """Optimizer steps of the training."""
+    batch_size: int
+    """Sequences in the batch that was timed and counted."""
+    length: int
+    """Tokens of each of these sequences."""
+    attn_implementation: str
+    """Attention implementation that was timed; MACs are always counted with eager."""
+    rows: tuple[Row, ...]
+    """One row for each model."""
+    environment: Mapping[str, Any]
+    """Versions and machine, from ``measure.environment``."""
+    device: str | None = None
+    """Device that was timed, ``cpu`` or ``cuda``."""
+    num_runs: int | None = None
+    """Timed forward passes of each model."""
+    command: str | None = None
+    """Command line that makes this report again."""
+
+    def __post_init__(self) -> None:
+        names = [row.name for row in self.rows]
+        if not names or len(set(names)) < len(names):
+            raise PruningError(
+                f"Report(rows=...): the rows are named {names}. Give at least one row, each with "
+                "a name of its own."
+            )
+
+    @property
+    def dense(self) -> Row | None:
+        """The row of the unpruned model, if it was measured."""
+        return next((row for row in self.rows if row.name == DENSE), None)
+
+    def to_json(self) -> str:
+        """The report as text."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Report":
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            CheckpointError: the text is not a report of this format.
+        """
+        try:
+            body = json.loads(text)
+            found = body.pop("format")
+            if found == FORMAT:
+                return cls(**_fields(body))
+        except (AttributeError, KeyError, PruningError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"Report.from_json: not a report ({error!r}). Give what Report.to_json wrote."
+            ) from error
+        raise CheckpointError(
+            f"Report.from_json: format {found!r}; this version of headcount reads {FORMAT}."
+        )
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``report.json`` into a folder."""
+        (Path(folder) / FILE).write_text(self.to_json() + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Report":
+        """Read ``report.json`` of a folder; the same as ``report_of``."""
+        return report_of(folder)
+
+
+def report_of(folder: str | Path) -> Report:
+    """The report of a saved model, from its folder alone.
+
+    Args:
+        folder: the folder with the weights, the decision and ``report.json``.
+
+    Raises:
+        CheckpointError: there is no report in the folder, or it is damaged.
+
+    Example:
+        >>> report_of("no/such/folder")  # doctest: +IGNORE_EXCEPTION_DETAIL
+        Traceback (most recent call last):
+        headcount.errors.CheckpointError: report_of('no/such/folder'): no report.json there. ...
+    """
+    path = Path(folder) / FILE
+    if not path.is_file():
+        raise CheckpointError(
+            f"report_of({str(folder)!r}): no {FILE} there. Give the folder of a model that was "
+            "saved with its report."
+        )
+    try:
+        return Report.from_json(path.read_text(encoding="utf-8"))
+    except (CheckpointError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"report_of({str(folder)!r}): {FILE} is damaged: {error}") from error
+
+
+def _fields(body: Mapping[str, Any]) -> dict[str, Any]:
+    for name in ("budget", "method", "environment"):
+        if not isinstance(body[name], dict):
+            raise TypeError(f"{name} is {body[name]!r}")
+    return {**body, "rows": tuple(_row(entry) for entry in body["rows"])}
+
+
+def _row(entry: Mapping[str, Any]) -> Row:
+    quartiles = entry.get("latency_quartiles_s")
+    lists = {
+        "heads_per_layer": tuple(entry["heads_per_layer"]),
+        "latency_quartiles_s": None if quartiles is None else tuple(quartiles),
+    }
+    return Row(**{**entry, **lists})

@@ -1,0 +1,158 @@
+"""The report as a table: for the terminal, and in Markdown."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from rich.table import Table
+from rich.text import Text
+
+from headcount.reports.report import DENSE, Report, Row
+from headcount.reports.wording import budget_words, duration, machine_words, per_layer, short
+
+MISSING = "n/a"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Column:
+    """One measured quantity."""
+
+    field: str
+    """The row's field."""
+    title: str
+    """Heading."""
+    write: Callable[[float], str]
+    """How the value is written."""
+
+
+def render(report: Report) -> Table:
+    """The report for a terminal of 100 columns.
+
+    Each value stands above its share of the dense model's; what no row has is left out.
+
+    Args:
+        report: the report.
+
+    Returns:
+        A table for ``rich.console.Console.print``.
+
+    Example:
+        >>> row = Row(name="dense", num_heads=8, heads_per_layer=(4, 4), num_params=1000)
+        >>> report = Report(task="sst2", metric="accuracy", budget={"heads": 3},
+        ...                 method={"name": "dsp"}, seed=0, num_steps=100, batch_size=8,
+        ...                 length=128, attn_implementation="sdpa", rows=(row,), environment={})
+        >>> [str(column.header) for column in render(report).columns]
+        ['model', 'heads', 'parameters']
+    """
+    method = report.method.get("name", "pruned")
+    title = Text(f"{report.task}: {method}, {budget_words(report.budget)}", style="bold")
+    table = Table(title=title, caption=Text("\n".join(_notes(report))), caption_justify="left")
+    columns = _columns(report)
+    table.add_column(Text("model"), overflow="fold")
+    for column in columns:
+        table.add_column(Text(column.title), justify="right", overflow="fold")
+    for row in report.rows:
+        style = "" if row.name == DENSE else "bold"
+        cells = (_cell(column, row, report.dense) for column in columns)
+        table.add_row(Text(row.name, style=style), *cells)
+    return table
+
+
+def markdown(report: Report) -> str:
+    """The report as a Markdown table and its notes.
+
+    Args:
+        report: the report.
+
+    Returns:
+        Text without a newline at the end.
+
+    Example:
+        >>> row = Row(name="dense", num_heads=8, heads_per_layer=(4, 4), num_params=1000)
+        >>> report = Report(task="sst2", metric="accuracy", budget={"heads": 3},
+        ...                 method={"name": "dsp"}, seed=0, num_steps=100, batch_size=8,
+        ...                 length=128, attn_implementation="sdpa", rows=(row,), environment={})
+        >>> print(markdown(report).splitlines()[0])
+        | model | heads | parameters | heads per layer |
+    """
+    columns = _columns(report)
+    head = ["model", *(column.title for column in columns), "heads per layer"]
+    rules = [":--", *("--:" for _ in columns), ":--"]
+    rows = (
+        [row.name, *(_words(c, row, report.dense) for c in columns), per_layer(row.heads_per_layer)]
+        for row in report.rows
+    )
+    table = "\n".join(f"| {' | '.join(map(_escaped, line))} |" for line in (head, rules, *rows))
+    notes = " ".join(_measured(report))
+    return f"{table}\n\n{notes}" if notes else table
+
+
+def _columns(report: Report) -> tuple[Column, ...]:
+    every = (
+        Column(field="quality", title=report.metric, write=lambda value: f"{value:.4g}"),
+        Column(field="num_heads", title="heads", write=str),
+        Column(field="num_params", title="parameters", write=short),
+        Column(field="num_bytes", title="on disk", write=lambda value: short(value, "B")),
+        Column(field="macs", title="MACs", write=short),
+        Column(field="latency_s", title="latency", write=duration),
+        Column(field="train_s", title="training", write=duration),
+    )
+    return tuple(
+        column
+        for column in every
+        if any(getattr(row, column.field) is not None for row in report.rows)
+    )
+
+
+def _cell(column: Column, row: Row, dense: Row | None) -> Text:
+    value = getattr(row, column.field)
+    if value is None:
+        return Text(MISSING, style="dim")
+    cell, share = Text(column.write(value)), _share(column, row, dense)
+    return cell.append(f"\n{share}", style="dim") if share else cell
+
+
+def _words(column: Column, row: Row, dense: Row | None) -> str:
+    value = getattr(row, column.field)
+    if value is None:
+        return MISSING
+    share = _share(column, row, dense)
+    return f"{column.write(value)} ({share})" if share else column.write(value)
+
+
+def _share(column: Column, row: Row, dense: Row | None) -> str | None:
+    """The ratio to the dense row, for every other row."""
+    base = None if dense is None or row is dense else getattr(dense, column.field)
+    return f"{100 * getattr(row, column.field) / base:.1f}%" if base else None
+
+
+def _notes(report: Report) -> Iterator[str]:
+    """What stands below the table in a terminal."""
+    yield "heads per layer"
+    width = max(len(row.name) for row in report.rows)
+    for row in report.rows:
+        yield f"  {row.name:<{width}}  {per_layer(row.heads_per_layer)}"
+    yield from _measured(report)
+
+
+def _measured(report: Report) -> Iterator[str]:
+    """How the numbers were measured: only what the table shows."""
+    shown = {column.field for column in _columns(report)}
+    if report.dense is not None and len(report.rows) > 1:
+        yield "Percentages: share of the dense model."
+    if shown & {"macs", "latency_s"}:
+        yield f"One forward pass: batch of {report.batch_size}, length {report.length}."
+    if "macs" in shown:
+        yield "MACs counted with eager attention."
+    if "latency_s" in shown:
+        runs = f" of {report.num_runs} runs" if report.num_runs else ""
+        machine = machine_words(report.environment, report.device)
+        place = f", {machine}" if machine else ""
+        yield f"Latency: median{runs}, {report.attn_implementation} attention{place}."
+    spread = [(r.name, *r.latency_quartiles_s) for r in report.rows if r.latency_quartiles_s]
+    if spread:
+        words = (f"{name} {duration(low)} to {duration(high)}" for name, low, high in spread)
+        yield f"Quartiles: {', '.join(words)}."
+
+
+def _escaped(cell: str) -> str:
+    return " ".join(cell.split()).replace("|", "\\|")

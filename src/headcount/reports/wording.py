@@ -1,0 +1,104 @@
+"""How values are written for people: short numbers, and budgets and machines in words."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def short(number: float, unit: str = "") -> str:
+    """A number with four digits and a decimal prefix.
+
+    Args:
+        number: 0 or more.
+        unit: what is counted, for instance ``B`` for bytes.
+
+    Example:
+        >>> short(109_482_240), short(437_951_000, "B"), short(512)
+        ('109.5 M', '438 MB', '512')
+    """
+    value, prefixes = float(number), iter(("k", "M", "G", "T", "P"))
+    prefix = ""
+    while float(f"{value:.4g}") >= 1000:
+        value, prefix = value / 1000, next(prefixes)
+    return f"{value:.4g} {prefix}{unit}".rstrip()
+
+
+def duration(seconds: float) -> str:
+    """A time with four digits, or in minutes and hours when it is long.
+
+    Args:
+        seconds: 0 or more.
+
+    Example:
+        >>> duration(0.012345), duration(2.5), duration(150), duration(7384)
+        ('12.35 ms', '2.5 s', '2 min 30 s', '2 h 3 min')
+    """
+    if seconds < 120:
+        value, unit = next(
+            (seconds * scale, unit)
+            for scale, unit in ((1, "s"), (1e3, "ms"), (1e6, "µs"))
+            if seconds * scale >= 1 or unit == "µs"
+        )
+        return f"{value:.4g} {unit}"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes_left = divmod(minutes, 60)
+    return f"{hours} h {minutes_left} min" if hours else f"{minutes} min {rest} s"
+
+
+def per_layer(counts: Sequence[int]) -> str:
+    """Heads of each layer: one word where all are alike, else the list.
+
+    Args:
+        counts: one number for each layer, [L].
+
+    Example:
+        >>> per_layer([12, 12, 12]), per_layer([3, 0, 9])
+        ('12 in each of 3 layers', '3 0 9')
+    """
+    if len(counts) > 1 and len(set(counts)) == 1:
+        return f"{counts[0]} in each of {len(counts)} layers"
+    return " ".join(str(count) for count in counts)
+
+
+def budget_words(budget: Mapping[str, Any]) -> str:
+    """A budget in words.
+
+    Args:
+        budget: the fields of a ``Budget``, as provenance and report hold them.
+
+    Example:
+        >>> budget_words({"heads": 12, "scope": "global", "min_per_layer": 1})
+        '12 heads, at least 1 in every layer'
+        >>> budget_words({"heads": 0.25, "scope": "layer", "min_per_layer": 0})
+        '25% of the heads in every layer'
+    """
+    heads = budget.get("heads")
+    if heads is None:
+        return ", ".join(f"{key}={value}" for key, value in budget.items())
+    amount = f"{100 * heads:.4g}% of the heads" if isinstance(heads, float) else _heads(heads)
+    where = " in every layer" if budget.get("scope") == "layer" else ""
+    floor = budget.get("min_per_layer")
+    return amount + where + (f", at least {floor} in every layer" if floor else "")
+
+
+def machine_words(environment: Mapping[str, Any], device: str | None) -> str:
+    """The machine that timed the models.
+
+    Args:
+        environment: what ``measure.environment`` returned.
+        device: ``cpu``, ``cuda`` ...; None if nobody noted it: then all that is there is named.
+
+    Example:
+        >>> machine_words({"processor": "EPYC", "num_threads": 2, "gpu": None}, "cpu")
+        'EPYC (2 threads)'
+    """
+    processor, gpu = environment.get("processor"), environment.get("gpu")
+    threads = environment.get("num_threads")
+    if processor and threads:
+        processor = f"{processor} ({threads} thread{'s' if threads != 1 else ''})"
+    kind = device.partition(":")[0] if device else None
+    named = {"cpu": [processor], "cuda": [gpu], None: [processor, gpu]}.get(kind, [device])
+    return ", ".join(str(part) for part in named if part)
+
+
+def _heads(count: int) -> str:
+    return "1 head" if count == 1 else f"{count} heads"

@@ -1,0 +1,7 @@
+"""Tasks: how data are read, which head the model needs, how quality is measured."""
+
+from headcount.tasks.nli import NLI
+from headcount.tasks.task import Task
+
+TASKS: dict[str, Task] = {"nli": NLI()}
+"""The name on the command line -> the task."""

@@ -1,0 +1,209 @@
+"""A corpus of natural language inference made by a small grammar, with derived labels.
+
+``All famous poodles are soaked. -> Some poodles are dry.`` Quantifiers, hypernyms, modifiers,
+scales and their opposites; premise and hypothesis differ in quantifier, and in at most one of
+noun, modifier and predicate. The label is derived from the logic of the claims (``syllogism``),
+never written into a template. Pairs are drawn with weights (``balance``) such that neither the
+hypothesis alone, nor the premise alone, nor the overlap of the two tells the label, as far as
+logic allows. The nouns of the test pairs do not occur in training pairs.
+"""
+
+import csv
+import random
+import tempfile
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+
+from headcount.errors import DataError
+from headcount.tasks.balance import balance
+from headcount.tasks.lexicon import (
+    MODIFIERS,
+    SCALES,
+    TEST_FAMILIES,
+    TRAIN_FAMILIES,
+    Family,
+    Scale,
+)
+from headcount.tasks.syllogism import Claim, Form, Label, claims, label
+
+MAX_PAIRS = 100_000
+"""Most pairs of one split; there are more, but rare ones come up slowly."""
+
+_LABELS: tuple[Label, ...] = ("entailment", "neutral", "contradiction")
+_SINGULAR: dict[Form, str] = {
+    "every": "Every",
+    "some": "At least one",
+    "no": "No",
+    "not every": "Not every",
+}
+_PLURAL: dict[Form, str] = {"every": "All", "some": "Some", "no": "No", "not every": "Not all"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pattern:
+    """A pair of claims, how often it is drawn, and what follows."""
+
+    premise: Claim
+    hypothesis: Claim
+    label: Label
+    weight: float
+
+
+def generate(num_train: int, num_test: int, seed: int) -> tuple[Dataset, Dataset]:
+    """Training and test pairs, balanced over the labels, without doubles.
+
+    Args:
+        num_train: number of training pairs.
+        num_test: number of test pairs.
+        seed: the same seed gives the same pairs, whatever the other number is.
+
+    Returns:
+        Two tables with columns premise, hypothesis and label.
+
+    Raises:
+        DataError: a number that is not between 1 and ``MAX_PAIRS``.
+
+    Example:
+        >>> train, test = generate(num_train=600, num_test=90, seed=0)
+        >>> train.column_names, len(train), len(test)
+        (['premise', 'hypothesis', 'label'], 600, 90)
+    """
+    for name, number in (("num_train", num_train), ("num_test", num_test)):
+        if not 1 <= number <= MAX_PAIRS:
+            raise DataError(f"generate({name}={number}): give 1 to {MAX_PAIRS} pairs.")
+    return (
+        _draw(num_train, TRAIN_FAMILIES, random.Random(f"train {seed}")),
+        _draw(num_test, TEST_FAMILIES, random.Random(f"test {seed}")),
+    )
+
+
+def write_corpus(folder: str | Path, num_train: int, num_test: int, seed: int) -> tuple[Path, Path]:
+    """Generate pairs and write them as ``train.tsv`` and ``test.tsv``.
+
+    Args:
+        folder: where to write; made if it is not there.
+        num_train: number of training pairs.
+        num_test: number of test pairs.
+        seed: see ``generate``.
+
+    Returns:
+        The two paths.
+
+    Example:
+        >>> import tempfile
+        >>> train, test = write_corpus(tempfile.mkdtemp(), num_train=9, num_test=3, seed=0)
+        >>> train.name, len(train.read_text().splitlines())
+        ('train.tsv', 10)
+    """
+    folder = Path(folder)
+    train, test = generate(num_train, num_test, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    return _write(train, folder / "train.tsv"), _write(test, folder / "test.tsv")
+
+
+@lru_cache(maxsize=1)
+def patterns() -> tuple[Pattern, ...]:
+    """All pairs of claims that are drawn, with weights of sum 1.
+
+    Each difference (noun, modifier, predicate, none) starts with the same weight; then the labels
+    are balanced for each hypothesis, each premise, each difference and in all.
+    """
+    everything = tuple(claims())
+    pairs = [(p, h) for p in everything for h in everything if _is_pair(p, h)]
+    labels: list[Label] = [label(premise, hypothesis) for premise, hypothesis in pairs]
+    by_difference = _groups(pairs, _difference)
+    groupings = [
+        _groups(pairs, lambda premise, hypothesis: hypothesis),
+        _groups(pairs, lambda premise, hypothesis: premise),
+        by_difference,
+        _groups(pairs, lambda premise, hypothesis: None),
+    ]
+    weights = balance(
+        1 / np.bincount(by_difference)[by_difference],
+        np.array([_LABELS.index(name) for name in labels]),
+        groupings,
+    )
+    return tuple(
+        Pattern(premise=premise, hypothesis=hypothesis, label=name, weight=float(weight))
+        for (premise, hypothesis), name, weight in zip(pairs, labels, weights, strict=True)
+    )
+
+
+def _is_pair(premise: Claim, hypothesis: Claim) -> bool:
+    """Two claims that differ, in at most one place beside the form.
+
+    One of the nouns is below the top, so that test pairs have nouns of their own.
+    """
+    same_top = premise.noun == hypothesis.noun == "top"
+    return premise != hypothesis and not same_top and len(_differences(premise, hypothesis)) <= 1
+
+
+def _differences(premise: Claim, hypothesis: Claim) -> list[str]:
+    places = {
+        "noun": premise.noun != hypothesis.noun,
+        "modifier": premise.modified != hypothesis.modified,
+        "predicate": premise.predicate != hypothesis.predicate,
+    }
+    return [place for place, differs in places.items() if differs]
+
+
+def _difference(premise: Claim, hypothesis: Claim) -> Hashable:
+    return tuple(_differences(premise, hypothesis))
+
+
+def _groups(
+    pairs: Sequence[tuple[Claim, Claim]], key: Callable[[Claim, Claim], Hashable]
+) -> np.ndarray:
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(key(*pair), len(numbers)) for pair in pairs])
+
+
+def _draw(num_pairs: int, families: Sequence[Family], rng: random.Random) -> Dataset:
+    by_label = {name: [p for p in patterns() if p.label == name] for name in _LABELS}
+    weights = {name: [p.weight for p in by_label[name]] for name in _LABELS}
+    pairs: dict[tuple[str, str], Label] = {}
+    while len(pairs) < num_pairs:
+        name = _LABELS[len(pairs) % len(_LABELS)]
+        (pattern,) = rng.choices(by_label[name], weights[name])
+        pairs.setdefault(_say(pattern, rng.choice(families), rng), name)
+    rows = [
+        {"premise": premise, "hypothesis": hypothesis, "label": name}
+        for (premise, hypothesis), name in pairs.items()
+    ]
+    rng.shuffle(rows)
+    return Dataset.from_list(rows)
+
+
+def _say(pattern: Pattern, family: Family, rng: random.Random) -> tuple[str, str]:
+    scale, modifier = rng.choice(SCALES), rng.choice(MODIFIERS)
+    say = rng.choice((_say_singular, _say_plural))
+    premise = say(pattern.premise, family, scale, modifier)
+    return premise, say(pattern.hypothesis, family, scale, modifier)
+
+
+def _say_singular(claim: Claim, family: Family, scale: Scale, modifier: str) -> str:
+    noun, predicate = family[claim.noun].singular, scale[claim.predicate].singular
+    phrase = f"{modifier} {noun}" if claim.modified else noun
+    return f"{_SINGULAR[claim.form]} {phrase} {predicate}."
+
+
+def _say_plural(claim: Claim, family: Family, scale: Scale, modifier: str) -> str:
+    noun, predicate = family[claim.noun].plural, scale[claim.predicate].plural
+    phrase = f"{modifier} {noun}" if claim.modified else noun
+    return f"{_PLURAL[claim.form]} {phrase} {predicate}."
+
+
+def _write(table: Dataset, path: Path) -> Path:
+    """Write beside the path, then rename, so that no half file is ever there."""
+    with tempfile.NamedTemporaryFile(
+        "w", dir=path.parent, suffix=".part", delete=False, encoding="utf-8", newline=""
+    ) as file:
+        writer = csv.writer(file, "excel-tab", lineterminator="\n", quoting=csv.QUOTE_NONE)
+        writer.writerow(table.column_names)
+        writer.writerows(zip(*(table[name] for name in table.column_names), strict=True))
+    return Path(file.name).replace(path)

@@ -1,0 +1,218 @@
+"""Natural language inference: does the premise entail the hypothesis?"""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, final
+
+import numpy as np
+from datasets import ClassLabel, Dataset
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    DataCollatorWithPadding,
+    EvalPrediction,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from headcount.errors import DataError
+from headcount.tasks.files import read_table
+from headcount.tasks.task import Task
+
+THREE_WAY = ("entailment", "neutral", "contradiction")
+"""Labels of SNLI and MultiNLI, in the hub's order: 0, 1, 2."""
+TWO_WAY = ("entailment", "not_entailment")
+"""Labels of RTE, QNLI and SciTail."""
+
+_SPELLINGS = {str(number): name for number, name in enumerate(THREE_WAY)}
+_SPELLINGS |= {name: name for name in (*THREE_WAY, *TWO_WAY)}
+_UNLABELLED = ("-", "-1")
+
+_logger = logging.getLogger("headcount")
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NLI(Task):
+    """Natural language inference on columns ``premise``, ``hypothesis`` and ``label``.
+
+    Labels are ``entailment``, ``neutral`` and ``contradiction`` (or 0, 1, 2 in this order), or
+    ``entailment`` and ``not_entailment``. Rows without a gold label (``-`` or -1) are left out,
+    and their number is logged.
+
+    Example:
+        >>> task = NLI()
+        >>> task.columns, task.primary_metric
+        (('premise', 'hypothesis', 'label'), 'accuracy')
+    """
+
+    name: ClassVar[str] = "nli"
+    columns: ClassVar[tuple[str, ...]] = ("premise", "hypothesis", "label")
+    primary_metric: ClassVar[str] = "accuracy"
+
+    def read(self, sources: Sequence[str | Path], *, split: str) -> Dataset:
+        """Pairs of sentences with labels; forms of files as for ``read_table``."""
+        return read_table(sources, self.columns, split=split)
+
+    def encode(
+        self,
+        table: Dataset,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        max_length: int,
+        split: str,
+        labels: Sequence[str] | None = None,
+    ) -> Dataset:
+        """Tokenise both sentences as one input, the longer one cut first.
+
+        Args:
+            table: columns premise, hypothesis, label, all strings.
+            tokenizer: that of the model.
+            max_length: longest input, in tokens.
+            split: what the data are for, told in messages.
+            labels: labels in the model's order; None: those that occur, in canonical order.
+
+        Returns:
+            ``input_ids``, ``attention_mask``, ``token_type_ids`` where the tokenizer has them, and
+            ``labels``, a ``ClassLabel`` with the names.
+
+        Raises:
+            DataError: labels that are none, or not the model's.
+        """
+        table, golds = _labelled(table, split=split)
+        names = _label_set(golds, split=split) if labels is None else tuple(labels)
+        _check_known(golds, names, split=split)
+
+        def tokenise(rows: dict[str, list[Any]]) -> dict[str, Any]:
+            encoding = tokenizer(
+                rows["premise"], rows["hypothesis"], truncation=True, max_length=max_length
+            )
+            return dict(encoding)
+
+        encoded = table.map(
+            tokenise, batched=True, remove_columns=table.column_names, desc=f"tokenising {split}"
+        )
+        numbers = [names.index(gold) for gold in golds]
+        return encoded.add_column("labels", numbers).cast_column(
+            "labels", ClassLabel(names=list(names))
+        )
+
+    def labels(self, dataset: Dataset) -> tuple[str, ...]:
+        """The label names of an encoded data set, in the model's order."""
+        feature = dataset.features.get("labels")
+        if not isinstance(feature, ClassLabel):
+            raise DataError(
+                f"labels({dataset.column_names}): there is no column 'labels' with label names. "
+                "Give a data set made by dataset() or encode()."
+            )
+        return tuple(feature.names)
+
+    def collator(self, tokenizer: PreTrainedTokenizerBase) -> DataCollatorWithPadding:
+        """Batches padded to their longest row."""
+        if tokenizer.pad_token is None:
+            raise DataError(
+                f"collator({type(tokenizer).__name__}): the tokenizer has no padding token. Set "
+                "one, for instance tokenizer.pad_token = tokenizer.eos_token."
+            )
+        return DataCollatorWithPadding(tokenizer)
+
+    def load_model(self, name_or_path: str | Path, labels: Sequence[str]) -> PreTrainedModel:
+        """A pretrained model with a classifier over the labels.
+
+        Args:
+            name_or_path: a folder, or a model of the hub, which is downloaded.
+            labels: the labels in order, as ``labels(train)`` gives them.
+
+        Raises:
+            DataError: the model has a trained classifier for another number of labels.
+        """
+        _check_head(AutoConfig.from_pretrained(name_or_path), labels, name_or_path)
+        return AutoModelForSequenceClassification.from_pretrained(
+            name_or_path,
+            num_labels=len(labels),
+            id2label=dict(enumerate(labels)),
+            label2id={label: number for number, label in enumerate(labels)},
+        )
+
+    def metrics(self, eval_prediction: EvalPrediction) -> dict[str, float]:
+        """Accuracy: the share of rows whose greatest logit is the gold label's.
+
+        Example:
+            >>> logits, golds = np.array([[0.0, 1.0], [2.0, 1.0]]), np.array([1, 1])
+            >>> NLI().metrics(EvalPrediction(predictions=logits, label_ids=golds))
+            {'accuracy': 0.5}
+        """
+        outputs = eval_prediction.predictions
+        # Models that also return hidden states give a tuple, logits first.
+        logits = outputs[0] if isinstance(outputs, tuple) else outputs
+        correct = np.argmax(logits, axis=-1) == eval_prediction.label_ids
+        return {"accuracy": float(np.mean(correct))}
+
+
+def _labelled(table: Dataset, *, split: str) -> tuple[Dataset, list[str]]:
+    """The rows with a gold label, and these labels by name."""
+    spelt = list(table["label"])
+    wrong = Counter(label for label in spelt if label not in (*_SPELLINGS, *_UNLABELLED))
+    if wrong:
+        listed = ", ".join(f"{label!r} ({count} rows)" for label, count in wrong.most_common(10))
+        raise DataError(
+            f"NLI(split={split!r}): {len(wrong)} unknown labels: {listed}. Allowed are "
+            f"{', '.join(THREE_WAY)} (or 0, 1, 2), or {', '.join(TWO_WAY)}; '-' or -1 for none."
+        )
+    rows = [number for number, label in enumerate(spelt) if label not in _UNLABELLED]
+    if not rows:
+        raise DataError(
+            f"NLI(split={split!r}): none of the {len(spelt)} rows has a gold label. Give labelled "
+            "rows."
+        )
+    if len(rows) < len(spelt):
+        num_dropped = len(spelt) - len(rows)
+        _logger.warning("%s: left out %d of %d rows: no gold label", split, num_dropped, len(spelt))
+        table = table.select(rows)
+    return table, [_SPELLINGS[spelt[row]] for row in rows]
+
+
+def _label_set(golds: Sequence[str], *, split: str) -> tuple[str, ...]:
+    """The labels that occur, in canonical order."""
+    found = set(golds)
+    for allowed in (THREE_WAY, TWO_WAY):
+        if found <= set(allowed) and len(found) > 1:
+            return tuple(label for label in allowed if label in found)
+    raise DataError(
+        f"NLI(split={split!r}): the labels are {sorted(found)}. Give two or more of "
+        f"{THREE_WAY}, or both of {TWO_WAY}."
+    )
+
+
+def _check_known(golds: Sequence[str], names: Sequence[str], *, split: str) -> None:
+    strange = Counter(gold for gold in golds if gold not in names)
+    if strange:
+        listed = ", ".join(f"{label!r} ({count} rows)" for label, count in strange.items())
+        raise DataError(
+            f"NLI(split={split!r}): the training data do not have the labels {listed}; they have "
+            f"{tuple(names)}. Give training data with them, or leave these rows out."
+        )
+
+
+def _check_head(config: PreTrainedConfig, labels: Sequence[str], source: str | Path) -> None:
+    """A model that has been a classifier already must be one of the same labels."""
+    architectures = config.architectures or []
+    if not any(name.endswith("ForSequenceClassification") for name in architectures):
+        return
+    numbered = sorted((int(number), name) for number, name in (config.id2label or {}).items())
+    own = tuple(name.lower() for _, name in numbered)
+    if len(own) != len(labels):
+        raise DataError(
+            f"load_model({str(source)!r}, {tuple(labels)}): the model classifies into {own}. Give "
+            f"data with {len(own)} labels, or a model without classifier."
+        )
+    if set(own) == set(labels) and own != tuple(labels):
+        _logger.warning(
+            "%s: its classifier has the label order %s, the data have %s: train it, or give "
+            "dataset(labels=) its order",
+            *(source, own, tuple(labels)),
+        )

@@ -1,0 +1,1 @@
+"""Training a gated model: one's own loop, or transformers' Trainer."""

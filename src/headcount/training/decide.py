@@ -1,0 +1,76 @@
+"""Decide without training."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from headcount.errors import TrainingError
+from headcount.methods.method import Evidence, Method
+from headcount.training.session import Session, attach
+from headcount.units.budget import Budget
+from headcount.units.decision import Decision
+
+
+def decide(
+    model: nn.Module,
+    method: Method,
+    budget: Budget,
+    batches: Iterable[Mapping[str, Tensor]] | None = None,
+    *,
+    seed: int = 0,
+) -> Decision:
+    """The decision of a method that needs no training.
+
+    Args:
+        model: the model to prune; unchanged afterwards.
+        method: for instance ``Random(seed=0)`` or ``Magnitude()``.
+        budget: what must remain.
+        batches: keyword arguments of the model with labels, on its device; only methods that look
+            at data (``"gate_grads" in method.evidence``) use them.
+        seed: seed of the method's generator.
+
+    Returns:
+        Exactly the asked number of units.
+
+    Raises:
+        TrainingError: the method learns by training, or needs batches and got none.
+        BudgetError: the model cannot meet the budget.
+
+    Example:
+        >>> import headcount as hc, transformers
+        >>> model = transformers.BertModel(transformers.BertConfig(num_hidden_layers=2))
+        >>> hc.decide(model, hc.Magnitude(), hc.Budget(heads=0.25)).num_kept
+        6
+    """
+    if method.learns:
+        raise TrainingError(
+            f"decide(method={type(method).__name__}): this method learns its scores by training. "
+            "Use PruningTrainer or attach."
+        )
+    with attach(model, method, budget, num_steps=0, seed=seed) as session:
+        if "gate_grads" in method.evidence:
+            _observe_gradients(session, batches)
+        return session.decision()
+
+
+def _observe_gradients(session: Session, batches: Iterable[Mapping[str, Any]] | None) -> None:
+    name = type(session.method).__name__
+    if batches is None:
+        raise TrainingError(f"decide(method={name}): the method looks at data. Give batches.")
+    was_training = session.model.training
+    session.model.eval()
+    for batch in batches:
+        session.method.observe(session.state, Evidence(gate_grads=_gate_grads(session, batch)))
+    session.model.train(was_training)
+
+
+def _gate_grads(session: Session, batch: Mapping[str, Any]) -> Tensor:
+    size = next(value.shape[0] for value in batch.values() if isinstance(value, Tensor))
+    device = next(session.model.parameters()).device
+    ones = torch.ones(size, len(session.units), device=device, requires_grad=True)
+    with session.held(ones):
+        loss = session.model(**batch).loss
+        (grads,) = torch.autograd.grad(loss * size, ones)
+    return grads

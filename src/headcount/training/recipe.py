@@ -1,0 +1,73 @@
+"""How long and how fast to train: the settings shared by every arm of a comparison."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import TrainingArguments
+
+from headcount.errors import TrainingError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """Settings of a training run.
+
+    Example:
+        >>> Recipe(epochs=1, batch_size=16).learning_rate
+        0.0001
+
+    Source: Li, Cotterell, Sachan 2021, arXiv 2108.04657 fine-tune BERT-base with AdamW at 2e-5 for
+        3 epochs in batches of 32, linear decay.
+    Differs: a learning rate of 1e-4 and a tenth of the steps for warm-up, which small encoders on
+        small data need.
+    """
+
+    epochs: float = 3.0
+    """Passes over the training data."""
+    batch_size: int = 32
+    """Examples a step."""
+    learning_rate: float = 1e-4
+    """Peak learning rate of the weights (AdamW, linear decay)."""
+    weight_decay: float = 0.01
+    """Weight decay of the weights."""
+    warmup: float = 0.1
+    """Share of the steps in which the learning rate rises."""
+    max_length: int = 128
+    """Tokens kept of an example."""
+    save_steps: int = 100
+    """Steps between checkpoints, from which a killed run resumes."""
+    seed: int = 0
+    """Seed of the weights' start, the data order, dropout and the method."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "learning_rate", "max_length", "save_steps"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise TrainingError(f"Recipe({name}={value!r}): give a positive number.")
+        if not 0 <= self.warmup < 1:
+            raise TrainingError(f"Recipe(warmup={self.warmup!r}): give a share in [0, 1).")
+        if self.weight_decay < 0 or self.seed < 0:
+            raise TrainingError(
+                f"Recipe(weight_decay={self.weight_decay!r}, seed={self.seed!r}): give 0 or more."
+            )
+
+    def arguments(self, folder: Path) -> TrainingArguments:
+        """The same as ``transformers.TrainingArguments``; checkpoints go to ``folder``."""
+        return TrainingArguments(
+            str(folder),
+            num_train_epochs=self.epochs,
+            per_device_train_batch_size=self.batch_size,
+            per_device_eval_batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            warmup_steps=self.warmup,
+            seed=self.seed,
+            save_steps=self.save_steps,
+            save_total_limit=2,
+            train_sampling_strategy="group_by_length",
+            logging_steps=20,
+            report_to=[],
+            disable_tqdm=True,
+            dataloader_pin_memory=False,
+        )

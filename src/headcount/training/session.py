@@ -1,0 +1,281 @@
+"""A pruning session: a method at work on a live model, for one's own training loop."""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields, is_dataclass
+from types import TracebackType
+from typing import Any, Self, cast
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from headcount.architectures.discover import units as find_units
+from headcount.architectures.weights import weight_norms
+from headcount.errors import CheckpointError, TrainingError
+from headcount.gates.attach import Gates, gate_dtype
+from headcount.maths.select import select
+from headcount.methods.method import Evidence, Method, Step
+from headcount.units.budget import Budget
+from headcount.units.decision import Decision
+
+logger = logging.getLogger("headcount")
+
+LARGEST_GRAD = 1e15
+"""Gradients of logits beyond this are scaled to one before they are clipped."""
+
+
+class Session:
+    """A method at work on a live model; made by ``attach``.
+
+    In training mode each forward pass of the model draws the method's gates; in evaluation mode
+    the gates are the hard, noise-free decision of the moment. On ``close`` the model is as before.
+
+    Example:
+        >>> import headcount as hc, torch, transformers
+        >>> model = transformers.BertModel(transformers.BertConfig(num_hidden_layers=1))
+        >>> with hc.attach(model, hc.DSP(), hc.Budget(heads=3), num_steps=1) as session:
+        ...     optimizer = torch.optim.AdamW(
+        ...         [{"params": model.parameters()}, {"params": session.parameters(), "lr": 0.5}]
+        ...     )
+        ...     loss = model(torch.tensor([[1, 2]])).last_hidden_state.sum() + session.penalty()
+        ...     loss.backward()
+        ...     session.clip_grad()
+        ...     optimizer.step()
+        ...     session.step()
+        >>> session.decision().num_kept
+        3
+    """
+
+    def __init__(
+        self, model: nn.Module, method: Method, budget: Budget, *, num_steps: int, seed: int = 0
+    ) -> None:
+        """Attach; see ``attach``."""
+        self.model, self.method, self.budget = model, method, budget
+        self.units = find_units(model)
+        self.quota = budget.resolve(self.units)
+        self.num_steps, self.num_done = 0, 0
+        self.generator = Generator().manual_seed(seed)
+        self._provenance = {"method": describe(method), "budget": asdict(budget), "seed": seed}
+        self.state = method.init(self.units, self.quota, self.generator)
+        if "weight_norms" in method.evidence:
+            norms = weight_norms(model, self.units, roles=("value", "output"))
+            method.observe(self.state, Evidence(weight_norms=norms))
+        self._dtype = gate_dtype(model)
+        self._frozen = [p for p in model.parameters() if p.requires_grad]
+        self._frozen = [] if "weights" in method.trains else self._frozen
+        self._held: Tensor | None = None
+        self.gates = Gates(model, self.units)
+        self._handle = model.register_forward_pre_hook(self._before_forward)
+        for parameter in self._frozen:
+            parameter.requires_grad_(False)
+        self._logged_keep = self.keep()
+        self.begin(num_steps)
+
+    def begin(self, num_steps: int) -> None:
+        """Set the length of the run, from which schedules follow; notes about it are logged.
+
+        Raises:
+            TrainingError: a negative number of steps.
+        """
+        if num_steps < 0:
+            self.close()
+            raise TrainingError(f"attach(num_steps={num_steps}): give the number of steps, >= 0.")
+        self.num_steps = num_steps
+        for note in self.method.notes(num_steps) if num_steps else []:
+            logger.warning(note)
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What the method learns beside the weights: give it to an optimizer of your own, in a
+        group without weight decay."""
+        return self.state.parameters()
+
+    def step(self) -> None:
+        """Say that the optimizer has taken a step: schedules move on, and the gradient of what
+        the method learns is cleared (a model's own ``zero_grad`` does not reach it)."""
+        self.num_done += 1
+        self.state.zero_grad()
+
+    def clip_grad(self) -> None:
+        """Clip the gradient of what the method learns, apart from that of the weights.
+
+        To be called between ``backward`` and the optimizer's step. In data-parallel training the
+        gradient is first averaged over the processes, so that all decide alike.
+        """
+        learnt = [p for p in self.state.parameters() if p.grad is not None]
+        if not learnt:
+            return
+        if dist.is_available() and dist.is_initialized():
+            device = next(self.model.parameters()).device
+            for parameter in learnt:
+                shared = cast(Tensor, parameter.grad).to(device, copy=True)
+                dist.all_reduce(shared)
+                cast(Tensor, parameter.grad).copy_(shared / dist.get_world_size())
+        for parameter in learnt:
+            largest = cast(Tensor, parameter.grad).abs().max()
+            if largest > LARGEST_GRAD:  # its square would overflow in the norm
+                cast(Tensor, parameter.grad).div_(largest)
+        nn.utils.clip_grad_norm_(learnt, self.method.max_grad_norm)
+
+    @property
+    def progress(self) -> Step:
+        """Where the run stands."""
+        return Step(index=self.num_done, total=max(self.num_steps, self.num_done, 1))
+
+    def penalty(self) -> Float[Tensor, ""]:
+        """A scalar to add to the loss."""
+        device = next(self.model.parameters()).device
+        return self.method.penalty(self.state, self.progress).to(device)
+
+    def keep(self) -> Tensor:
+        """The keep of the moment, exact; bool, [N]."""
+        scores = self.method.scores(self.state)
+        limits = {"floors": self.quota.floors, "ceilings": self.quota.ceilings}
+        return select(scores, self.quota.num_keep, layer=self.units.layer_of_unit, **limits)
+
+    def decision(self) -> Decision:
+        """The decision of the moment, exact."""
+        provenance = {**self._provenance, "steps": self.num_done, "num_steps": self.num_steps}
+        scores = self.method.scores(self.state)
+        return Decision.of(self.units, self.keep(), scores, provenance)
+
+    def metrics(self) -> dict[str, float]:
+        """Numbers worth a line in the log: temperature, entropy of the choice."""
+        return self.method.metrics(self.state, self.progress)
+
+    @contextmanager
+    def held(self, gates: Tensor) -> Iterator[None]:
+        """With gates given from outside, [N] or [B, N], whatever the mode of the model."""
+        self._held = gates
+        try:
+            yield
+        finally:
+            self._held = None
+
+    def num_changed(self) -> int:
+        """Units whose keep changed since this was last asked."""
+        before, self._logged_keep = self._logged_keep, self.keep()
+        return int((before != self._logged_keep).sum())
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What a checkpoint must have in common with the run that resumes it: plain values."""
+        sites = [[s.module, s.kind, s.num_units, s.width] for s in self.units.sites]
+        return json.loads(json.dumps({**self._provenance, "sites": sites}))
+
+    @contextmanager
+    def lifted(self) -> Iterator[None]:
+        """Without any hook on the model for a while."""
+        self._handle.remove()
+        try:
+            with self.gates.lifted():
+                yield
+        finally:
+            self._handle = self.model.register_forward_pre_hook(self._before_forward)
+
+    def close(self) -> None:
+        """Take everything off the model again."""
+        self.gates.remove()
+        self._handle.remove()
+        for parameter in self._frozen:
+            parameter.requires_grad_(True)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that resuming needs, as tensors: the method's state, the step, the generator."""
+        held = {f"state.{name}": value for name, value in self.state.state_dict().items()}
+        return {
+            **held,
+            "num_done": torch.tensor(self.num_done),
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, saved: dict[str, Tensor]) -> None:
+        """Go on where ``state_dict`` was taken.
+
+        Raises:
+            CheckpointError: the state is that of another method or model.
+        """
+        held = {k.removeprefix("state."): v for k, v in saved.items() if k.startswith("state.")}
+        mine = {name: value.shape for name, value in self.state.state_dict().items()}
+        if {name: value.shape for name, value in held.items()} != mine:
+            raise CheckpointError(
+                f"Session.load_state_dict: the state has {sorted(held)}, the method "
+                f"{self.method.name} on this model needs {sorted(mine)} of its own shapes. "
+                "Resume with the model, method and budget of the interrupted run."
+            )
+        self.state.load_state_dict(held)
+        self.num_done = int(saved["num_done"])
+        self.generator.set_state(saved["generator"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _before_forward(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        del args
+        device = next(module.parameters()).device
+        if self._held is not None:
+            gates = self._held
+        elif module.training:
+            gates = self.method.gates(self.state, self.progress, self.generator)
+        else:
+            gates = self.keep()
+        self.gates.value = gates.to(device=device, dtype=self._dtype)
+
+
+def attach(
+    model: nn.Module, method: Method, budget: Budget, *, num_steps: int, seed: int = 0
+) -> Session:
+    """Put a method to work on a live model; the way to prune in one's own training loop.
+
+    Args:
+        model: the model to train; it is gated in place and restored by ``Session.close``.
+        method: for instance ``DSP()``.
+        budget: what must remain; checked against the model now.
+        num_steps: optimizer steps of the whole run; schedules are stretched over them.
+        seed: seed of the method's own generator (start of the logits, noise).
+
+    Returns:
+        The session, a context manager.
+
+    Raises:
+        BudgetError: the model cannot meet the budget.
+        ArchitectureError: the model has no known units.
+        PruningError: the model has gates already.
+
+    Example:
+        >>> import headcount as hc, transformers
+        >>> model = transformers.BertModel(transformers.BertConfig(num_hidden_layers=1))
+        >>> with hc.attach(model, hc.Random(seed=1), hc.Budget(heads=3), num_steps=0) as session:
+        ...     session.decision().num_kept
+        3
+    """
+    return Session(model, method, budget, num_steps=num_steps, seed=seed)
+
+
+def describe(method: Method) -> dict[str, Any]:
+    """A method's name and settings as plain values, for provenance.
+
+    Example:
+        >>> from headcount.methods.random import Random
+        >>> describe(Random(seed=1))
+        {'name': 'random', 'seed': 1}
+    """
+    return {"name": method.name, **_plain(method)}
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    values = {field.name: getattr(config, field.name) for field in fields(config)}
+    return {
+        name: {"name": type(value).__name__, **_plain(value)} if is_dataclass(value) else value
+        for name, value in values.items()
+    }

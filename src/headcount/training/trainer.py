@@ -1,0 +1,196 @@
+"""transformers' Trainer with a pruning session inside."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import (
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from headcount.errors import CheckpointError, TrainingError
+from headcount.methods.method import Method
+from headcount.surgery.cut import cut
+from headcount.training.resume import (
+    STATE_FILE,
+    check_session,
+    complete_checkpoint,
+    complete_checkpoints,
+    write_session,
+)
+from headcount.training.session import attach
+from headcount.units.budget import Budget
+from headcount.units.decision import Decision
+
+
+class PruningTrainer(Trainer):
+    """A ``transformers.Trainer`` that prunes while it trains.
+
+    Training draws the method's gates at each forward pass; evaluation uses the hard, noise-free
+    decision. Checkpoints hold the method's state, so that a killed run resumes to the same
+    decision. Logs show temperature, entropy of the choice and how many heads changed.
+
+    Args:
+        model: the model to prune; its weights are trained in place.
+        method: how to choose, for instance ``DSP()``.
+        budget: what must remain.
+        args: as for ``Trainer``.
+        **kwargs: as for ``Trainer``: ``train_dataset``, ``eval_dataset``, ``data_collator``,
+            ``compute_metrics``, ...
+
+    Raises:
+        BudgetError: the model cannot meet the budget.
+        TrainingError: ``load_best_model_at_end`` is set.
+
+    Example:
+        >>> import headcount as hc, transformers
+        >>> model = transformers.BertModel(transformers.BertConfig(num_hidden_layers=1))
+        >>> args = transformers.TrainingArguments("out", report_to=[])
+        >>> trainer = hc.PruningTrainer(
+        ...     model=model, method=hc.DSP(), budget=hc.Budget(heads=3), args=args)
+        >>> trainer.decision().num_kept
+        3
+    """
+
+    def __init__(
+        self,
+        *,
+        model: PreTrainedModel | nn.Module,
+        method: Method,
+        budget: Budget,
+        args: TrainingArguments | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if args is not None and args.load_best_model_at_end:
+            raise TrainingError(
+                "PruningTrainer(args.load_best_model_at_end=True): an early checkpoint is soft and "
+                "has another decision. Set it to False; the last step is the decided one."
+            )
+        seed = args.seed if args is not None else 0
+        self.session = attach(model, method, budget, num_steps=0, seed=seed)
+        super().__init__(model=model, args=args, **kwargs)
+        self.add_callback(_SessionCallback(self))
+        self.resume_from: Path | None = None
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
+        """Train; resume from a checkpoint folder, or with True from the last complete one.
+
+        Raises:
+            CheckpointError: the checkpoint is incomplete, or that of another model, method or
+                budget.
+            TrainingError: the loss is not a finite number.
+        """
+        self.resume_from = self._resolve(resume_from_checkpoint)
+        if self.resume_from is not None:
+            check_session(self.resume_from, self.session)
+        path = None if self.resume_from is None else str(self.resume_from)
+        return super().train(resume_from_checkpoint=path, **kwargs)
+
+    def decision(self) -> Decision:
+        """The decision of the moment; after training, the final one."""
+        return self.session.decision()
+
+    def prune(self, decision: Decision | None = None) -> nn.Module:
+        """A new, smaller model: the trained weights, cut by ``decision`` (default: the final one).
+
+        The trainer's own model stays whole and gated.
+        """
+        chosen = self.decision() if decision is None else decision
+        model = cast(nn.Module, self.accelerator.unwrap_model(self.model))
+        with self.session.lifted():
+            return cut(model, chosen).eval()
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """As in ``Trainer``, with a group of their own for what the method learns."""
+        optimizer = super().create_optimizer(model)
+        learnt = list(self.session.parameters())
+        known = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        if learnt and id(learnt[0]) not in known:
+            group = {**self.session.method.optimizer_group, "weight_decay": 0.0}
+            optimizer.add_param_group({"params": learnt, **group})
+        return optimizer
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any) -> Tensor:
+        """As in ``Trainer``; a loss that is not finite stops the run."""
+        loss = super().training_step(model, inputs, *args)
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"train: the loss is {loss.item()} at step {self.state.global_step + 1}. Lower the "
+                "learning rate or look at the data; the last checkpoint is still good."
+            )
+        return loss
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kw: Any) -> Any:
+        """The task's loss plus the method's penalty (in training)."""
+        found = super().compute_loss(model, inputs, *args, **kw)
+        if not model.training:
+            return found
+        penalty = self.session.penalty()
+        return (found[0] + penalty, found[1]) if isinstance(found, tuple) else found + penalty
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """As in ``Trainer``, with the method's numbers beside the loss."""
+        if "loss" in logs:
+            logs = {**logs, **self.session.metrics(), "heads_changed": self.session.num_changed()}
+        super().log(logs, *args, **kwargs)
+
+    def _resolve(self, resume: str | bool | None) -> Path | None:
+        if not resume:
+            return None
+        if isinstance(resume, str):
+            return complete_checkpoint(Path(resume))
+        found = complete_checkpoints(Path(str(self.args.output_dir)))
+        if not found:
+            raise CheckpointError(
+                f"train(resume_from_checkpoint=True): no complete checkpoint in "
+                f"{self.args.output_dir}. Start without resuming."
+            )
+        return found[-1]
+
+
+class _SessionCallback(TrainerCallback):
+    """Moves the session along with the Trainer's loop."""
+
+    def __init__(self, trainer: PruningTrainer) -> None:
+        self._trainer = trainer
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Restore the session, or start it anew."""
+        del args, control, kwargs
+        resume = self._trainer.resume_from
+        self._trainer.session.begin(state.max_steps)
+        if resume is not None:
+            self._trainer.session.load_state_dict(load_file(resume / STATE_FILE))
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Clip what the method learns, apart from the weights."""
+        del args, state, control, kwargs
+        self._trainer.accelerator.unscale_gradients()
+        self._trainer.session.clip_grad()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Move the schedules on."""
+        del args, state, control, kwargs
+        self._trainer.session.step()
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Complete the checkpoint that the Trainer has just written."""
+        del control, kwargs
+        if args.should_save:
+            folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+            write_session(folder, self._trainer.session)

@@ -1,0 +1,33 @@
+"""What one unit costs, in parameters and in multiply-accumulates."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cost:
+    """The cost of one unit: parameters, and MACs as a polynomial of the sequence length.
+
+    Example:
+        >>> Cost(params=196_800, macs_per_token=196_608, macs_per_token_pair=128).macs(128)
+        27262976
+
+    Source: Kwon et al. 2022, arXiv 2204.09656: a head costs ``4 S d d_h + 2 S^2 d_h`` MACs.
+    """
+
+    params: int
+    """Parameters freed when the unit is removed."""
+    macs_per_token: int
+    """Multiply-accumulates for each token: the unit's share of the projections."""
+    macs_per_token_pair: int = 0
+    """Multiply-accumulates for each pair of tokens: attention scores and their average."""
+
+    def macs(self, length: int) -> int:
+        """Multiply-accumulates on one sequence.
+
+        Args:
+            length: number of tokens S; queries and keys alike.
+
+        Returns:
+            ``macs_per_token * S + macs_per_token_pair * S^2``.
+        """
+        return self.macs_per_token * length + self.macs_per_token_pair * length**2

@@ -1,0 +1,75 @@
+"""All removable units of one model, in a fixed order."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from headcount.units.site import Site
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unit:
+    """One removable unit: the ``index``-th of its site."""
+
+    site: Site
+    index: int
+
+
+@dataclass(frozen=True)
+class UnitTable:
+    """Every removable unit of a model: site after site, unit after unit.
+
+    Vectors over units (gates, scores, keeps) follow this order and have ``len(table)`` elements.
+
+    Example:
+        >>> import headcount as hc, transformers
+        >>> table = hc.units(transformers.BertModel(transformers.BertConfig()))
+        >>> table.kinds, table.num("head")
+        ({'head'}, 144)
+    """
+
+    sites: tuple[Site, ...]
+    """The sites, in the order of the model."""
+
+    def __len__(self) -> int:
+        return sum(site.num_units for site in self.sites)
+
+    def __iter__(self) -> Iterator[Unit]:
+        return (Unit(site=site, index=i) for site in self.sites for i in range(site.num_units))
+
+    @property
+    def kinds(self) -> set[str]:
+        """The kinds of unit that the model has."""
+        return {site.kind for site in self.sites}
+
+    def num(self, kind: str) -> int:
+        """The number of units of one kind; 0 for a kind that the model does not have."""
+        return sum(site.num_units for site in self.sites if site.kind == kind)
+
+    @cached_property
+    def slices(self) -> tuple[slice, ...]:
+        """Where each site's units stand in a vector over all units."""
+        ends = torch.tensor([0] + [site.num_units for site in self.sites]).cumsum(0).tolist()
+        return tuple(slice(a, b) for a, b in zip(ends, ends[1:], strict=False))
+
+    @cached_property
+    def layers(self) -> tuple[tuple[str, int], ...]:
+        """The layers that hold units, as (stack, index), in order; [L]."""
+        return tuple(dict.fromkeys((site.stack, site.layer) for site in self.sites))
+
+    @cached_property
+    def layer_of_unit(self) -> Int[Tensor, " n"]:
+        """The position in ``layers`` of each unit's layer, [N]."""
+        place = {layer: i for i, layer in enumerate(self.layers)}
+        return torch.tensor(
+            [place[site.stack, site.layer] for site in self.sites for _ in range(site.num_units)]
+        )
+
+    @cached_property
+    def num_per_layer(self) -> tuple[int, ...]:
+        """The number of units in each of ``layers``, [L]."""
+        return tuple(torch.bincount(self.layer_of_unit, minlength=len(self.layers)).tolist())

@@ -1,0 +1,133 @@
+"""The tiny models and the methods that shared tests run over."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import transformers
+from torch import Tensor
+from transformers import PreTrainedModel
+
+import headcount as hc
+
+TINY = {
+    "vocab_size": 40,
+    "hidden_size": 24,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 32,
+    "max_position_embeddings": 48,
+    "pad_token_id": 0,
+}
+TINY_DISTIL = {
+    "vocab_size": 40,
+    "dim": 24,
+    "n_layers": 3,
+    "n_heads": 4,
+    "hidden_dim": 32,
+    "max_position_embeddings": 48,
+}
+
+
+@dataclass(frozen=True)
+class ModelCase:
+    """A classifier of one architecture, three layers of four heads."""
+
+    name: str
+    make: Callable[[], PreTrainedModel]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def classifier(prefix: str, **extra) -> ModelCase:
+    def make() -> PreTrainedModel:
+        config_class = getattr(transformers, f"{prefix}Config")
+        model_class = getattr(transformers, f"{prefix}ForSequenceClassification")
+        settings = TINY_DISTIL if prefix == "DistilBert" else TINY
+        return model_class(config_class(**{**settings, "num_labels": 3, **extra})).eval()
+
+    return ModelCase(prefix, make)
+
+
+def with_cross_attention() -> PreTrainedModel:
+    """An encoder-decoder of two BERTs: self- and cross-attention."""
+    encoder = transformers.BertModel(transformers.BertConfig(**TINY))
+    decoder = transformers.BertLMHeadModel(
+        transformers.BertConfig(**TINY, is_decoder=True, add_cross_attention=True)
+    )
+    return transformers.EncoderDecoderModel(encoder=encoder, decoder=decoder).eval()
+
+
+CLASSIFIERS = (
+    classifier("Bert"),
+    classifier("Camembert"),
+    classifier("Data2VecText"),
+    classifier("DistilBert"),
+    classifier("Electra"),
+    classifier("Ernie"),
+    classifier("LayoutLM"),
+    classifier("MegatronBert"),
+    classifier("RoCBert"),
+    classifier("Roberta"),
+    classifier("RobertaPreLayerNorm"),
+    classifier("XLMRoberta"),
+    classifier("XLMRobertaXL"),
+    classifier("Xmod", default_language="en_XX"),
+    classifier("JinaEmbeddingsV3"),
+)
+"""Every row of the BERT family's table that has a classifier."""
+
+METHODS = (
+    hc.DSP(),
+    hc.DSP(training="pipelined"),
+    hc.DSP(estimator=hc.StraightThrough()),
+    hc.Magnitude(),
+    hc.Random(),
+)
+"""Every method, with the settings that change its way."""
+
+
+def bert() -> PreTrainedModel:
+    return CLASSIFIERS[0].make()
+
+
+def batch(size: int = 3, length: int = 7) -> dict[str, Tensor]:
+    """Token ids with padding at the end of the last example."""
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(5, 40, (size, length), generator=generator)
+    mask = torch.ones_like(ids)
+    mask[-1, length // 2 :] = 0
+    return {"input_ids": ids * mask, "attention_mask": mask}
+
+
+def keep_decision(model: PreTrainedModel, keep: Tensor) -> hc.Decision:
+    """A decision with a given keep."""
+    return hc.Decision.of(hc.units(model), keep, keep.double(), {"method": {"name": "given"}})
+
+
+WORDS = "a some every no not dog cat animal red small runs sleeps moves the is of".split()
+
+
+def write_model(folder) -> str:
+    """A tiny BERT with a tokenizer, saved the way a user has it."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocab = {word: i for i, word in enumerate([*special, *WORDS])}
+    transformers.BertTokenizer(vocab=vocab).save_pretrained(folder)
+    torch.manual_seed(0)
+    transformers.BertModel(transformers.BertConfig(**TINY)).save_pretrained(folder)
+    return str(folder)
+
+
+def write_pairs(path, num_rows: int, seed: int = 0) -> str:
+    """Pairs whose label is told by the hypothesis's first word, as a tsv file."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = ("entailment", "neutral", "contradiction")
+    lines = ["premise\thypothesis\tlabel"]
+    for _ in range(num_rows):
+        words = [WORDS[i] for i in torch.randint(5, len(WORDS), (7,), generator=generator)]
+        label = int(torch.randint(3, (1,), generator=generator))
+        hypothesis = " ".join([("some", "not", "no")[label], *words[4:]])
+        lines.append(f"{' '.join(words[:4])}\t{hypothesis}\t{labels[label]}")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(path)

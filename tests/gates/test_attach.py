@@ -1,0 +1,66 @@
+import pytest
+import torch
+from cases import CLASSIFIERS, batch, bert
+
+import headcount as hc
+from headcount.gates.attach import Gates, has_gates
+
+
+@pytest.mark.parametrize("case", CLASSIFIERS, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_gates_of_one_leave_the_model_bit_for_bit_unchanged(case, dtype):
+    model = case.make().to(dtype)
+    plain = model(**batch()).logits
+    gates = Gates(model, hc.units(model))
+    gates.value = torch.ones(12)
+    assert torch.equal(model(**batch()).logits, plain)
+    gates.remove()
+    assert not has_gates(model)
+
+
+def test_gates_of_an_example_act_on_that_example_alone():
+    model = bert().double()
+    gates = Gates(model, hc.units(model))
+    rows = torch.rand(3, 12, dtype=torch.float64)
+    gates.value = rows
+    together = model(**batch()).logits
+    for i, row in enumerate(rows):
+        gates.value = row
+        torch.testing.assert_close(model(**batch()).logits[i], together[i], atol=1e-12, rtol=0)
+
+
+def test_one_backward_pass_gives_the_gradient_of_each_example():
+    model = bert().double()
+    gates = Gates(model, hc.units(model))
+    ones = torch.ones(3, 12, dtype=torch.float64, requires_grad=True)
+    gates.value = ones
+    (together,) = torch.autograd.grad(model(**batch()).logits[:, 0].sum(), ones)
+    for i in range(3):
+        one = torch.ones(12, dtype=torch.float64, requires_grad=True)
+        gates.value = one
+        (alone,) = torch.autograd.grad(model(**batch()).logits[i, 0], one)
+        torch.testing.assert_close(alone, together[i], atol=1e-12, rtol=0)
+
+
+def test_a_gate_multiplies_its_own_head_only():
+    """Finite differences of the context before the output projection."""
+    model = bert().double()
+    gates, seen = Gates(model, hc.units(model)), []
+    dense = model.bert.encoder.layer[0].attention.output.dense
+    dense.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    value = torch.ones(12, dtype=torch.float64)
+    value[1] = 0.5
+    for gates.value in (torch.ones_like(value), value):
+        model(**batch())
+    ratio = (seen[1] / seen[0])[0, 0].unflatten(0, (4, 6))
+    torch.testing.assert_close(ratio, value[:4, None].expand(4, 6))
+
+
+def test_a_second_set_of_gates_is_refused():
+    model = bert()
+    gates = Gates(model, hc.units(model))
+    with pytest.raises(hc.PruningError, match="the model has gates already"):
+        Gates(model, hc.units(model))
+    with gates.lifted():
+        assert not has_gates(model)
+    assert has_gates(model)

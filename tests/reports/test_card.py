@@ -1,0 +1,128 @@
+"""The model card: says how to load the model, and no number that was not measured."""
+
+import ast
+import dataclasses
+import json
+import re
+
+import pytest
+import yaml
+
+from headcount.reports.card import load_instructions, model_card
+from headcount.reports.table import markdown
+
+PLAIN = {
+    "name": "tiny",
+    "decision": None,
+    "uneven": False,
+    "auto_class": "AutoModel",
+    "pipeline_task": None,
+    "report": None,
+    "has_figure": False,
+}
+
+
+def numbers(text: str) -> set[str]:
+    """Numbers with a point or of two digits and more; those in words and versions too."""
+    return {n for n in re.findall(r"\d+(?:\.\d+)*", text) if len(n) > 1}
+
+
+def front_matter(card: str) -> dict:
+    _, matter, body = card.split("---\n", 2)
+    assert body.startswith("\n# ")
+    return yaml.safe_load(matter)
+
+
+def test_front_matter():
+    assert front_matter(model_card(**PLAIN)) == {
+        "library_name": "transformers",
+        "tags": ["headcount", "pruned"],
+    }
+    card = model_card(**PLAIN | {"pipeline_task": "text-classification"})
+    assert front_matter(card)["pipeline_tag"] == "text-classification"
+
+
+def test_an_uneven_model_needs_headcount():
+    card = model_card(**PLAIN | {"uneven": True})
+    assert "pip install headcount" in card
+    assert "`import headcount` before `from_pretrained`" in card
+    assert "without it transformers refuses to load" in card
+    assert "import headcount  #" in card
+
+
+def test_a_uniform_model_needs_transformers_alone():
+    card = model_card(**PLAIN)
+    assert "stock checkpoint" in card
+    assert "import headcount" not in card
+    assert "pip install" not in card
+
+
+def test_a_card_without_decision_and_report_has_no_number():
+    for uneven in (True, False):
+        card = model_card(**PLAIN | {"uneven": uneven})
+        assert re.findall(r"\d", card) == []
+        assert "## Numbers" not in card
+        assert "## How it was made" not in card
+        assert "## Heads kept" not in card
+
+
+def test_the_decision_is_told(decision):
+    card = model_card(**PLAIN | {"decision": decision, "uneven": True})
+    assert "keeps 3 of 8 attention heads" in card
+    assert "the method `dsp` for a budget of 3 heads" in card
+    assert "| `encoder.layer.0.attention.self` | 3 of 4 | 0 2 3 |" in card
+    assert "| `encoder.layer.1.attention.self` | 0 of 4 | none |" in card
+    assert 'method: `dsp` with `{"learning_rate": 0.5}`' in card
+    assert "seed: 7" in card
+    assert "decided after 90 of 100 steps" in card
+
+
+def test_a_decision_of_unknown_origin_is_told(decision):
+    bare = dataclasses.replace(decision, provenance={})
+    card = model_card(**PLAIN | {"decision": bare})
+    assert "keeps 3 of 8 attention heads. The other" in card
+    assert "seed" not in card
+
+
+def test_the_report_is_told(report):
+    card = model_card(**PLAIN | {"report": report})
+    assert markdown(report) in card
+    assert "sst2, accuracy; seed 7, 100 steps." in card
+    assert "batch of 16, length 64" in card
+    assert "Abacus 9 (2 threads)" in card
+    assert "```bash\nheadcount prune tiny --heads 3\n```" in card
+    assert "environment: torch 2.13.0, processor Abacus 9, num_threads 2" in card
+    assert "chosen by the method `dsp`" in card
+
+
+def test_every_number_is_in_the_report_or_the_decision(decision, report):
+    card = model_card(**PLAIN | {"decision": decision, "report": report, "has_figure": True})
+    source = report.to_json() + decision.to_json() + markdown(report)
+    assert numbers(card) <= numbers(source)
+
+
+def test_the_figure_is_shown_if_there_is_one():
+    assert "(heads.png)" in model_card(**PLAIN | {"has_figure": True})
+    assert "heads.png" not in model_card(**PLAIN)
+
+
+def test_a_command_cannot_leave_its_block(report):
+    odd = dataclasses.replace(report, command="echo '```'\n# not a heading")
+    assert "````bash\necho '```'\n# not a heading\n````" in model_card(**PLAIN | {"report": odd})
+
+
+@pytest.mark.parametrize("folder", ["out", 'a "b"\\c', "ä/ö"])
+@pytest.mark.parametrize("uneven", [True, False])
+def test_load_instructions_are_python(uneven, folder):
+    text = load_instructions(uneven, "AutoModelForSequenceClassification", folder)
+    first, *_, last = ast.parse(text).body
+    names = [alias.name for alias in first.names]
+    assert names == (["headcount"] if uneven else ["AutoModelForSequenceClassification"])
+    assert last.value.args[0].value == folder
+    assert len(text.splitlines()) in (3, 4)
+
+
+def test_the_card_says_what_load_instructions_say():
+    card = model_card(**PLAIN | {"uneven": True})
+    assert load_instructions(True, "AutoModel", "path/to/this/folder") in card
+    assert json.dumps("path/to/this/folder") in card

@@ -1,0 +1,150 @@
+"""The report: a value that survives JSON, and refuses what it cannot be."""
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headcount.errors import CheckpointError, PruningError
+from headcount.reports.report import FILE, Report, Row, report_of
+
+counts = st.integers(0, 2**53)
+finite = st.floats(allow_nan=False, allow_infinity=False)
+positive = st.floats(0, 1e12)
+texts = st.text(max_size=12)
+plain = st.dictionaries(texts, st.none() | st.booleans() | counts | finite | texts, max_size=4)
+
+
+@st.composite
+def row(draw, name):
+    heads = tuple(draw(st.lists(st.integers(0, 64), max_size=5)))
+    return Row(
+        name=name,
+        num_heads=sum(heads),
+        heads_per_layer=heads,
+        num_params=draw(counts),
+        quality=draw(st.none() | finite),
+        num_bytes=draw(st.none() | counts),
+        macs=draw(st.none() | counts),
+        latency_s=draw(st.none() | positive),
+        latency_quartiles_s=draw(st.none() | st.tuples(positive, positive)),
+        train_s=draw(st.none() | positive),
+    )
+
+
+@st.composite
+def reports(draw):
+    names = draw(st.lists(texts, min_size=1, max_size=3, unique=True))
+    return Report(
+        task=draw(texts),
+        metric=draw(texts),
+        budget=draw(plain),
+        method=draw(plain),
+        seed=draw(counts),
+        num_steps=draw(counts),
+        batch_size=draw(counts),
+        length=draw(counts),
+        attn_implementation=draw(texts),
+        rows=tuple(draw(row(name)) for name in names),
+        environment=draw(plain),
+        device=draw(st.none() | texts),
+        num_runs=draw(st.none() | counts),
+        command=draw(st.none() | texts),
+    )
+
+
+@given(reports())
+def test_json_round_trip(report):
+    assert Report.from_json(report.to_json()) == report
+
+
+def test_report_of_reads_the_folder_alone(report, tmp_path):
+    report.save(tmp_path)
+    assert report_of(tmp_path) == report
+    assert report_of(str(tmp_path)) == report
+    assert Report.load(tmp_path) == report
+    assert [file.name for file in tmp_path.iterdir()] == [FILE]
+
+
+def test_dense_is_the_row_of_that_name(report):
+    assert report.dense is report.rows[0]
+    assert dataclasses.replace(report, rows=report.rows[1:]).dense is None
+
+
+def test_report_of_a_folder_without_report(tmp_path):
+    with pytest.raises(CheckpointError, match=r"no report\.json there\. Give the folder of a"):
+        report_of(tmp_path)
+    with pytest.raises(CheckpointError, match=r"no report\.json there"):
+        report_of(tmp_path / "nowhere")
+
+
+def damaged(change):
+    def text(report):
+        body = json.loads(report.to_json())
+        change(body)
+        return json.dumps(body)
+
+    return text
+
+
+DAMAGES = {
+    "empty": lambda _: "",
+    "list": lambda _: "[]",
+    "number": lambda _: "3",
+    "cut off": lambda report: report.to_json()[:-20],
+    "no format": damaged(lambda body: body.pop("format")),
+    "no task": damaged(lambda body: body.pop("task")),
+    "unknown field": damaged(lambda body: body.update(flavour="salt")),
+    "rows are gone": damaged(lambda body: body.update(rows=[])),
+    "rows are none": damaged(lambda body: body.update(rows=None)),
+    "budget is text": damaged(lambda body: body.update(budget="12 heads")),
+    "heads do not add up": damaged(lambda body: body["rows"][0].update(num_heads=1)),
+    "heads are text": damaged(lambda body: body["rows"][0].update(num_heads="8")),
+    "quality is text": damaged(lambda body: body["rows"][0].update(quality="good")),
+    "quality is infinite": damaged(lambda body: body["rows"][0].update(quality=float("inf"))),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_report_is_refused(damage, report, tmp_path):
+    (tmp_path / FILE).write_text(damage(report), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"report\.json is damaged: .*not a report"):
+        report_of(tmp_path)
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path):
+    (tmp_path / FILE).write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(CheckpointError, match=r"report\.json is damaged"):
+        report_of(tmp_path)
+
+
+def test_another_format_is_refused(report):
+    text = damaged(lambda body: body.update(format=99))(report)
+    with pytest.raises(CheckpointError, match="format 99; this version of headcount reads 1"):
+        Report.from_json(text)
+
+
+def test_heads_that_do_not_add_up_are_refused():
+    with pytest.raises(PruningError, match="the layers have 7 heads together"):
+        Row(name="dsp", num_heads=8, heads_per_layer=(4, 3), num_params=1)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "allowed"),
+    [
+        ("quality", float("nan"), "give a finite number, or None"),
+        ("latency_s", float("inf"), "give a finite number, 0 or more, or None"),
+        ("num_bytes", -1, "give a finite number, 0 or more, or None"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(field, value, allowed):
+    with pytest.raises(PruningError, match=rf"{field}={value}\): {allowed}"):
+        Row(name="dsp", num_heads=1, heads_per_layer=(1,), num_params=1, **{field: value})
+
+
+@pytest.mark.parametrize("times", [0, 2])
+def test_no_row_and_rows_of_one_name_are_refused(report, times):
+    with pytest.raises(PruningError, match="Give at least one row, each with a name of its own"):
+        dataclasses.replace(report, rows=report.rows[:1] * times)

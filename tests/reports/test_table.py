@@ -1,0 +1,112 @@
+"""The table: the report's numbers, shares of the dense row, and nothing else."""
+
+import dataclasses
+import io
+
+import pytest
+from rich.console import Console
+
+from headcount.reports.report import Report, Row
+from headcount.reports.table import markdown, render
+
+SHOWN = (
+    "accuracy",
+    "0.8",
+    "0.76",
+    "95.0%",  # quality
+    "37.5%",  # heads
+    "200 k",
+    "150 k",
+    "75.0%",  # parameters, MACs, latency
+    "801 kB",
+    "601 kB",
+    "4 M",
+    "3 M",
+    "4 ms",
+    "3 ms",
+    "90 s",
+    "150.0%",  # training
+)
+
+
+def drawn(report: Report, width: int = 100) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(render(report))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("write", [drawn, markdown])
+def test_numbers_and_how_they_were_measured(write, report):
+    text = " ".join(write(report).split())
+    assert [number for number in SHOWN if number not in text] == []
+    for words in (
+        "4 in each of 2 layers",
+        "3 0",
+        "1 2",
+        "batch of 16, length 64",
+        "median of 50 runs, sdpa attention, Abacus 9 (2 threads).",
+        "MACs counted with eager attention",
+        "Quartiles: dense 3.5 ms to 4.5 ms.",
+        "share of the dense model",
+    ):
+        assert words in text
+
+
+def test_a_large_model_fits_into_100_columns(report):
+    heads = tuple(range(1, 17)) + (16,) * 8
+    rows = tuple(
+        Row(
+            name=name,
+            num_heads=sum(heads),
+            heads_per_layer=heads,
+            num_params=335_141_888,
+            quality=0.84321,
+            num_bytes=1_340_567_552,
+            macs=322_122_547_200,
+            latency_s=0.93456,
+            train_s=86_399.0,
+        )
+        for name in ("dense", "straight-through", "random")
+    )
+    lines = drawn(dataclasses.replace(report, rows=rows)).splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= 100
+    assert not any("…" in line for line in lines)
+    assert sum("335.1 M" in line for line in lines) == 3
+    assert " ".join(map(str, heads)) in " ".join(" ".join(lines).split())
+
+
+@pytest.mark.parametrize("write", [drawn, markdown])
+def test_without_a_dense_row_there_is_no_share(write, report):
+    assert "%" not in write(dataclasses.replace(report, rows=report.rows[1:]))
+
+
+@pytest.mark.parametrize("write", [drawn, markdown])
+def test_what_was_not_measured_is_left_out(write, report):
+    text = write(dataclasses.replace(report, rows=report.rows[2:]))
+    for words in ("accuracy", "MACs", "latency", "Latency", "on disk", "batch of", "n/a"):
+        assert words not in text
+    assert "n/a" in write(report)
+
+
+@pytest.mark.parametrize("write", [drawn, markdown])
+def test_a_dense_quality_of_zero_has_no_share(write, report):
+    dense, pruned, _ = report.rows
+    rows = (dataclasses.replace(dense, quality=0.0), pruned)
+    assert "0.76" in write(dataclasses.replace(report, rows=rows))
+
+
+def test_markdown_has_one_line_for_each_row_and_escapes_bars(report):
+    rows = (report.rows[0], dataclasses.replace(report.rows[1], name="a|b\nc"))
+    lines = markdown(dataclasses.replace(report, rows=rows)).splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert len(table) == 4
+    assert len({line.replace("\\|", "").count("|") for line in table}) == 1
+    assert table[3].startswith(r"| a\|b c |")
+
+
+def test_names_are_not_read_as_markup(report):
+    odd = dataclasses.replace(report.rows[1], name="[red]dsp")
+    text = drawn(dataclasses.replace(report, task="[bold]x", rows=(odd,)))
+    assert "[red]dsp" in text
+    assert "[bold]x" in text

@@ -1,0 +1,133 @@
+"""The rules of CONTRIBUTING.md and docs/architecture.md that a machine can check."""
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import headcount
+from headcount.methods.method import Method
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+PUBLIC = sorted(name for name in headcount.__all__ if not name.startswith("__"))
+METHODS = [
+    value
+    for name in PUBLIC
+    if inspect.isclass(value := getattr(headcount, name))
+    and issubclass(value, Method)
+    and not inspect.isabstract(value)
+]
+
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 50
+MATHS_MAY_IMPORT = sys.stdlib_module_names | {"jaxtyping", "numba", "numpy", "torch"}
+MACHINE_PATH = re.compile(r"(?<![\w.:~/-])/(?:work|root|home|Users)/")
+
+
+def in_project(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def project_files() -> list[Path]:
+    """Every file that is committed or could be."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listing = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    if listing.returncode:
+        pytest.skip("not a git repository")
+    paths = (ROOT / name.decode() for name in listing.stdout.split(b"\0") if name)
+    return [path for path in paths if path.is_file()]
+
+
+def function_lengths(path: Path) -> dict[str, int]:
+    """Lines of each function's body, without its docstring."""
+    lengths = {}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            docstring = (ast.get_docstring(node, clean=False) or "").splitlines()
+            lines = node.end_lineno - node.body[0].lineno + 1 - len(docstring)
+            lengths[f"{node.name}, line {node.lineno}"] = lines
+    return lengths
+
+
+def imported(path: Path) -> set[str]:
+    """The modules that a file imports, in full."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or ".")
+    return names
+
+
+def pinned(name: str) -> dict[str, str]:
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_name_has_a_docstring_with_an_example(name):
+    assert ">>>" in (inspect.getdoc(getattr(headcount, name)) or "")
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)
+def test_a_method_has_a_card(method):
+    file_name = method.__module__.rpartition(".")[2]
+    assert (ROOT / "docs" / "methods" / f"{file_name}.md").is_file()
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=in_project)
+def test_a_file_is_short(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_FILE_LINES
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=in_project)
+def test_a_function_is_short(path):
+    lengths = function_lengths(path)
+    assert {name: n for name, n in lengths.items() if n > MAX_FUNCTION_LINES} == {}
+
+
+def test_no_file_is_named_by_what_it_is_not():
+    names = {"utils.py", "helpers.py", "common.py", "misc.py"}
+    assert [in_project(path) for path in SOURCES if path.name in names] == []
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "src/headcount/maths").glob("*.py")), ids=in_project
+)
+def test_maths_imports_torch_only(path):
+    own = ("headcount.maths", "headcount.errors")
+    others = {name for name in imported(path) if not name.startswith(own)}
+    assert {name for name in others if name.split(".")[0] not in MATHS_MAY_IMPORT} == set()
+
+
+def test_the_links_of_the_root_pages_lead_somewhere():
+    pages = sorted(ROOT.glob("*.md"))
+    link = re.compile(r"""(?:\]\(|(?:src|href)=")(?!\w+:|\#)([^)\s"#]+)""")
+    links = [(page.name, to) for page in pages for to in link.findall(page.read_text("utf-8"))]
+    assert [(page, to) for page, to in links if not (ROOT / to).exists()] == []
+    assert (ROOT / "README.md") in pages
+
+
+def test_no_file_names_a_place_on_one_machine():
+    found = []
+    for path in project_files():
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:
+            continue
+        hits = (number for number, line in enumerate(lines, 1) if MACHINE_PATH.search(line))
+        found += [f"{in_project(path)}:{number}" for number in hits]
+    assert found == []
+
+
+def test_the_two_constraint_files_differ_only_by_what_the_oldest_transformers_demands():
+    newest, oldest = pinned("constraints.txt"), pinned("constraints-oldest.txt")
+    moved = {name for name in newest.keys() | oldest.keys() if newest.get(name) != oldest.get(name)}
+    http = {"httpcore", "httpcore2", "httpx", "httpx2", "truststore"}
+    assert moved <= {"transformers", "huggingface-hub", "tokenizers"} | http

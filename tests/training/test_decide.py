@@ -1,0 +1,92 @@
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+import torch
+from cases import batch, bert
+
+import headcount as hc
+from headcount.methods.fixed import FixedMethod, FixedState
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sensitivity(FixedMethod):
+    """The sum of absolute gate gradients: a method that looks at data."""
+
+    evidence: ClassVar[frozenset[str]] = frozenset({"gate_grads"})
+
+    @property
+    def name(self):
+        return "sensitivity"
+
+    def init(self, units, quota, generator):
+        return FixedState(torch.zeros(len(units), dtype=torch.float64), units, quota)
+
+    def observe(self, state, evidence):
+        state.get_buffer("scores").add_(evidence.gate_grads.abs().sum(0))
+
+
+def labelled():
+    return {**batch(), "labels": torch.tensor([0, 1, 2])}
+
+
+def test_random_keeps_are_reproducible_and_differ_by_seed():
+    keeps = [hc.decide(bert(), hc.Random(seed=seed), hc.Budget(heads=6)) for seed in (1, 1, 2)]
+    assert keeps[0] == keeps[1]
+    assert [site.keep for site in keeps[0].sites] != [site.keep for site in keeps[2].sites]
+
+
+def test_every_unit_is_kept_by_some_random_draw():
+    kept = torch.zeros(12, dtype=torch.bool)
+    model = bert()
+    for seed in range(30):
+        kept |= hc.decide(model, hc.Random(seed=seed), hc.Budget(heads=3)).keep(hc.units(model))
+    assert kept.all()
+
+
+def test_magnitude_keeps_the_heads_of_the_largest_weights():
+    model = bert()
+    with torch.no_grad():
+        for layer, head in ((0, 3), (2, 1)):
+            attention = model.bert.encoder.layer[layer].attention
+            attention.self.value.weight[head * 6 : head * 6 + 6] *= 9
+    decision = hc.decide(model, hc.Magnitude(), hc.Budget(heads=2))
+    kept = [i for i, kept in enumerate(decision.keep(hc.units(model)).tolist()) if kept]
+    assert kept == [3, 9]
+
+
+def test_a_method_that_looks_at_data_gets_the_gradient_of_each_example():
+    model = bert().double()
+    together = hc.decide(model, Sensitivity(), hc.Budget(heads=5), [labelled()])
+    alone = [{k: v[i : i + 1] for k, v in labelled().items()} for i in range(3)]
+    apart = hc.decide(model, Sensitivity(), hc.Budget(heads=5), alone)
+    for one, other in zip(together.sites, apart.sites, strict=True):
+        assert one.scores == pytest.approx(other.scores, abs=1e-10)
+    assert min(score for site in together.sites for score in site.scores) > 0
+
+
+def test_a_head_with_a_zero_output_slice_has_no_gradient():
+    model = bert()
+    with torch.no_grad():
+        model.bert.encoder.layer[1].attention.output.dense.weight[:, 6:12] = 0
+    decision = hc.decide(model, Sensitivity(), hc.Budget(heads=5), [labelled()])
+    assert decision.sites[1].scores[1] == 0
+
+
+def test_a_method_that_looks_at_data_needs_batches():
+    with pytest.raises(hc.TrainingError, match="looks at data. Give batches"):
+        hc.decide(bert(), Sensitivity(), hc.Budget(heads=5))
+
+
+def test_a_method_that_learns_is_refused():
+    with pytest.raises(hc.TrainingError, match="learns its scores by training. Use Pruning"):
+        hc.decide(bert(), hc.DSP(), hc.Budget(heads=5))
+
+
+def test_deciding_leaves_the_model_alone():
+    model = bert().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    hc.decide(model, Sensitivity(), hc.Budget(heads=5), [labelled()])
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())

@@ -1,0 +1,192 @@
+import math
+import shutil
+
+import pytest
+import torch
+from cases import METHODS, bert
+from torch.utils.data import Dataset
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments
+
+import headcount as hc
+
+
+class Rows(Dataset):
+    """Thirty-two rows whose label is their second token."""
+
+    def __len__(self):
+        return 32
+
+    def __getitem__(self, i):
+        generator = torch.Generator().manual_seed(i)
+        ids = torch.randint(5, 40, (8,), generator=generator)
+        ids[1] = 5 + i % 3
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": i % 3}
+
+
+class StopAt(TrainerCallback):
+    """Ends the run like a kill: nothing after this step happens."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+def trainer(folder, *, method=None, heads=5, steps=8, model=None, callbacks=(), **settings):
+    args = TrainingArguments(
+        str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=4,
+        learning_rate=1e-3,
+        logging_steps=1,
+        save_steps=2,
+        report_to=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        **settings,
+    )
+    torch.manual_seed(0)
+    made = hc.PruningTrainer(
+        model=model or bert(),
+        method=method or hc.DSP(),
+        budget=hc.Budget(heads=heads),
+        args=args,
+        train_dataset=Rows(),
+        eval_dataset=Rows(),
+        callbacks=list(callbacks),
+    )
+    made.remove_callback(PrinterCallback)
+    return made
+
+
+@pytest.mark.compat
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_training_ends_with_the_exact_budget_cut_out(tmp_path, method):
+    made = trainer(tmp_path, method=method)
+    made.train()
+    small = made.prune()
+    assert made.decision().num_kept == hc.units(small).num("head") == 5
+    assert made.decision().provenance["steps"] == 8
+    assert hc.units(made.model).num("head") == 12
+
+
+def test_the_cut_model_evaluates_like_the_gated_one(tmp_path):
+    made = trainer(tmp_path)
+    made.train()
+    gated = made.evaluate()["eval_loss"]
+    small = made.prune()
+    inputs = torch.utils.data.default_collate([Rows()[i] for i in range(32)])
+    assert small(**inputs).loss.item() == pytest.approx(gated, abs=1e-5)
+
+
+def test_the_log_shows_temperature_entropy_and_changes(tmp_path):
+    made = trainer(tmp_path)
+    made.train()
+    logs = [entry for entry in made.state.log_history if "loss" in entry]
+    assert [entry["temperature"] for entry in logs][-1] == 1e-8
+    assert all(0 <= entry["entropy"] <= math.log(12) + 1e-9 for entry in logs)
+    assert all(entry["heads_changed"] in range(0, 13, 2) for entry in logs)
+
+
+def test_logits_have_their_own_group_without_decay(tmp_path):
+    made = trainer(tmp_path, weight_decay=0.1)
+    made.train()
+    group = made.optimizer.param_groups[-1]
+    assert group["params"] == list(made.session.parameters())
+    assert (group["weight_decay"], group["initial_lr"]) == (0.0, 0.5)
+    assert sum(len(g["params"]) for g in made.optimizer.param_groups) == 1 + sum(
+        1 for _ in made.model.parameters()
+    )
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+@pytest.mark.parametrize("resume", [True, "checkpoint-4"])
+def test_a_killed_run_resumes_to_the_same_weights_and_decision(tmp_path, method, resume):
+    whole = trainer(tmp_path / "whole", method=method)
+    whole.train()
+    with pytest.raises(KeyboardInterrupt):
+        trainer(tmp_path / "killed", method=method, callbacks=[StopAt(5)]).train()
+    second = trainer(tmp_path / "killed", method=method)
+    second.train(resume if resume is True else str(tmp_path / "killed" / resume))
+    assert second.decision().sites == whole.decision().sites
+    expected = whole.model.state_dict()
+    assert all(torch.equal(v, expected[k]) for k, v in second.model.state_dict().items())
+
+
+def test_a_half_written_checkpoint_is_passed_over(tmp_path):
+    whole = trainer(tmp_path / "whole")
+    whole.train()
+    with pytest.raises(KeyboardInterrupt):
+        trainer(tmp_path / "killed", callbacks=[StopAt(5)]).train()
+    (tmp_path / "killed" / "checkpoint-4" / "headcount.json").unlink()
+    second = trainer(tmp_path / "killed")
+    second.train(True)
+    assert second.decision().sites == whole.decision().sites
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    trainer(folder, steps=2).train()
+    return folder / "checkpoint-2"
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"heads": 6}, r"made with another budget: .*\"heads\": 5.* this run has .*\"heads\": 6"),
+        ({"method": hc.Magnitude()}, "made with another method"),
+        ({"seed": 3}, "made with another seed: 42, this run has 3"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(tmp_path, checkpoint, other, message):
+    with pytest.raises(hc.CheckpointError, match=message):
+        trainer(tmp_path, **other).train(str(checkpoint))
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path, checkpoint):
+    from cases import CLASSIFIERS
+
+    with pytest.raises(hc.CheckpointError, match="made with another sites"):
+        trainer(tmp_path, model=CLASSIFIERS[3].make()).train(str(checkpoint))
+
+
+def test_an_incomplete_checkpoint_is_refused_by_name(tmp_path, checkpoint):
+    copy = tmp_path / "checkpoint-2"
+    shutil.copytree(checkpoint, copy)
+    (copy / "headcount.json").unlink()
+    with pytest.raises(hc.CheckpointError, match=r"no headcount\.json there"):
+        trainer(tmp_path).train(str(copy))
+
+
+def test_resuming_where_there_is_nothing_is_refused(tmp_path):
+    with pytest.raises(hc.CheckpointError, match="no complete checkpoint in"):
+        trainer(tmp_path).train(True)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path):
+    model = bert()
+    made = trainer(tmp_path, model=model)
+
+    class Poison(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == 2:
+                torch.nn.init.constant_(model.classifier.bias, math.nan)
+
+    made.add_callback(Poison())
+    with pytest.raises(hc.TrainingError, match="the loss is nan at step 3"):
+        made.train()
+
+
+def test_picking_the_best_checkpoint_is_refused(tmp_path):
+    with pytest.raises(hc.TrainingError, match="load_best_model_at_end=True"):
+        trainer(tmp_path, load_best_model_at_end=True, eval_strategy="steps", eval_steps=2)
+
+
+def test_gradient_accumulation_draws_gates_for_every_part(tmp_path):
+    made = trainer(tmp_path, gradient_accumulation_steps=2, steps=3)
+    made.train()
+    assert made.session.num_done == 3
+    assert made.decision().num_kept == 5
