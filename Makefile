@@ -12,7 +12,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_OLDEST := $(VENV_OLDEST)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-oldest lint format docs clean
+.PHONY: help setup demo test test-slow test-oldest lint style types layers format docs clean
 
 help:  ## list the targets
 	@echo "headcount: prune a Transformer to an exact number of attention heads."
@@ -56,10 +56,16 @@ test-slow: setup  ## run the slow tests
 test-oldest: $(INSTALLED_OLDEST)  ## run the tests marked compat with the oldest supported transformers
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(VENV_OLDEST)/bin/python -m pytest -m compat $(PYTEST_ARGS)
 
-lint: setup  ## check style, types and layers
+lint: style types layers  ## check style, types and layers
+
+style: setup
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
+
+types: setup
 	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
+
+layers: setup
 	$(VENV)/bin/lint-imports
 
 format: setup  ## mend style where it can be mended

@@ -50,12 +50,12 @@ def classifier(prefix: str, **extra) -> ModelCase:
     return ModelCase(prefix, make)
 
 
-def with_cross_attention() -> PreTrainedModel:
-    """An encoder-decoder of two BERTs: self- and cross-attention."""
+def with_cross_attention(decoder: str = "BertLMHeadModel") -> PreTrainedModel:
+    """An encoder-decoder of two small models: self- and cross-attention."""
     encoder = transformers.BertModel(transformers.BertConfig(**TINY))
-    decoder = transformers.BertLMHeadModel(
-        transformers.BertConfig(**TINY, is_decoder=True, add_cross_attention=True)
-    )
+    decoder_class = getattr(transformers, decoder)
+    settings = {**TINY, "is_decoder": True, "add_cross_attention": True}
+    decoder = decoder_class(decoder_class.config_class(**settings))
     return transformers.EncoderDecoderModel(encoder=encoder, decoder=decoder).eval()
 
 
@@ -106,7 +106,10 @@ def keep_decision(model: PreTrainedModel, keep: Tensor) -> hc.Decision:
     return hc.Decision.of(hc.units(model), keep, keep.double(), {"method": {"name": "given"}})
 
 
-WORDS = "a some every no not dog cat animal red small runs sleeps moves the is of".split()
+WORDS = (
+    *("a", "some", "every", "no", "not", "dog", "cat", "animal"),
+    *("red", "small", "runs", "sleeps", "moves", "the", "is", "of"),
+)
 
 
 def write_model(folder) -> str:

@@ -6,6 +6,9 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.update(
     HF_HUB_OFFLINE="1",
+    # Weights that are read from a file may lie at other addresses than weights in memory; without
+    # this, MKL multiplies them by other instructions, and the last bit of a result differs.
+    MKL_CBWR="COMPATIBLE",
     HF_DATASETS_OFFLINE="1",
     MPLBACKEND="Agg",
     TOKENIZERS_PARALLELISM="false",

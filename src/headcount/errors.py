@@ -1,37 +1,100 @@
 """Every error headcount raises on purpose.
 
-A message says the call, the value it got, what is allowed and what to do:
-``Budget(heads=150): the model has 144 heads. Give 0 to 144.``
+A message says the call, the value it got, what is allowed and what to do.
 """
 
 
 class PruningError(Exception):
-    """Base of all errors that headcount raises on purpose."""
+    """Base of all errors that headcount raises on purpose.
+
+    Example:
+        >>> issubclass(BudgetError, PruningError)
+        True
+    """
 
 
 class BudgetError(PruningError, ValueError):
-    """A budget that no decision can meet, or that is not a budget."""
+    """A budget or a setting that cannot be, or that the model cannot meet.
+
+    Example:
+        >>> import headcount as hc
+        >>> hc.Budget(heads=-1)
+        Traceback (most recent call last):
+            ...
+        headcount.errors.BudgetError: Budget(heads=-1): a count cannot be negative. Give 0 or more.
+    """
 
 
 class ArchitectureError(PruningError, ValueError):
-    """A model in which the asked units cannot be found."""
+    """A model in which the asked units cannot be found.
+
+    Example:
+        >>> import headcount as hc, torch
+        >>> hc.units(torch.nn.Linear(2, 2))
+        Traceback (most recent call last):
+            ...
+        headcount.errors.ArchitectureError: units(Linear): the model has no attention heads. ...
+    """
 
 
 class DecisionError(PruningError, ValueError):
-    """A decision that does not belong to the model it is applied to."""
+    """A text that is no decision, or a decision that does not belong to the model.
+
+    Example:
+        >>> import headcount as hc
+        >>> hc.Decision.from_json("{}")
+        Traceback (most recent call last):
+            ...
+        headcount.errors.DecisionError: Decision.from_json: not a decision ...
+    """
 
 
 class SurgeryError(PruningError, RuntimeError):
-    """The smaller model does not have exactly the units the decision keeps."""
+    """A model that cannot be cut now, or whose cut does not have exactly the kept units.
+
+    Example:
+        >>> import headcount as hc, transformers
+        >>> model = transformers.BertModel(transformers.BertConfig(num_hidden_layers=1))
+        >>> decision = hc.decide(model, hc.Random(seed=0), hc.Budget(heads=3))
+        >>> with hc.masked(model, decision):
+        ...     hc.cut(model, decision)
+        Traceback (most recent call last):
+            ...
+        headcount.errors.SurgeryError: cut(BertModel): gates are attached to the model. ...
+    """
 
 
 class CheckpointError(PruningError, RuntimeError):
-    """A folder that cannot be written, loaded or resumed from."""
+    """A folder that cannot be written, loaded or resumed from.
+
+    Example:
+        >>> from headcount.reports.report import report_of
+        >>> report_of("no such folder")
+        Traceback (most recent call last):
+            ...
+        headcount.errors.CheckpointError: ...
+    """
 
 
 class DataError(PruningError, ValueError):
-    """A data file without the needed columns, rows or labels."""
+    """A data file without the needed columns, rows or labels.
+
+    Example:
+        >>> from headcount.tasks import NLI
+        >>> NLI().read(["nothing.tsv"], split="train")
+        Traceback (most recent call last):
+            ...
+        headcount.errors.DataError: ...
+    """
 
 
 class TrainingError(PruningError, RuntimeError):
-    """Training that cannot start or go on."""
+    """Training that cannot start or go on.
+
+    Example:
+        >>> import headcount as hc
+        >>> hc.Recipe(epochs=0)
+        Traceback (most recent call last):
+            ...
+        headcount.errors.TrainingError: Recipe(epochs=0): give a positive number.
+    """

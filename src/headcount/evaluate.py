@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from transformers import AutoConfig, AutoTokenizer, PrinterCallback, Trainer
+from transformers import AutoTokenizer, PrinterCallback, Trainer
 
 from headcount.errors import DataError
+from headcount.prune import label_names
 from headcount.tasks import TASKS
 from headcount.training.recipe import Recipe
 
@@ -40,8 +41,7 @@ def evaluate(
     if task not in TASKS:
         raise DataError(f"task={task!r}: give one of {sorted(TASKS)}.")
     kind, how = TASKS[task], recipe or Recipe()
-    config = AutoConfig.from_pretrained(folder)
-    names = tuple(config.id2label[i].lower() for i in sorted(config.id2label))
+    names = label_names(str(folder))
     tokenizer = AutoTokenizer.from_pretrained(folder)
     data = kind.dataset(
         eval, tokenizer, max_length=how.max_length, split="validation", labels=names

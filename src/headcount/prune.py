@@ -1,5 +1,6 @@
 """The whole way in one call: train, decide, cut, save, measure."""
 
+import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -10,15 +11,16 @@ from typing import Any
 import torch
 from rich.console import Console
 from torch import Generator, Tensor
-from transformers import AutoTokenizer, PreTrainedModel, set_seed
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, set_seed
 
 from headcount.architectures.discover import units
-from headcount.checkpoints.folder import FIGURE_FILE, write_card
-from headcount.checkpoints.workspace import check_output, publish, workspace
-from headcount.errors import BudgetError, DataError
+from headcount.checkpoints.folder import write_card
+from headcount.checkpoints.workspace import publish, workspace
+from headcount.errors import BudgetError, CheckpointError, DataError
 from headcount.methods.dsp import DSP
 from headcount.methods.method import Method
 from headcount.methods.random import Random
+from headcount.reports.card import FIGURE
 from headcount.reports.heatmap import heat_map
 from headcount.reports.measure import (
     environment,
@@ -59,7 +61,7 @@ class Options:
     """Whether the model is fine-tuned on the task already; pipelined methods then start from it
     instead of fine-tuning the dense model first."""
     baselines: tuple[str, ...] = ()
-    """Arms trained the same way for comparison: ``dense`` (all heads), ``random`` (random heads)."""
+    """Arms trained the same way, for comparison: ``dense`` (all heads), ``random`` heads."""
     resume: bool = False
     """Go on with an interrupted run of the same output folder."""
     latency_batch: int = 8
@@ -79,7 +81,12 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pruned:
-    """What ``prune`` hands back."""
+    """What ``prune`` hands back.
+
+    Example:
+        >>> [field for field in Pruned.__dataclass_fields__]
+        ['model', 'decision', 'report', 'folder']
+    """
 
     model: PreTrainedModel
     """The smaller model, in evaluation mode."""
@@ -133,12 +140,17 @@ def prune(
         "budget": asdict(budget),
         "method": describe(chosen),
         "recipe": asdict(opts.recipe),
+        "pipelined_epochs": opts.pipelined_epochs,
+        "finetuned": opts.finetuned,
         "baselines": list(opts.baselines),
         "train": [describe_source(source) for source in train],
         "eval": [describe_source(source) for source in eval],
     }
     material = gather(str(model), task, train, eval, opts.recipe)
-    budget.resolve(units(material.fresh_model(str(model))))
+    whole = material.fresh_model(str(model))
+    budget.resolve(units(whole))
+    example_batch(whole, opts.latency_batch, opts.latency_length)
+    del whole
     with TemporaryDirectory() as scratch:
         target = Path(output) if output is not None else Path(scratch) / "pruned"
         with workspace(target, settings, resume=opts.resume) as work:
@@ -167,12 +179,10 @@ def gather(
         raise DataError(f"task={task!r}: give one of {sorted(TASKS)}.")
     if not train or not evaluate:
         raise DataError("prune(train=..., eval=...): give at least one file for each.")
-    kind, length = TASKS[task], recipe.max_length
+    kind, names = TASKS[task], label_names(model)
     tokenizer = AutoTokenizer.from_pretrained(model)
-    train_set = kind.dataset(train, tokenizer, max_length=length, split="train")
-    labels = kind.labels(train_set)
-    eval_set = kind.dataset(
-        evaluate, tokenizer, max_length=length, split="validation", labels=labels
+    labels, train_set, eval_set = kind.load(
+        train, evaluate, tokenizer=tokenizer, max_length=recipe.max_length, order=names
     )
 
     def fresh_model(name: str) -> PreTrainedModel:
@@ -190,9 +200,23 @@ def gather(
     )
 
 
-def plan(
-    model: str, method: Method, budget: Budget, options: Options, work: Path
-) -> list[Arm]:
+def label_names(model: str) -> tuple[str, ...]:
+    """The labels a model's configuration names, in order; placeholders where it names none.
+
+    Raises:
+        CheckpointError: there is no such model.
+    """
+    try:
+        names = AutoConfig.from_pretrained(model).id2label or {}
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"model {model!r} cannot be loaded: {str(error).splitlines()[0]} Give a folder with a "
+            "config.json, or the id of a model of the hub."
+        ) from error
+    return tuple(str(name).lower() for _, name in sorted(names.items()))
+
+
+def plan(model: str, method: Method, budget: Budget, options: Options, work: Path) -> list[Arm]:
     """The arms of a run, in order; the asked method comes last.
 
     A pipelined method starts from the dense arm's result, unless the model is fine-tuned already.
@@ -281,7 +305,17 @@ def make_row(
 
 
 def example_batch(model: PreTrainedModel, batch: int, length: int) -> dict[str, Tensor]:
-    """Token ids without padding, the same at every call; [batch, length]."""
+    """Token ids without padding, the same at every call; [batch, length].
+
+    Raises:
+        BudgetError: the model does not read so many tokens.
+    """
+    longest = getattr(model.config, "max_position_embeddings", length)
+    if length > longest:
+        raise BudgetError(
+            f"Options(latency_length={length}): the model reads at most {longest} tokens. Give 1 "
+            f"to {longest}."
+        )
     generator = Generator().manual_seed(0)
     ids = torch.randint(model.config.vocab_size, (batch, length), generator=generator)
     ids = ids.to(model.device)
@@ -296,15 +330,16 @@ def write_folder(
     shutil.copytree(asked.folder, draft)
     material.tokenizer.save_pretrained(draft)
     report.save(draft)
-    kept, total = asked.decision.num_kept, asked.decision.num_units
-    title = f"{name}: {kept} of {total} heads kept by {asked.arm.method.name}"
-    heat_map(asked.decision, draft / FIGURE_FILE, title=title)
+    heat_map(asked.decision, draft / FIGURE, title=f"{name}: {asked.arm.method.name}")
     small = material.fresh_model(str(draft)).eval()
-    write_card(small, draft, decision=asked.decision, report=report)
+    write_card(small, draft, name=name, decision=asked.decision, report=report)
     return small
 
 
 def describe_source(source: str | Path) -> list[Any]:
-    """A data source as a resumed run has to find it again: its name, and a file's size."""
+    """A data source as a resumed run has to find it again: a file's name and digest, or an id."""
     path = Path(source)
-    return [str(source), path.stat().st_size if path.is_file() else None]
+    if not path.is_file():
+        return [str(source), None]
+    with path.open("rb") as file:
+        return [path.name, hashlib.file_digest(file, "sha256").hexdigest()]

@@ -1,10 +1,10 @@
 import pytest
 import torch
 import transformers
-from cases import CLASSIFIERS, TINY, bert, with_cross_attention
 from torch import nn
 
 import headcount as hc
+from cases import CLASSIFIERS, TINY, bert, with_cross_attention
 from headcount.architectures.weights import weight_norms
 
 
@@ -17,7 +17,9 @@ def test_every_row_of_the_table_finds_its_heads(case):
     assert table.num("head") == len(table) == len(list(table)) == 12
     assert table.num("row") == 0
     assert [site.layer for site in table.sites] == [0, 1, 2]
-    assert {(site.stack, site.where, site.width) for site in table.sites} == {("encoder", "self", 6)}
+    assert {(site.stack, site.where, site.width) for site in table.sites} == {
+        ("encoder", "self", 6)
+    }
 
 
 def test_the_cost_of_a_head_of_bert_base():
@@ -44,7 +46,9 @@ def test_self_and_cross_attention_are_told_apart():
 
 
 def test_a_model_without_attention_is_refused():
-    with pytest.raises(hc.ArchitectureError, match="has no attention heads. Looked for modules of"):
+    with pytest.raises(
+        hc.ArchitectureError, match=r"has no attention heads. Looked for modules of"
+    ):
         hc.units(nn.Sequential(nn.Linear(2, 2)))
 
 
@@ -58,7 +62,7 @@ def test_an_unknown_attention_is_named_with_what_was_looked_for():
 def test_a_projection_that_is_not_linear_is_refused():
     model = bert()
     model.bert.encoder.layer[1].attention.self.query = nn.Identity()
-    with pytest.raises(hc.ArchitectureError, match="is a Identity; a torch.nn.Linear is needed"):
+    with pytest.raises(hc.ArchitectureError, match=r"is a Identity; a torch.nn.Linear is needed"):
         hc.units(model)
 
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
-from cases import CLASSIFIERS, batch, bert
 
 import headcount as hc
+from cases import CLASSIFIERS, batch, bert
 from headcount.gates.attach import Gates, has_gates
 
 

@@ -2,11 +2,11 @@ import copy
 
 import pytest
 import torch
-from cases import CLASSIFIERS, batch, bert, keep_decision, with_cross_attention
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import headcount as hc
+from cases import CLASSIFIERS, batch, bert, keep_decision, with_cross_attention
 
 KEEPS = {
     "none": torch.zeros(12),
@@ -73,6 +73,28 @@ def test_generation_masked_equals_generation_cut():
     assert torch.equal(small.generate(**batch(), **settings), masked)
     again = small(**batch(), decoder_input_ids=batch()["input_ids"]).logits
     torch.testing.assert_close(again, logits, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("where", ["self", "cross"])
+def test_generation_survives_a_first_decoder_layer_without_heads(where):
+    """The cache asks its first layer how many tokens there are."""
+    model = with_cross_attention().double()
+    keep = torch.cat(
+        [
+            torch.full(
+                (s.num_units,), not (s.stack == "decoder" and s.layer == 0 and s.where == where)
+            )
+            for s in hc.units(model).sites
+        ]
+    )
+    settings = {"max_new_tokens": 9, "num_beams": 3, "decoder_start_token_id": 1}
+    settings |= {"pad_token_id": 0, "eos_token_id": 2}
+    decision = keep_decision(model, keep)
+    with hc.masked(model, decision):
+        masked = model.generate(**batch(), **settings)
+    small = hc.cut(model, decision)
+    assert torch.equal(small.generate(**batch(), **settings), masked)
+    assert torch.equal(small.generate(**batch(), **settings, use_cache=False), masked)
 
 
 def test_the_model_itself_stays_whole_and_shares_nothing():

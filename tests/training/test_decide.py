@@ -3,9 +3,9 @@ from typing import ClassVar
 
 import pytest
 import torch
-from cases import batch, bert
 
 import headcount as hc
+from cases import batch, bert
 from headcount.methods.fixed import FixedMethod, FixedState
 
 
@@ -74,12 +74,12 @@ def test_a_head_with_a_zero_output_slice_has_no_gradient():
 
 
 def test_a_method_that_looks_at_data_needs_batches():
-    with pytest.raises(hc.TrainingError, match="looks at data. Give batches"):
+    with pytest.raises(hc.TrainingError, match=r"looks at data. Give batches"):
         hc.decide(bert(), Sensitivity(), hc.Budget(heads=5))
 
 
 def test_a_method_that_learns_is_refused():
-    with pytest.raises(hc.TrainingError, match="learns its scores by training. Use Pruning"):
+    with pytest.raises(hc.TrainingError, match=r"learns its scores by training. Use Pruning"):
         hc.decide(bert(), hc.DSP(), hc.Budget(heads=5))
 
 

@@ -1,8 +1,9 @@
 import pytest
 import torch
-from cases import METHODS, batch, bert
+import transformers
 
 import headcount as hc
+from cases import METHODS, TINY, batch, bert
 
 LABELS = torch.tensor([0, 1, 2])
 
@@ -156,3 +157,48 @@ def test_negative_steps_are_refused():
 def test_settings_out_of_range_are_refused(make, message):
     with pytest.raises(hc.BudgetError, match=message):
         make()
+
+
+def test_a_model_without_heads_left_is_refused():
+    empty = hc.cut(bert(), hc.decide(bert(), hc.Random(seed=0), hc.Budget(heads=0)))
+    with pytest.raises(hc.ArchitectureError, match=r"no units left to choose from"):
+        hc.attach(empty, hc.DSP(), hc.Budget(heads=0), num_steps=1)
+
+
+def planted(seed):
+    """A frozen model in which only three heads reach the output, and its own labels."""
+    torch.manual_seed(seed)
+    settings = {**TINY, "num_labels": 3, "initializer_range": 0.4, "num_hidden_layers": 2}
+    model = transformers.BertForSequenceClassification(transformers.BertConfig(**settings))
+    chosen = torch.randperm(8)[:3]
+    heads = torch.zeros(8, dtype=torch.bool)
+    heads[chosen] = True
+    with torch.no_grad():
+        for layer, kept in zip(model.bert.encoder.layer, heads.view(2, 4), strict=True):
+            weight = layer.attention.output.dense.weight
+            weight *= 4 * kept.repeat_interleave(6)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    ids = torch.randint(5, 40, (256, 6))
+    with torch.no_grad():
+        labels = model.eval()(ids).logits.argmax(-1)
+    return model, heads, ids, labels
+
+
+@pytest.mark.parametrize("estimator", [hc.RelaxedTopK(), hc.StraightThrough()], ids=str)
+@pytest.mark.parametrize("seed", range(5))
+def test_the_heads_that_carry_the_label_are_the_ones_kept(seed, estimator):
+    model, heads, ids, labels = planted(seed)
+    method = hc.DSP(estimator=estimator, training="pipelined", learning_rate=0.3)
+    steps = 120
+    with hc.attach(model, method, hc.Budget(heads=3), num_steps=steps, seed=seed) as session:
+        optimizer = torch.optim.Adam(session.parameters(), lr=method.learning_rate)
+        for _ in range(steps):
+            rows = torch.randint(256, (64,))
+            model.train()
+            model(ids[rows], labels=labels[rows]).loss.backward()
+            session.clip_grad()
+            optimizer.step()
+            session.step()
+        assert session.keep().tolist() == heads.tolist()

@@ -3,11 +3,11 @@ import shutil
 
 import pytest
 import torch
-from cases import METHODS, bert
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 import headcount as hc
+from cases import METHODS, bert
 
 
 class Rows(Dataset):
@@ -190,3 +190,29 @@ def test_gradient_accumulation_draws_gates_for_every_part(tmp_path):
     made.train()
     assert made.session.num_done == 3
     assert made.decision().num_kept == 5
+
+
+def test_a_pipelined_result_can_be_trained_on(tmp_path):
+    made = trainer(tmp_path, method=hc.DSP(training="pipelined"), steps=2)
+    made.train()
+    assert all(parameter.requires_grad for parameter in made.prune().parameters())
+    assert not any(parameter.requires_grad for parameter in made.model.parameters())
+
+
+def test_the_result_of_mixed_precision_training_is_a_plain_model(tmp_path):
+    made = trainer(tmp_path, steps=2, bf16=True, use_cpu=True)
+    made.train()
+    small = made.prune()
+    assert "forward" not in vars(small)
+    assert small(**{k: v[None] for k, v in Rows()[0].items() if k != "labels"}).logits.dtype == (
+        torch.float32
+    )
+
+
+def test_a_failing_start_leaves_the_model_without_gates(tmp_path):
+    from headcount.gates.attach import has_gates
+
+    model = bert()
+    with pytest.raises(TypeError):
+        hc.PruningTrainer(model=model, method=hc.DSP(), budget=hc.Budget(heads=3), nonsense=1)
+    assert not has_gates(model)

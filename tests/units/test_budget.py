@@ -1,9 +1,9 @@
 import pytest
-from cases import bert
 from hypothesis import given
 from hypothesis import strategies as st
 
 import headcount as hc
+from cases import bert
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,9 @@ def test_a_count_means_itself(heads):
     assert hc.Budget(heads=heads).resolve(hc.units(bert())).num_keep == heads
 
 
-@pytest.mark.parametrize(("fraction", "count"), [(0.0, 0), (0.25, 3), (0.5, 6), (0.29, 3), (1.0, 12)])
+@pytest.mark.parametrize(
+    ("fraction", "count"), [(0.0, 0), (0.25, 3), (0.5, 6), (0.29, 3), (1.0, 12)]
+)
 def test_a_fraction_is_rounded_to_the_nearest_count(table, fraction, count):
     assert hc.Budget(heads=fraction).resolve(table).num_keep == count
 

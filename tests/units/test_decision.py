@@ -2,11 +2,11 @@ import json
 
 import pytest
 import torch
-from cases import bert, keep_decision
 from hypothesis import given
 from hypothesis import strategies as st
 
 import headcount as hc
+from cases import bert, keep_decision
 
 
 @given(st.lists(st.booleans(), min_size=12, max_size=12))

@@ -34,7 +34,6 @@ BERT = (
         key="key",
         value="value",
         output="..output.dense",
-        config_key="num_cross_attention_heads",
         where="cross",
     ),
     AttentionLayout(

@@ -46,22 +46,22 @@ def per_layer_overrides(config: PreTrainedConfig) -> dict[int, dict[str, Any]]:
 
 
 def _owners(model: nn.Module, site: Site) -> list[PreTrainedConfig]:
-    """The configurations that describe a site: the attention's own, and those of the models
-    around it of the same type (in composite models they are distinct objects)."""
-    own = vars(model.get_submodule(site.module)).get("config")
-    if not isinstance(own, PreTrainedConfig):
-        return []
+    """The configurations that describe a site, which composite models have several of.
+
+    They are the nearest one, and those further out of the same model type.
+    """
     path = site.module.split(".")
-    around = (model.get_submodule(".".join(path[:depth])) for depth in range(len(path)))
-    configs = (vars(module).get("config") for module in around)
-    same = [c for c in configs if isinstance(c, PreTrainedConfig) and c.model_type == own.model_type]
-    return list({id(config): config for config in (own, *same)}.values())
+    inwards = (model.get_submodule(".".join(path[:depth])) for depth in range(len(path) + 1))
+    found = [vars(module).get("config") for module in inwards]
+    configs = [config for config in found if isinstance(config, PreTrainedConfig)]
+    same = [config for config in configs if config.model_type == configs[-1].model_type]
+    return list({id(config): config for config in same}.values())
 
 
 def _write(model: nn.Module, config: PreTrainedConfig, sites: list[Site]) -> None:
     config.per_layer_config = None
     config.__dict__.pop(MARK, None)
-    layers: dict[int, dict[str, Any]] = defaultdict(dict)
+    layers: dict[int | str, dict[str, Any]] = defaultdict(dict)
     for site in sites:
         dense = getattr(config, site.config_key, config.num_attention_heads)
         if site.num_units != dense:

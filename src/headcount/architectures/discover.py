@@ -14,6 +14,9 @@ from headcount.units.table import UnitTable
 LAYOUTS: dict[str, AttentionLayout] = {name: row for row in (*BERT,) for name in row.classes}
 """Name of an attention class -> how that class is built."""
 
+CROSS_KEY = "num_cross_attention_heads"
+"""The configuration's name for the heads of a layer's cross-attention; transformers has none."""
+
 
 def units(model: nn.Module) -> UnitTable:
     """Every removable unit of a model, counted from the shapes of its weights.
@@ -66,6 +69,7 @@ def resolve(module: str, path: str) -> str:
 
 def _site(model: nn.Module, name: str, module: nn.Module, row: AttentionLayout) -> Site:
     size = int(getattr(module, row.head_size))
+    crosses = row.where == "cross" or "crossattention" in name.split(".")
     has_heads = row.query in dict(module.named_children())
     parts = _parts(name, row, size) if has_heads else ()
     maps = [_linear(model, name, part) for part in parts]
@@ -80,13 +84,13 @@ def _site(model: nn.Module, name: str, module: nn.Module, row: AttentionLayout) 
         module=name,
         kind="head",
         layer=_layer(name),
-        stack=_stack(module, row),
-        where=row.where,
+        stack="decoder" if crosses or vars(module).get("is_decoder", False) else "encoder",
+        where="cross" if crosses else "self",
         num_units=num_heads,
         width=size,
         gate=resolve(name, row.output),
         parts=parts,
-        config_key=row.config_key,
+        config_key=CROSS_KEY if crosses else row.config_key,
         cost=_cost(parts, maps, size),
     )
 
@@ -121,11 +125,6 @@ def _cost(parts: tuple[Part, ...], maps: list[nn.Linear], size: int) -> Cost:
         if part.axis == 0 and linear.bias is not None
     )
     return Cost(params=weights + biases, macs_per_token=weights, macs_per_token_pair=2 * size)
-
-
-def _stack(module: nn.Module, row: AttentionLayout) -> str:
-    decodes = row.where == "cross" or vars(module).get("is_decoder", False)
-    return "decoder" if decodes else "encoder"
 
 
 def _layer(name: str) -> int:

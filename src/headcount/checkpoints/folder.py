@@ -6,13 +6,11 @@ from transformers import PreTrainedModel
 
 from headcount.architectures.config import is_uneven
 from headcount.checkpoints.workspace import DECISION_FILE
-from headcount.reports.card import load_instructions, model_card
+from headcount.reports.card import FIGURE, load_instructions, model_card
 from headcount.reports.report import Report
 from headcount.units.decision import Decision
 
 CARD_FILE = "README.md"
-FIGURE_FILE = "heads.png"
-REPORT_FILE = "report.json"
 
 
 def after_save(model: PreTrainedModel, folder: str) -> None:
@@ -25,21 +23,26 @@ def after_save(model: PreTrainedModel, folder: str) -> None:
     if decision is not None:
         decision.save(Path(folder) / DECISION_FILE)
     if (decision is not None or is_uneven(model)) and not (Path(folder) / CARD_FILE).exists():
-        write_card(model, Path(folder), decision=decision, report=None)
+        write_card(model, Path(folder), name=Path(folder).name, decision=decision, report=None)
 
 
 def write_card(
-    model: PreTrainedModel, folder: Path, *, decision: Decision | None, report: Report | None
+    model: PreTrainedModel,
+    folder: Path,
+    *,
+    name: str,
+    decision: Decision | None,
+    report: Report | None,
 ) -> None:
-    """Write the folder's model card."""
+    """Write the folder's model card, titled ``name``."""
     card = model_card(
-        name=folder.name,
+        name=name,
         decision=decision,
         uneven=is_uneven(model),
         auto_class=auto_class(model),
         pipeline_task=PIPELINES.get(auto_class(model)),
         report=report,
-        has_figure=(folder / FIGURE_FILE).is_file(),
+        has_figure=(folder / FIGURE).is_file(),
     )
     (folder / CARD_FILE).write_text(card, encoding="utf-8")
 

@@ -34,13 +34,17 @@ def install(after_save: Callable[[PreTrainedModel, str], None]) -> None:
         return
     setattr(PreTrainedModel, "__init__", _building(PreTrainedModel.__init__))
     setattr(PreTrainedModel, "post_init", _built(PreTrainedModel.post_init))
-    setattr(PreTrainedModel, "save_pretrained", _saving(PreTrainedModel.save_pretrained, after_save))
+    setattr(
+        PreTrainedModel, "save_pretrained", _saving(PreTrainedModel.save_pretrained, after_save)
+    )
     setattr(PreTrainedModel, _INSTALLED, True)
 
 
 def _building(original: Callable[..., None]) -> Callable[..., None]:
     @wraps(original)
-    def __init__(self: PreTrainedModel, config: PreTrainedConfig, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self: PreTrainedModel, config: PreTrainedConfig, *args: Any, **kwargs: Any
+    ) -> None:
         overrides = per_layer_overrides(config) if MARK in vars(config) else {}
         if overrides:
             self.__dict__[_PENDING] = overrides

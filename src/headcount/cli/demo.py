@@ -32,7 +32,5 @@ def packaged_model() -> str:
 def corpus(seed: int) -> Iterator[tuple[str, str]]:
     """Training and test file of the generated corpus, for as long as the block lasts."""
     with TemporaryDirectory() as folder:
-        train, test = write_corpus(
-            Path(folder), num_train=NUM_TRAIN, num_test=NUM_TEST, seed=seed
-        )
+        train, test = write_corpus(Path(folder), num_train=NUM_TRAIN, num_test=NUM_TEST, seed=seed)
         yield str(train), str(test)

@@ -1,7 +1,5 @@
 """Schedules: a number as a function of the step."""
 
-import math
-
 
 def log_linear(step: int, *, start: float, end: float, num_steps: int) -> float:
     r"""A value whose logarithm falls (or rises) linearly, then stays.
@@ -25,5 +23,4 @@ def log_linear(step: int, *, start: float, end: float, num_steps: int) -> float:
     """
     if step >= num_steps:
         return end
-    done = step / num_steps
-    return math.exp(math.log(start) + done * (math.log(end) - math.log(start)))
+    return start * (end / start) ** (step / num_steps)

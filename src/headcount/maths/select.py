@@ -52,7 +52,9 @@ def select(
         )
     sizes = torch.bincount(layer, minlength=len(floors)).tolist()
     room = [min(ceiling, size) for ceiling, size in zip(ceilings, sizes, strict=True)]
-    if not sum(floors) <= num_keep <= sum(room) or any(f > r for f, r in zip(floors, room, strict=True)):
+    if not sum(floors) <= num_keep <= sum(room) or any(
+        f > r for f, r in zip(floors, room, strict=True)
+    ):
         raise BudgetError(
             f"select: {num_keep} units cannot be kept with {list(floors)} to {room} of them in "
             f"the layers. Give {sum(floors)} to {sum(room)}."

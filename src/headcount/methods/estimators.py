@@ -1,7 +1,6 @@
 """From importance logits to gates with a gradient: the strategies of subset pruning."""
 
 import abc
-
 import math
 from dataclasses import dataclass, field
 from typing import ClassVar, final
@@ -17,8 +16,6 @@ from headcount.maths.schedules import log_linear
 from headcount.maths.select import select
 from headcount.methods.method import Step
 from headcount.units.budget import Quota
-
-
 
 
 @final
@@ -132,7 +129,10 @@ class RelaxedTopK(Estimator):
         """A relaxed K-subset of the perturbed logits r = w + Gumbel noise."""
         noise = gumbel_noise(logits.shape, generator)
         return relaxed_keep(
-            logits.double() + noise, quota, layer=layer, temperature=self.annealing.temperature(step)
+            logits.double() + noise,
+            quota,
+            layer=layer,
+            temperature=self.annealing.temperature(step),
         )
 
     def metrics(self, step: Step) -> dict[str, float]:

@@ -15,7 +15,9 @@ from headcount.units.table import UnitTable
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Random(FixedMethod):
-    """Scores drawn from the uniform distribution; every keep of K units is equally likely.
+    """Scores drawn from the uniform distribution.
+
+    Without limits per layer, every keep of K units is equally likely.
 
     Example:
         >>> import headcount as hc, transformers

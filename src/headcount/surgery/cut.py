@@ -139,7 +139,8 @@ def _empty(model: nn.Module, site: Site, row: AttentionLayout) -> None:
     assert isinstance(linear, nn.Linear)
     setattr(model.get_submodule(parent), leaf, BiasOnly(linear))
     inside = None if row.output.startswith("..") else row.output
-    attention.__class__ = empty_class(type(attention), inside)
+    caches = site.where == "self" and site.stack == "decoder"
+    attention.__class__ = empty_class(type(attention), inside, caches=caches)
 
 
 def _recount(model: nn.Module, expected: dict[str, int]) -> None:

@@ -66,10 +66,20 @@ class Task(abc.ABC):
         *,
         tokenizer: PreTrainedTokenizerBase,
         max_length: int,
+        order: Sequence[str] = (),
     ) -> tuple[tuple[str, ...], Dataset, Dataset]:
-        """The labels of the training data, the training data and the evaluation data."""
+        """The labels of the training data, the training data and the evaluation data.
+
+        The labels come in ``order`` where it names the same ones: that of a model which is a
+        classifier already.
+        """
         train_set = self.dataset(train, tokenizer, max_length=max_length, split="train")
         labels = self.labels(train_set)
+        if set(order) == set(labels) and tuple(order) != labels:
+            labels = tuple(order)
+            train_set = self.dataset(
+                train, tokenizer, max_length=max_length, split="train", labels=labels
+            )
         eval_set = self.dataset(
             evaluation, tokenizer, max_length=max_length, split="validation", labels=labels
         )

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from datasets import Dataset
 from rich.console import Console
@@ -116,7 +116,7 @@ def run_arm(arm: Arm, material: Material, work: Path, console: Console) -> Train
 def _finish(
     arm: Arm, trainer: PruningTrainer, material: Material, work: Path, train_s: float
 ) -> Trained:
-    pruned = trainer.prune()
+    pruned = cast(PreTrainedModel, trainer.prune())
     pruned.save_pretrained(work / "model")
     trainer.session.close()
     trainer.model = pruned

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from headcount.errors import TrainingError
 from headcount.methods.method import Evidence, Method
-from headcount.training.session import Session, attach
+from headcount.training.session import Session
 from headcount.units.budget import Budget
 from headcount.units.decision import Decision
 
@@ -49,7 +49,7 @@ def decide(
             f"decide(method={type(method).__name__}): this method learns its scores by training. "
             "Use PruningTrainer or attach."
         )
-    with attach(model, method, budget, num_steps=0, seed=seed) as session:
+    with Session(model, method, budget, num_steps=0, seed=seed) as session:
         if "gate_grads" in method.evidence:
             _observe_gradients(session, batches)
         return session.decision()

@@ -73,7 +73,9 @@ class ProgressBar(TrainerCallback):
             return
         self._progress.update(self._task, numbers=numbers)
         if not self._console.is_terminal and state.global_step % 100 == 0:
-            self._console.print(f"{self.name}: step {state.global_step}/{state.max_steps}  {numbers}")
+            self._console.print(
+                f"{self.name}: step {state.global_step}/{state.max_steps}  {numbers}"
+            )
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

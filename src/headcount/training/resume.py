@@ -1,7 +1,6 @@
 """The session's part of a training checkpoint: what resuming needs, and the check that it fits."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ def write_session(folder: Path, session: Session) -> None:
     save_file(tensors, folder / STATE_FILE)
     draft = folder / f"{RUN_FILE}.part"
     draft.write_text(json.dumps(session.fingerprint(), indent=1) + "\n", encoding="utf-8")
-    os.replace(draft, folder / RUN_FILE)
+    draft.replace(folder / RUN_FILE)
 
 
 def complete_checkpoints(folder: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 
 from headcount.architectures.discover import units as find_units
 from headcount.architectures.weights import weight_norms
-from headcount.errors import CheckpointError, TrainingError
+from headcount.errors import ArchitectureError, CheckpointError, TrainingError
 from headcount.gates.attach import Gates, gate_dtype
 from headcount.maths.select import select
 from headcount.methods.method import Evidence, Method, Step
@@ -56,6 +56,11 @@ class Session:
         """Attach; see ``attach``."""
         self.model, self.method, self.budget = model, method, budget
         self.units = find_units(model)
+        if not len(self.units):
+            raise ArchitectureError(
+                f"attach({type(model).__name__}): the model has no units left to choose from. "
+                "Give a model that still has heads."
+            )
         self.quota = budget.resolve(self.units)
         self.num_steps, self.num_done = 0, 0
         self.generator = Generator().manual_seed(seed)
@@ -70,8 +75,7 @@ class Session:
         self._held: Tensor | None = None
         self.gates = Gates(model, self.units)
         self._handle = model.register_forward_pre_hook(self._before_forward)
-        for parameter in self._frozen:
-            parameter.requires_grad_(False)
+        self._freeze(True)
         self._logged_keep = self.keep()
         self.begin(num_steps)
 
@@ -89,13 +93,15 @@ class Session:
             logger.warning(note)
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """What the method learns beside the weights: give it to an optimizer of your own, in a
-        group without weight decay."""
+        """What the method learns: give it to your optimizer, in a group without weight decay."""
         return self.state.parameters()
 
     def step(self) -> None:
-        """Say that the optimizer has taken a step: schedules move on, and the gradient of what
-        the method learns is cleared (a model's own ``zero_grad`` does not reach it)."""
+        """Say that the optimizer has taken a step.
+
+        Schedules move on, and the gradient of what the method learns is cleared, which the
+        model's own ``zero_grad`` does not reach.
+        """
         self.num_done += 1
         self.state.zero_grad()
 
@@ -167,20 +173,21 @@ class Session:
 
     @contextmanager
     def lifted(self) -> Iterator[None]:
-        """Without any hook on the model for a while."""
+        """Without hooks and with nothing frozen, for a while."""
         self._handle.remove()
+        self._freeze(False)
         try:
             with self.gates.lifted():
                 yield
         finally:
+            self._freeze(True)
             self._handle = self.model.register_forward_pre_hook(self._before_forward)
 
     def close(self) -> None:
         """Take everything off the model again."""
         self.gates.remove()
         self._handle.remove()
-        for parameter in self._frozen:
-            parameter.requires_grad_(True)
+        self._freeze(False)
 
     def state_dict(self) -> dict[str, Tensor]:
         """All that resuming needs, as tensors: the method's state, the step, the generator."""
@@ -219,6 +226,10 @@ class Session:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _freeze(self, frozen: bool) -> None:
+        for parameter in self._frozen:
+            parameter.requires_grad_(not frozen)
 
     def _before_forward(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         del args
@@ -259,6 +270,11 @@ def attach(
         ...     session.decision().num_kept
         3
     """
+    if "gate_grads" in method.evidence:
+        raise TrainingError(
+            f"attach(method={type(method).__name__}): the method looks at data before it scores. "
+            "Use decide, with batches."
+        )
     return Session(model, method, budget, num_steps=num_steps, seed=seed)
 
 

@@ -75,11 +75,17 @@ class PruningTrainer(Trainer):
             )
         seed = args.seed if args is not None else 0
         self.session = attach(model, method, budget, num_steps=0, seed=seed)
-        super().__init__(model=model, args=args, **kwargs)
+        try:
+            super().__init__(model=model, args=args, **kwargs)
+        except BaseException:
+            self.session.close()
+            raise
         self.add_callback(_SessionCallback(self))
         self.resume_from: Path | None = None
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
+    def train(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, resume_from_checkpoint: str | Path | bool | None = None, **kwargs: Any
+    ) -> Any:
         """Train; resume from a checkpoint folder, or with True from the last complete one.
 
         Raises:
@@ -105,7 +111,8 @@ class PruningTrainer(Trainer):
         chosen = self.decision() if decision is None else decision
         model = cast(nn.Module, self.accelerator.unwrap_model(self.model))
         with self.session.lifted():
-            return cut(model, chosen).eval()
+            small = cut(model, chosen).eval()
+        return self.accelerator.unwrap_model(small, keep_fp32_wrapper=False)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """As in ``Trainer``, with a group of their own for what the method learns."""
@@ -117,9 +124,9 @@ class PruningTrainer(Trainer):
             optimizer.add_param_group({"params": learnt, **group})
         return optimizer
 
-    def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any) -> Tensor:
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """As in ``Trainer``; a loss that is not finite stops the run."""
-        loss = super().training_step(model, inputs, *args)
+        loss = super().training_step(*args, **kwargs)
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"train: the loss is {loss.item()} at step {self.state.global_step + 1}. Lower the "
@@ -141,10 +148,10 @@ class PruningTrainer(Trainer):
             logs = {**logs, **self.session.metrics(), "heads_changed": self.session.num_changed()}
         super().log(logs, *args, **kwargs)
 
-    def _resolve(self, resume: str | bool | None) -> Path | None:
+    def _resolve(self, resume: str | Path | bool | None) -> Path | None:
         if not resume:
             return None
-        if isinstance(resume, str):
+        if isinstance(resume, str | Path):
             return complete_checkpoint(Path(resume))
         found = complete_checkpoints(Path(str(self.args.output_dir)))
         if not found:
@@ -176,7 +183,6 @@ class _SessionCallback(TrainerCallback):
     ) -> None:
         """Clip what the method learns, apart from the weights."""
         del args, state, control, kwargs
-        self._trainer.accelerator.unscale_gradients()
         self._trainer.session.clip_grad()
 
     def on_step_end(

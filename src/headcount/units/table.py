@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 from jaxtyping import Int
@@ -54,7 +55,7 @@ class UnitTable:
     def slices(self) -> tuple[slice, ...]:
         """Where each site's units stand in a vector over all units."""
         ends = torch.tensor([0] + [site.num_units for site in self.sites]).cumsum(0).tolist()
-        return tuple(slice(a, b) for a, b in zip(ends, ends[1:], strict=False))
+        return tuple(slice(a, b) for a, b in pairwise(ends))
 
     @cached_property
     def layers(self) -> tuple[tuple[str, int], ...]:

@@ -1,0 +1,134 @@
+import re
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+import headcount as hc
+from cases import write_model, write_pairs
+from headcount.cli import main as cli
+from headcount.cli.config import spread
+from headcount.cli.methods import METHODS
+
+WIDE = {"COLUMNS": "160", "TERM": "dumb"}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    train = [write_pairs(folder / f"train{i}.tsv", 24, seed=i) for i in (0, 1)]
+    return {
+        "model": write_model(folder / "model"),
+        "train": train,
+        "eval": write_pairs(folder / "eval.tsv", 12, seed=2),
+    }
+
+
+def run(*arguments: str):
+    words = spread([str(word) for word in arguments], ["--train", "--eval"])
+    return CliRunner().invoke(cli.app, words, env=WIDE)
+
+
+def prune(inputs, *extra):
+    files = ["--train", *inputs["train"], "--eval", inputs["eval"]]
+    small = ["--epochs", "1", "--batch-size", "8", "--max-length", "24"]
+    return run(
+        "prune",
+        inputs["model"],
+        *files,
+        *small,
+        "--latency-batch",
+        "2",
+        "--latency-length",
+        "16",
+        *extra,
+    )
+
+
+@pytest.mark.compat
+def test_prune_then_eval(inputs, tmp_path):
+    done = prune(inputs, "--heads", "5", "--output", str(tmp_path / "small"))
+    assert done.exit_code == 0, done.output
+    assert "Kept 5 of 12 heads" in done.output
+    assert "import headcount" in done.output
+    again = run("eval", tmp_path / "small", "--eval", inputs["eval"])
+    assert again.exit_code == 0, again.output
+    assert re.fullmatch(r"accuracy: \d\.\d{4}", again.output.strip().splitlines()[-1])
+
+
+def test_a_configuration_file_replaces_flags_and_flags_win(inputs, tmp_path):
+    config = tmp_path / "run.yaml"
+    config.write_text("heads: 7\nmethod: random\nmin-per-layer: 1\n", encoding="utf-8")
+    output = ("--output", str(tmp_path / "small"), "--config", str(config))
+    assert prune(inputs, *output).exit_code == 0
+    decision = hc.Decision.load(tmp_path / "small" / "decision.json")
+    assert decision.num_kept == 7
+    assert decision.provenance["budget"]["min_per_layer"] == 1
+    assert prune(inputs, "--heads", "4", *output).exit_code == 0
+    assert hc.Decision.load(tmp_path / "small" / "decision.json").num_kept == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("head: 7\n", "unknown head. Known: .*heads"), ("7\n", "give a mapping"), ("a: [\n", "YAML")],
+)
+def test_a_wrong_configuration_file_is_refused(inputs, tmp_path, text, message):
+    config = tmp_path / "run.yaml"
+    config.write_text(text, encoding="utf-8")
+    done = prune(inputs, "--config", str(config))
+    assert done.exit_code == 2
+    assert re.search(message, " ".join(re.sub(r"[│╭╮╰╯─]", " ", done.output).split()))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--heads", "many"], "--heads 'many': not a number"),
+        (["--heads", "13"], "the model has 12 heads. Give 0 to 12"),
+        (["--heads", "5", "--method", "magic"], "--method 'magic': give one of dsp"),
+        (["--heads", "5", "--task", "poetry"], "task='poetry'"),
+        (["--heads", "5", "--scope", "each"], "give 'global' or 'layer'"),
+        (["--heads", "5", "--baselines", "best"], "baselines=('best',)"),
+        (["--heads", "5", "--epochs", "0"], "Recipe(epochs=0.0): give a positive number"),
+    ],
+)
+def test_bad_input_is_one_message_and_exit_code_1(inputs, tmp_path, flags, message):
+    done = prune(inputs, *flags, "--output", str(tmp_path / "small"))
+    assert done.exit_code == 1
+    assert message in " ".join(done.output.split())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_units_shows_every_site(inputs):
+    done = run("units", inputs["model"])
+    assert done.exit_code == 0, done.output
+    assert "12 heads in 3 layers" in done.output
+    assert "encoder.layer.2.attention.self" in done.output
+
+
+@pytest.mark.parametrize("command", ["prune", "units", "eval", "demo"])
+def test_help_teaches(command):
+    done = run(command, "--help")
+    assert done.exit_code == 0
+    assert len(done.output.splitlines()) > 8
+
+
+def test_the_names_of_methods_are_their_own():
+    assert {name: method.name for name, method in METHODS.items()} == {
+        name: name for name in METHODS
+    }
+
+
+def test_the_entry_point_spreads_its_files(inputs, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["headcount", "units", inputs["model"]])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 0
+    assert "12 heads" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_demo_on_the_packaged_model(tmp_path, minilm):
+    done = run("demo", "--output", str(tmp_path / "demo"), "--epochs", "0.05")
+    assert done.exit_code == 0, done.output
+    assert "Kept 12 of 72 heads" in done.output

@@ -1,0 +1,255 @@
+"""The whole way in one call, on a tiny model and a tiny corpus."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
+
+import headcount as hc
+from cases import write_model, write_pairs
+from headcount.reports.report import report_of
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    return {
+        "model": write_model(folder / "model"),
+        "train": [write_pairs(folder / "train.tsv", 96)],
+        "eval": [write_pairs(folder / "eval.tsv", 24, seed=1)],
+    }
+
+
+def options(**settings) -> hc.Options:
+    recipe = {"epochs": 1, "batch_size": 8, "max_length": 24, "save_steps": 4}
+    recipe |= settings.pop("recipe", {})
+    quiet = Console(quiet=True)
+    return hc.Options(
+        recipe=hc.Recipe(**recipe), latency_batch=2, latency_length=8, console=quiet, **settings
+    )
+
+
+def run(inputs, heads=5, **settings):
+    data = {"train": inputs["train"], "eval": inputs["eval"]}
+    call = {k: settings.pop(k) for k in ("method", "output", "task") if k in settings}
+    return hc.prune(
+        inputs["model"], **data, budget=hc.Budget(heads=heads), options=options(**settings), **call
+    )
+
+
+@pytest.fixture(scope="module")
+def result(inputs, tmp_path_factory):
+    output = tmp_path_factory.mktemp("out") / "small"
+    return run(inputs, output=output, baselines=("dense", "random"))
+
+
+def test_the_folder_holds_everything_and_nothing_else_is_left(result):
+    names = {path.name for path in result.folder.iterdir()}
+    wanted = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    wanted |= {"decision.json", "report.json", "heads.png", "README.md"}
+    assert names == wanted
+    assert [path.name for path in result.folder.parent.iterdir()] == ["small"]
+
+
+def test_the_report_recounts_and_compares(result):
+    rows = {row.name: row for row in result.report.rows}
+    assert list(rows) == ["dense", "random", "dsp"]
+    assert [row.num_heads for row in rows.values()] == [12, 5, 5]
+    assert all(row.quality is not None for row in rows.values())
+    assert rows["dsp"].macs < rows["dense"].macs
+    assert rows["dsp"].num_bytes < rows["dense"].num_bytes
+    assert report_of(result.folder) == result.report
+
+
+def test_the_folder_reloads_with_the_reported_quality(inputs, result):
+    model = AutoModelForSequenceClassification.from_pretrained(result.folder)
+    tokenizer = AutoTokenizer.from_pretrained(result.folder)
+    batch = tokenizer("a dog", "some cat", return_tensors="pt")
+    assert torch.equal(model(**batch).logits, result.model(**batch).logits)
+    again = hc.evaluate(result.folder, eval=inputs["eval"], recipe=options().recipe)
+    assert again == {"accuracy": result.report.rows[-1].quality}
+    assert hc.Decision.load(result.folder / "decision.json") == result.decision
+
+
+def test_the_card_is_named_like_the_folder_and_tells_how_to_load(result):
+    card = (result.folder / "README.md").read_text(encoding="utf-8")
+    assert "# small" in card
+    assert "import headcount" in card
+    assert "heads.png" in card
+
+
+def test_without_an_output_the_model_stays_in_memory(inputs):
+    result = run(inputs, method=hc.Magnitude())
+    assert result.folder is None
+    assert hc.units(result.model).num("head") == 5
+    assert [row.name for row in result.report.rows] == ["dense", "magnitude"]
+    assert result.report.dense.quality is None
+
+
+def test_pipelined_fine_tunes_the_dense_model_first(inputs):
+    result = run(inputs, method=hc.DSP(training="pipelined"))
+    assert [row.name for row in result.report.rows] == ["dense", "dsp-pipelined"]
+    assert result.decision.num_kept == 5
+
+
+def test_pipelined_starts_from_a_model_that_is_fine_tuned(inputs, result, tmp_path):
+    dense = run(inputs, heads=12, method=hc.Random(), output=tmp_path / "dense")
+    tuned = {**inputs, "model": str(dense.folder)}
+    pruned = run(tuned, method=hc.DSP(training="pipelined"), finetuned=True)
+    whole = AutoModelForSequenceClassification.from_pretrained(dense.folder)
+    assert torch.equal(pruned.model.classifier.weight, whole.classifier.weight)
+    assert "dense" in [row.name for row in pruned.report.rows]
+
+
+def test_an_older_result_of_ours_gives_way(inputs, tmp_path):
+    run(inputs, output=tmp_path / "small", method=hc.Random())
+    second = run(inputs, heads=3, output=tmp_path / "small", method=hc.Random())
+    assert hc.Decision.load(tmp_path / "small" / "decision.json").num_kept == 3
+    assert second.folder == tmp_path / "small"
+
+
+class TestBadInput:
+    """A clear error, and nothing written."""
+
+    def refuse(self, inputs, folder, error, message, *, other=None, **settings):
+        with pytest.raises(error, match=message):
+            run({**inputs, **(other or {})}, output=folder / "out", **settings)
+        assert list(folder.iterdir()) == []
+
+    @pytest.mark.parametrize(
+        ("settings", "error", "message"),
+        [
+            ({"heads": 13}, hc.BudgetError, r"the model has 12 heads. Give 0 to 12"),
+            ({"heads": -1}, hc.BudgetError, "cannot be negative"),
+            ({"heads": "many"}, hc.BudgetError, "not a number"),
+            ({"task": "poetry"}, hc.DataError, r"task='poetry': give one of \['nli'\]"),
+            ({"other": {"train": []}}, hc.DataError, "give at least one file for each"),
+            ({"other": {"train": ["no.tsv"]}}, hc.DataError, "no.tsv"),
+        ],
+    )
+    def test_values(self, inputs, tmp_path, settings, error, message):
+        self.refuse(inputs, tmp_path, error, message, **settings)
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("premise\thypothesis\na\tb\n", "label"),
+            ("premise\thypothesis\tlabel\n", "no rows|empty"),
+            ("", "empty"),
+            ("premise\thypothesis\tlabel\na\tb\tmaybe\n", "maybe"),
+        ],
+    )
+    def test_data(self, inputs, tmp_path, tmp_path_factory, text, message):
+        bad = tmp_path_factory.mktemp("bad") / "bad.tsv"
+        bad.write_text(text, encoding="utf-8")
+        train = {"train": [str(bad)]}
+        self.refuse(inputs, tmp_path, hc.DataError, message, other=train)
+
+    def test_a_folder_that_is_not_ours_is_left_alone(self, inputs, tmp_path):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "thesis.txt").write_text("years of work", encoding="utf-8")
+        with pytest.raises(hc.CheckpointError, match=r"has no decision.json, so headcount did not"):
+            run(inputs, output=tmp_path / "out")
+        assert (tmp_path / "out" / "thesis.txt").read_text(encoding="utf-8") == "years of work"
+
+    def test_a_model_without_heads(self, inputs, tmp_path, tmp_path_factory):
+        import transformers
+
+        from cases import TINY
+
+        folder = tmp_path_factory.mktemp("albert")
+        shutil.copytree(inputs["model"], folder, dirs_exist_ok=True)
+        config = transformers.AlbertConfig(**TINY, embedding_size=8)
+        transformers.AlbertModel(config).save_pretrained(folder)
+        self.refuse(
+            inputs,
+            tmp_path,
+            hc.ArchitectureError,
+            "AlbertAttention, which no table describes",
+            other={"model": str(folder)},
+        )
+
+    def test_a_model_that_is_not_there(self, inputs, tmp_path):
+        other = {"model": str(tmp_path / "nowhere")}
+        message = r"nowhere' cannot be loaded"
+        self.refuse(inputs, tmp_path, hc.CheckpointError, message, other=other)
+
+    def test_unknown_baselines(self):
+        with pytest.raises(hc.BudgetError, match=r"baselines=\('best',\)"):
+            hc.Options(baselines=("best",))
+
+    @pytest.mark.parametrize("field", ["epochs", "batch_size", "learning_rate", "max_length"])
+    def test_recipes(self, field):
+        with pytest.raises(hc.TrainingError, match=rf"Recipe\({field}=0\): give a positive"):
+            hc.Recipe(**{field: 0})
+
+
+class Kill(TrainerCallback):
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == 6:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_resumes_to_the_same_result(inputs, tmp_path, monkeypatch):
+    whole = run(inputs, output=tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        begin = hc.PruningTrainer.__init__
+
+        def killed(self, **kwargs):
+            begin(self, **kwargs)
+            self.add_callback(Kill())
+
+        patch.setattr(hc.PruningTrainer, "__init__", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(inputs, output=tmp_path / "killed")
+    assert not (tmp_path / "killed").exists()
+    with pytest.raises(hc.CheckpointError, match=r"an interrupted run is at .*--resume"):
+        run(inputs, output=tmp_path / "killed")
+    with pytest.raises(hc.CheckpointError, match=r"had budget = .*5.* this one has .*6"):
+        run(inputs, heads=6, output=tmp_path / "killed", resume=True)
+    second = run(inputs, output=tmp_path / "killed", resume=True)
+    assert second.decision == whole.decision
+    state = whole.model.state_dict()
+    assert all(torch.equal(v, state[k]) for k, v in second.model.state_dict().items())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "whole"]
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_resumes_to_the_same_decision(inputs, tmp_path):
+    """SIGKILL in the middle of training, from outside; then the same command with --resume."""
+    config = tmp_path / "config.yaml"
+    config.write_text("epochs: 4\nbatch-size: 4\nmax-length: 24\nheads: 5\n", encoding="utf-8")
+
+    def command(output: Path, *extra: str) -> list[str]:
+        call = "from headcount.cli.main import main; main()"
+        files = ["--train", *inputs["train"], "--eval", *inputs["eval"], "--config", str(config)]
+        return [sys.executable, "-c", call, "prune", inputs["model"], *files, "--output",
+                str(output), *extra]  # fmt: skip
+
+    subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True, timeout=600)
+    process = subprocess.Popen(
+        command(tmp_path / "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    partial = tmp_path / "killed.partial"
+    deadline = time.monotonic() + 300
+    while not list(partial.glob("*/checkpoint-*/headcount.json")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed").exists()
+    resumed = command(tmp_path / "killed", "--resume")
+    subprocess.run(resumed, check=True, capture_output=True, timeout=600)
+    decisions = [
+        json.loads((tmp_path / n / "decision.json").read_text()) for n in ("whole", "killed")
+    ]
+    assert decisions[0] == decisions[1]
