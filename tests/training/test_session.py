@@ -166,32 +166,27 @@ def test_a_model_without_heads_left_is_refused():
 
 
 def planted(seed):
-    """A frozen model in which only three heads reach the output, and its own labels."""
+    """A frozen model in which only three heads reach the output, and the labels it gives."""
     torch.manual_seed(seed)
-    settings = {**TINY, "num_labels": 3, "initializer_range": 0.4, "num_hidden_layers": 2}
+    settings = {**TINY, "num_labels": 3, "initializer_range": 0.5, "num_hidden_layers": 2}
+    settings |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     model = transformers.BertForSequenceClassification(transformers.BertConfig(**settings))
-    chosen = torch.randperm(8)[:3]
     heads = torch.zeros(8, dtype=torch.bool)
-    heads[chosen] = True
+    heads[torch.randperm(8)[:3]] = True
     with torch.no_grad():
         for layer, kept in zip(model.bert.encoder.layer, heads.view(2, 4), strict=True):
-            weight = layer.attention.output.dense.weight
-            weight *= 4 * kept.repeat_interleave(6)
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    ids = torch.randint(5, 40, (256, 6))
-    with torch.no_grad():
+            layer.attention.output.dense.weight *= 3 * kept.repeat_interleave(6)
+        model.classifier.weight *= 3
+        ids = torch.randint(5, 40, (256, 6))
         labels = model.eval()(ids).logits.argmax(-1)
     return model, heads, ids, labels
 
 
-@pytest.mark.parametrize("estimator", [hc.RelaxedTopK(), hc.StraightThrough()], ids=str)
 @pytest.mark.parametrize("seed", range(5))
-def test_the_heads_that_carry_the_label_are_the_ones_kept(seed, estimator):
+def test_the_heads_that_carry_the_label_are_the_ones_kept(seed):
     model, heads, ids, labels = planted(seed)
-    method = hc.DSP(estimator=estimator, training="pipelined", learning_rate=0.3)
-    steps = 120
+    method = hc.DSP(training="pipelined", learning_rate=0.3)
+    steps = 150
     with hc.attach(model, method, hc.Budget(heads=3), num_steps=steps, seed=seed) as session:
         optimizer = torch.optim.Adam(session.parameters(), lr=method.learning_rate)
         for _ in range(steps):

@@ -112,7 +112,9 @@ class PruningTrainer(Trainer):
         model = cast(nn.Module, self.accelerator.unwrap_model(self.model))
         with self.session.lifted():
             small = cut(model, chosen).eval()
-        return self.accelerator.unwrap_model(small, keep_fp32_wrapper=False)
+        small = self.accelerator.unwrap_model(small, keep_fp32_wrapper=False)
+        vars(small).pop("forward", None)  # what is left of the mixed-precision wrapper
+        return small
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """As in ``Trainer``, with a group of their own for what the method learns."""
