@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import datasets
 import transformers
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
@@ -50,17 +51,17 @@ def show_result(result: Pruned, console: Console) -> None:
 
 def unit_table(units: UnitTable, num_params: int) -> Table:
     """The sites of a model, one a row, and what a unit costs."""
-    table = Table(title=f"{units.num('head')} heads in {len(units.layers)} layers")
-    for name in ("module", "kind", "stack", "where", "layer", "units", "size"):
-        table.add_column(name)
-    table.add_column("parameters / unit", justify="right")
-    table.add_column("share of model", justify="right")
-    table.add_column("MACs / unit, 128 tokens", justify="right")
+    title = f"{units.num('head')} heads in {len(units.layers)} layers"
+    table = Table(
+        title=title, caption="parameters and MACs (128 tokens) of one unit", box=SIMPLE_HEAD
+    )
+    table.add_column("module", overflow="fold")
+    for name in ("units", "size", "params", "MACs", "share"):
+        table.add_column(name, justify="right", no_wrap=True)
     for site in units.sites:
         share = site.cost.params * site.num_units / num_params
-        cells = (site.module, site.kind, site.stack, site.where, site.layer)
-        numbers = (site.num_units, site.width, f"{site.cost.params:,}", f"{share:.1%}")
-        table.add_row(*map(str, (*cells, *numbers, f"{site.cost.macs(128):,}")))
+        counts = (f"{site.num_units} {site.kind}", site.width, f"{site.cost.params:,}")
+        table.add_row(site.module, *map(str, (*counts, f"{site.cost.macs(128):,}", f"{share:.1%}")))
     return table
 
 
