@@ -226,7 +226,10 @@ def test_an_interrupted_run_resumes_to_the_same_result(inputs, tmp_path, monkeyp
 def test_a_process_that_is_killed_resumes_to_the_same_decision(inputs, tmp_path):
     """SIGKILL in the middle of training, from outside; then the same command with --resume."""
     config = tmp_path / "config.yaml"
-    config.write_text("epochs: 4\nbatch-size: 4\nmax-length: 24\nheads: 5\n", encoding="utf-8")
+    config.write_text(
+        "epochs: 6\nbatch-size: 4\nmax-length: 24\nsave-steps: 5\nlatency-length: 16\nheads: 5\n",
+        encoding="utf-8",
+    )
 
     def command(output: Path, *extra: str) -> list[str]:
         call = "from headcount.cli.main import main; main()"

@@ -58,6 +58,7 @@ def prune_command(
     batch_size: Annotated[int, typer.Option(help="Examples a step.")] = 32,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate of the weights.")] = 1e-4,
     max_length: Annotated[int, typer.Option(help="Tokens kept of an example.")] = 128,
+    save_steps: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
     finetuned: Annotated[
         bool, typer.Option(help="MODEL is fine-tuned on the task: pipelined starts from it.")
     ] = False,
@@ -94,6 +95,7 @@ def prune_command(
                 batch_size=batch_size,
                 learning_rate=learning_rate,
                 max_length=max_length,
+                save_steps=save_steps,
                 seed=seed,
             ),
             finetuned=finetuned,
