@@ -3,7 +3,7 @@
     python benchmarks/sick.py --data ../shared/data --work runs/sick
     python benchmarks/sick.py --data ../shared/data --work runs/sick --summary FILE
 
-The first command trains what is not trained yet (about three minutes a cell on one core; run it
+The first command trains what is not trained yet (six to eight minutes a cell on one core; run it
 twice, with ``--worker 0/2`` and ``--worker 1/2``, to use two), and can be killed and started again.
 The second collects what is there into one JSON file and prints the table.
 """

@@ -19,8 +19,7 @@ class Recipe:
 
     Source: Li, Cotterell, Sachan 2021, arXiv 2108.04657 fine-tune BERT-base with AdamW at 2e-5 for
         3 epochs in batches of 32, linear decay.
-    Differs: a learning rate of 1e-4 and a tenth of the steps for warm-up, which small encoders on
-        small data need.
+    Differs: a learning rate of 1e-4, and a tenth of the steps for warm-up.
     """
 
     epochs: float = 3.0
