@@ -37,7 +37,7 @@ from transformers import AutoModelForSequenceClassification, BertConfig, BertMod
 from transformers.utils import logging
 
 import headcount as hc
-from headcount.prune import example_batch
+from headcount.compare import example_batch
 from headcount.reports import measure
 
 BATCH, LENGTH, LABELS = 32, 30, 3

@@ -2,36 +2,26 @@
 
 import hashlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
 from rich.console import Console
-from torch import Generator, Tensor
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, set_seed
 
 from headcount.architectures.discover import units
 from headcount.checkpoints.folder import write_card
 from headcount.checkpoints.workspace import publish, workspace
+from headcount.compare import compare, example_batch
 from headcount.errors import BudgetError, CheckpointError, DataError
 from headcount.methods.dsp import DSP
 from headcount.methods.method import Method
 from headcount.methods.random import Random
 from headcount.reports.card import FIGURE
 from headcount.reports.heatmap import heat_map
-from headcount.reports.measure import (
-    environment,
-    heads_per_layer,
-    latency_s,
-    macs,
-    num_params,
-    summary,
-    weight_bytes,
-)
-from headcount.reports.report import DENSE, Report, Row
+from headcount.reports.report import Report
 from headcount.tasks import TASKS
 from headcount.training.arm import Arm, Material, Trained, run_arm
 from headcount.training.recipe import Recipe
@@ -39,8 +29,6 @@ from headcount.training.session import describe
 from headcount.units.budget import Budget
 from headcount.units.decision import Decision
 
-NUM_RUNS = 20
-"""Timed forward passes of each model."""
 BASELINES = ("dense", "random")
 
 
@@ -156,7 +144,14 @@ def prune(
         with workspace(target, settings, resume=opts.resume) as work:
             arms = plan(str(model), chosen, budget, opts, work)
             trained = [run_arm(arm, material, work / arm.name, opts.console) for arm in arms]
-            report = compare(trained, material, settings, opts)
+            report = compare(
+                trained,
+                material,
+                settings,
+                batch=opts.latency_batch,
+                length=opts.latency_length,
+                command=opts.command,
+            )
             small = write_folder(trained[-1], report, material, work / "result", target.name)
             publish(work / "result", target)
         return Pruned(
@@ -236,90 +231,6 @@ def plan(model: str, method: Method, budget: Budget, options: Options, work: Pat
         recipe = replace(recipe, epochs=options.pipelined_epochs)
     name = method.name if not (method.name == "random" and arms) else "random (asked)"
     return [*arms, Arm(name=name, method=method, budget=budget, start=start, recipe=recipe)]
-
-
-def compare(
-    trained: Sequence[Trained], material: Material, settings: dict[str, Any], options: Options
-) -> Report:
-    """Measure every arm's model beside the dense architecture, all in this process.
-
-    Where no dense arm was trained, the architecture alone is measured: its size and speed do not
-    depend on the weights, its quality is left empty.
-    """
-    folders = {arm.arm.name: arm.folder for arm in trained}
-    models = {name: material.fresh_model(str(path)).eval() for name, path in folders.items()}
-    if DENSE not in models:
-        dense = material.fresh_model(settings["model"]).eval()
-        folders = {DENSE: folders[trained[-1].arm.name].parent / "architecture", **folders}
-        dense.save_pretrained(folders[DENSE])
-        models = {DENSE: dense, **models}
-    batch, length = options.latency_batch, options.latency_length
-    inputs = example_batch(models[DENSE], batch, length)
-    samples = latency_s(models, inputs, num_runs=NUM_RUNS, warmup=3)
-    measured = {arm.arm.name: arm for arm in trained}
-    rows = tuple(
-        make_row(name, model, inputs, folders[name], samples[name], measured.get(name))
-        for name, model in models.items()
-    )
-    return Report(
-        task=settings["task"],
-        metric=material.metric,
-        budget=settings["budget"],
-        method=settings["method"],
-        seed=options.recipe.seed,
-        num_steps=trained[-1].num_steps,
-        batch_size=batch,
-        length=length,
-        attn_implementation=str(models[DENSE].config._attn_implementation),
-        rows=rows,
-        environment=environment(),
-        device=str(models[DENSE].device.type),
-        num_runs=NUM_RUNS,
-        command=options.command,
-    )
-
-
-def make_row(
-    name: str,
-    model: PreTrainedModel,
-    inputs: Mapping[str, Tensor],
-    folder: Path,
-    samples: list[float],
-    trained: Trained | None,
-) -> Row:
-    """Recount and measure one model."""
-    times = summary(samples)
-    heads = heads_per_layer(model)
-    return Row(
-        name=name,
-        num_heads=sum(heads),
-        heads_per_layer=heads,
-        num_params=num_params(model),
-        quality=None if trained is None else trained.quality,
-        num_bytes=weight_bytes(folder),
-        macs=macs(model, inputs),
-        latency_s=times.median,
-        latency_quartiles_s=(times.lower_quartile, times.upper_quartile),
-        train_s=None if trained is None else trained.train_s,
-    )
-
-
-def example_batch(model: PreTrainedModel, batch: int, length: int) -> dict[str, Tensor]:
-    """Token ids without padding, the same at every call; [batch, length].
-
-    Raises:
-        BudgetError: the model does not read so many tokens.
-    """
-    longest = getattr(model.config, "max_position_embeddings", length)
-    if length > longest:
-        raise BudgetError(
-            f"Options(latency_length={length}): the model reads at most {longest} tokens. Give 1 "
-            f"to {longest}."
-        )
-    generator = Generator().manual_seed(0)
-    ids = torch.randint(model.config.vocab_size, (batch, length), generator=generator)
-    ids = ids.to(model.device)
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
 def write_folder(

@@ -1,0 +1,122 @@
+"""Measure the models of a run side by side."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+from transformers import PreTrainedModel
+
+from headcount.errors import BudgetError
+from headcount.reports.measure import (
+    environment,
+    heads_per_layer,
+    latency_s,
+    macs,
+    num_params,
+    summary,
+    weight_bytes,
+)
+from headcount.reports.report import DENSE, Report, Row
+from headcount.training.arm import Material, Trained
+
+NUM_RUNS = 20
+"""Timed forward passes of each model."""
+
+
+def compare(
+    trained: Sequence[Trained],
+    material: Material,
+    settings: dict[str, Any],
+    *,
+    batch: int,
+    length: int,
+    command: str | None,
+) -> Report:
+    """Measure every arm's model beside the dense architecture, all in this process.
+
+    Where no dense arm was trained, the architecture alone is measured: its size and speed do not
+    depend on the weights, its quality is left empty.
+
+    Args:
+        trained: the arms; the last is the one asked for.
+        material: makes the models.
+        settings: of the run; model, task, budget and method are taken from it.
+        batch: examples of a timed forward pass.
+        length: tokens of each.
+        command: the command line, for the report.
+    """
+    folders = {arm.arm.name: arm.folder for arm in trained}
+    models = {name: material.fresh_model(str(path)).eval() for name, path in folders.items()}
+    if DENSE not in models:
+        dense = material.fresh_model(settings["model"]).eval()
+        folders = {DENSE: folders[trained[-1].arm.name].parent / "architecture", **folders}
+        dense.save_pretrained(folders[DENSE])
+        models = {DENSE: dense, **models}
+    inputs = example_batch(models[DENSE], batch, length)
+    samples = latency_s(models, inputs, num_runs=NUM_RUNS, warmup=3)
+    measured = {arm.arm.name: arm for arm in trained}
+    rows = tuple(
+        make_row(name, model, inputs, folders[name], samples[name], measured.get(name))
+        for name, model in models.items()
+    )
+    return Report(
+        task=settings["task"],
+        metric=material.metric,
+        budget=settings["budget"],
+        method=settings["method"],
+        seed=trained[-1].arm.recipe.seed,
+        num_steps=trained[-1].num_steps,
+        batch_size=batch,
+        length=length,
+        attn_implementation=str(models[DENSE].config._attn_implementation),
+        rows=rows,
+        environment=environment(),
+        device=str(models[DENSE].device.type),
+        num_runs=NUM_RUNS,
+        command=command,
+    )
+
+
+def make_row(
+    name: str,
+    model: PreTrainedModel,
+    inputs: Mapping[str, Tensor],
+    folder: Path,
+    samples: list[float],
+    trained: Trained | None,
+) -> Row:
+    """Recount and measure one model."""
+    times = summary(samples)
+    heads = heads_per_layer(model)
+    return Row(
+        name=name,
+        num_heads=sum(heads),
+        heads_per_layer=heads,
+        num_params=num_params(model),
+        quality=None if trained is None else trained.quality,
+        num_bytes=weight_bytes(folder),
+        macs=macs(model, inputs),
+        latency_s=times.median,
+        latency_quartiles_s=(times.lower_quartile, times.upper_quartile),
+        train_s=None if trained is None else trained.train_s,
+    )
+
+
+def example_batch(model: PreTrainedModel, batch: int, length: int) -> dict[str, Tensor]:
+    """Token ids without padding, the same at every call; [batch, length].
+
+    Raises:
+        BudgetError: the model does not read so many tokens.
+    """
+    longest = getattr(model.config, "max_position_embeddings", length)
+    if length > longest:
+        raise BudgetError(
+            f"Options(latency_length={length}): the model reads at most {longest} tokens. Give 1 "
+            f"to {longest}."
+        )
+    generator = Generator().manual_seed(0)
+    ids = torch.randint(model.config.vocab_size, (batch, length), generator=generator)
+    ids = ids.to(model.device)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
