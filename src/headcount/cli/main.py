@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from transformers import AutoModel
 
 from headcount.architectures.discover import units as find_units
 from headcount.cli.config import load_config, spread
-from headcount.cli.demo import corpus, packaged_model
+from headcount.cli.demo import RECIPE, corpus, packaged_model
 from headcount.cli.methods import METHODS, method_of
 from headcount.cli.show import clean_errors, number, show_result, unit_table
 from headcount.evaluate import evaluate
@@ -148,7 +149,7 @@ def eval_command(
 @app.command("demo")
 def demo_command(
     heads: Annotated[str, typer.Option(help="Heads to keep of 72.")] = "12",
-    epochs: Annotated[float, typer.Option(help="Passes over the corpus.")] = 1.0,
+    epochs: Annotated[float, typer.Option(help="Passes over the corpus.")] = RECIPE.epochs,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     output: Annotated[Path, typer.Option(help="Folder for the result.")] = Path("demo-pruned"),
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
@@ -162,7 +163,7 @@ def demo_command(
             budget=Budget(heads=number(heads)),
             output=output,
             options=Options(
-                recipe=Recipe(epochs=epochs, seed=seed, max_length=64),
+                recipe=replace(RECIPE, epochs=epochs, seed=seed),
                 baselines=BASELINES,
                 resume=resume,
                 command=shlex.join(["headcount", *sys.argv[1:]]),

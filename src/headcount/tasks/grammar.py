@@ -4,8 +4,10 @@
 scales and their opposites; premise and hypothesis differ in quantifier, and in at most one of
 noun, modifier and predicate. The label is derived from the logic of the claims (``syllogism``),
 never written into a template. Pairs are drawn with weights (``balance``) such that neither the
-hypothesis alone, nor the premise alone, nor the overlap of the two tells the label, as far as
-logic allows. The nouns of the test pairs do not occur in training pairs.
+hypothesis alone nor the overlap of the two tells the label, as far as logic allows. The two
+quantifiers tell about three labels in four: that needs attention from one sentence to the other,
+and is what a small model learns in a few minutes. The nouns of the test pairs do not occur in
+training pairs.
 """
 
 import csv
@@ -111,7 +113,7 @@ def patterns() -> tuple[Pattern, ...]:
     """All pairs of claims that are drawn, with weights of sum 1.
 
     Each difference (noun, modifier, predicate, none) starts with the same weight; then the labels
-    are balanced for each hypothesis, each premise, each difference and in all.
+    are balanced for each hypothesis, each difference and in all.
     """
     everything = tuple(claims())
     pairs = [(p, h) for p in everything for h in everything if _is_pair(p, h)]
@@ -119,7 +121,6 @@ def patterns() -> tuple[Pattern, ...]:
     by_difference = _groups(pairs, _difference)
     groupings = [
         _groups(pairs, lambda premise, hypothesis: hypothesis),
-        _groups(pairs, lambda premise, hypothesis: premise),
         by_difference,
         _groups(pairs, lambda premise, hypothesis: None),
     ]
