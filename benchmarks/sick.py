@@ -28,10 +28,20 @@ from headcount.training.arm import RESULT_FILE, Arm, run_arm
 from headcount.training.session import describe
 
 SEEDS = (0, 1, 2)
-COMPARED = ("dsp", "random", "straight-through", "dsp-pipelined", "magnitude")
+COMPARED = (
+    "dsp",
+    "random",
+    "dsp-relaxed",
+    "magnitude",
+    "dsp-pipelined",
+    "dsp-relaxed-pipelined",
+    "dsp-constant",
+    "dsp-relaxed-constant",
+)
 CELLS = (
-    *((name, 12, seed) for seed in SEEDS for name in ("dense", *COMPARED)),
+    *((name, 12, seed) for seed in SEEDS for name in ("dense", *COMPARED[:3])),
     *(("dsp", heads, 0) for heads in (36, 24, 6)),
+    *((name, 12, seed) for name in COMPARED[3:] for seed in SEEDS),
 )
 """(method, heads kept of 72, seed). A dense run keeps all; pipelined runs start from it."""
 
@@ -65,28 +75,29 @@ def arm_of(work: Path, cell: tuple[str, int, int]) -> Arm:
     )
 
 
+def done(work: Path, cell: tuple[str, int, int]) -> bool:
+    return (folder_of(work, cell) / RESULT_FILE).is_file()
+
+
 def train(data: Path, work: Path, worker: str) -> None:
     """Train the cells whose turn it is; a cell that another worker has begun is passed over."""
     mine, workers = map(int, worker.split("/"))
     console = Console(force_terminal=False, width=120)
     sick = data / "nli" / "sick"
-    for seed in (*SEEDS[mine::workers], *SEEDS):
-        for cell in (cell for cell in CELLS if cell[2] == seed):
-            arm, folder = arm_of(work, cell), folder_of(work, cell)
-            needs = folder_of(work, ("dense", 72, seed)) if "pipelined" in cell[0] else None
-            if folder.exists() and not (mine == 0 and workers == 1):
-                continue
-            if needs is not None and not (needs / RESULT_FILE).is_file():
-                continue
-            material = gather(
-                str(get_model_path()),
-                "nli",
-                [sick / "train.tsv.gz"],
-                [sick / "trial.tsv.gz"],
-                arm.recipe,
-            )
-            done = run_arm(arm, material, folder, console)
-            console.print(f"{arm.name}: accuracy {done.quality:.4f}, {done.train_s:.0f} s")
+    for cell in CELLS:
+        arm, folder = arm_of(work, cell), folder_of(work, cell)
+        begun = folder.exists() and not (mine == 0 and workers == 1)
+        if begun or ("pipelined" in cell[0] and not done(work, ("dense", 72, cell[2]))):
+            continue
+        material = gather(
+            str(get_model_path()),
+            "nli",
+            [sick / "train.tsv.gz"],
+            [sick / "trial.tsv.gz"],
+            arm.recipe,
+        )
+        trained = run_arm(arm, material, folder, console)
+        console.print(f"{arm.name}: accuracy {trained.quality:.4f}, {trained.train_s:.0f} s")
 
 
 def recounted(folder: Path) -> int:
@@ -104,7 +115,7 @@ def collect(work: Path) -> list[dict]:
     rows = []
     for cell in CELLS:
         folder = folder_of(work, cell)
-        if (folder / RESULT_FILE).is_file():
+        if done(work, cell):
             result = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
             decision = hc.Decision.load(folder / "model" / "decision.json")
             rows.append(

@@ -81,7 +81,9 @@ CLASSIFIERS = (
 METHODS = (
     hc.DSP(),
     hc.DSP(training="pipelined"),
-    hc.DSP(estimator=hc.StraightThrough()),
+    hc.DSP(shrinking=None),
+    hc.DSP(estimator=hc.RelaxedTopK()),
+    hc.DSP(estimator=hc.RelaxedTopK(), training="pipelined"),
     hc.Magnitude(),
     hc.Random(),
 )

@@ -24,7 +24,7 @@ from headcount.errors import (
     TrainingError,
 )
 from headcount.evaluate import evaluate
-from headcount.methods.dsp import DSP
+from headcount.methods.dsp import DSP, Shrinking
 from headcount.methods.estimators import Annealing, RelaxedTopK, StraightThrough
 from headcount.methods.magnitude import Magnitude
 from headcount.methods.random import Random
@@ -65,6 +65,7 @@ __all__ = [
     "Recipe",
     "RelaxedTopK",
     "Session",
+    "Shrinking",
     "Site",
     "StraightThrough",
     "SurgeryError",

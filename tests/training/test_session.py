@@ -124,9 +124,9 @@ def test_a_cooldown_longer_than_the_run_is_scaled_and_said(caplog):
     with hc.attach(bert(), cold, hc.Budget(heads=5), num_steps=50) as session:
         assert "The cooldown of 1000 steps is longer than the run of 50 steps" in caplog.text
         session.num_done = 45
-        assert session.metrics()["temperature"] == 1e-8
+        assert session.metrics()["temperature"] == 0.01
         session.num_done = 44
-        assert session.metrics()["temperature"] > 1e-8
+        assert session.metrics()["temperature"] > 0.01
 
 
 def test_gradients_that_would_overflow_are_clipped_to_the_norm():
@@ -151,6 +151,9 @@ def test_negative_steps_are_refused():
         (lambda: hc.DSP(training="both"), r"DSP\(training='both'\): give 'joint' or 'pipelined'"),
         (lambda: hc.Annealing(start=-1.0), r"Annealing\(start=-1.0\): give a positive number"),
         (lambda: hc.Annealing(cooldown=1.5), r"Annealing\(cooldown=1.5\): give a positive number"),
+        (lambda: hc.Shrinking(hold=0.8), r"Shrinking\(hold=0.8, end=0.8\): give shares of the run"),
+        (lambda: hc.Shrinking(end=1.1), r"Shrinking\(hold=0.1, end=1.1\): give shares of the run"),
+        (lambda: hc.Shrinking(power=0.0), r"Shrinking\(power=0.0\): give a positive number"),
         (lambda: hc.Random(seed=-1), r"Random\(seed=-1\): give a whole number"),
     ],
 )
@@ -183,9 +186,10 @@ def planted(seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_heads_that_carry_the_label_are_the_ones_kept(seed):
+@pytest.mark.parametrize("training", ["joint", "pipelined"])
+def test_the_heads_that_carry_the_label_are_the_ones_kept(training, seed):
     model, heads, ids, labels = planted(seed)
-    method = hc.DSP(training="pipelined", learning_rate=0.3)
+    method = hc.DSP(estimator=hc.RelaxedTopK(), training=training)
     steps = 150
     with hc.attach(model, method, hc.Budget(heads=3), num_steps=steps, seed=seed) as session:
         optimizer = torch.optim.Adam(session.parameters(), lr=method.learning_rate)

@@ -2,16 +2,19 @@
 
 from headcount.errors import BudgetError
 from headcount.methods.dsp import DSP
-from headcount.methods.estimators import StraightThrough
+from headcount.methods.estimators import Annealing, RelaxedTopK
 from headcount.methods.magnitude import Magnitude
 from headcount.methods.method import Method
 from headcount.methods.random import Random
 
+PAPER = RelaxedTopK(annealing=Annealing(start=1000.0, end=1e-8))
 METHODS: dict[str, Method] = {
     "dsp": DSP(),
+    "dsp-constant": DSP(shrinking=None),  # the paper's straight-through baseline
     "dsp-pipelined": DSP(training="pipelined"),
-    "straight-through": DSP(estimator=StraightThrough()),
-    "straight-through-pipelined": DSP(estimator=StraightThrough(), training="pipelined"),
+    "dsp-relaxed": DSP(estimator=RelaxedTopK()),
+    "dsp-relaxed-constant": DSP(estimator=PAPER, shrinking=None),  # the paper's joint
+    "dsp-relaxed-pipelined": DSP(estimator=RelaxedTopK(), training="pipelined"),
     "magnitude": Magnitude(),
     "random": Random(),
 }

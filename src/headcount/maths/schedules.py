@@ -1,5 +1,7 @@
 """Schedules: a number as a function of the step."""
 
+import math
+
 
 def log_linear(step: int, *, start: float, end: float, num_steps: int) -> float:
     r"""A value whose logarithm falls (or rises) linearly, then stays.
@@ -24,3 +26,34 @@ def log_linear(step: int, *, start: float, end: float, num_steps: int) -> float:
     if step >= num_steps:
         return end
     return start * (end / start) ** (step / num_steps)
+
+
+def falling_count(step: int, *, start: int, end: int, first: int, last: int, power: float) -> int:
+    r"""A count that stays, falls fast at first and slower later, then stays.
+
+    ``k = end + round((start - end) (1 - (step - first) / (last - first)) ** power)`` between
+    ``first`` and ``last``, halves rounded up.
+
+    Args:
+        step: steps done, 0 or more.
+        start: count up to step ``first``.
+        end: count from step ``last`` on.
+        first: step at which the fall begins.
+        last: step at which the fall ends.
+        power: 1 falls evenly; 3 is the cubic schedule.
+
+    Returns:
+        The count at ``step``, between ``start`` and ``end``.
+
+    Example:
+        >>> [falling_count(i, start=9, end=1, first=1, last=3, power=3.0) for i in (0, 1, 2, 3, 4)]
+        [9, 9, 2, 1, 1]
+
+    Source: Zhu and Gupta 2017, arXiv 1710.01878, equation 1 (power 3).
+    """
+    if step >= last:
+        return end
+    if step <= first:
+        return start
+    left = 1 - (step - first) / (last - first)
+    return end + math.floor((start - end) * left**power + 0.5)
