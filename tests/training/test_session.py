@@ -64,8 +64,8 @@ def test_evaluation_uses_the_hard_decision_without_noise(method):
 
 
 def test_training_draws_new_gates_at_each_pass():
-    model = bert().train()
-    with hc.attach(model, hc.DSP(), hc.Budget(heads=5), num_steps=10) as session:
+    model, relaxed = bert().train(), hc.DSP(estimator=hc.RelaxedTopK())
+    with hc.attach(model, relaxed, hc.Budget(heads=5), num_steps=10) as session:
         session.num_done = 5
         model(**batch())
         first = session.gates.value

@@ -81,11 +81,13 @@ def test_the_cut_model_evaluates_like_the_gated_one(tmp_path):
     assert small(**inputs).loss.item() == pytest.approx(gated, abs=1e-5)
 
 
-def test_the_log_shows_temperature_entropy_and_changes(tmp_path):
-    made = trainer(tmp_path)
+def test_the_log_shows_temperature_size_entropy_and_changes(tmp_path):
+    made = trainer(tmp_path, method=hc.DSP(estimator=hc.RelaxedTopK()))
     made.train()
     logs = [entry for entry in made.state.log_history if "loss" in entry]
-    assert [entry["temperature"] for entry in logs][-1] == 1e-8
+    assert [entry["temperature"] for entry in logs][-1] == 0.01
+    assert [entry["size"] for entry in logs] == sorted((e["size"] for e in logs), reverse=True)
+    assert logs[-1]["size"] == 5
     assert all(0 <= entry["entropy"] <= math.log(12) + 1e-9 for entry in logs)
     assert all(entry["heads_changed"] in range(0, 13, 2) for entry in logs)
 
