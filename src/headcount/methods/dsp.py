@@ -24,6 +24,7 @@ class Logits(nn.Module):
         super().__init__()
         self.logits = nn.Parameter(logits)
         self.layer, self.quota = units.layer_of_unit, quota
+        self.sizes = units.num_per_layer
 
 
 @final
@@ -117,7 +118,7 @@ class DSP(Method):
     """The gradient of the logits is clipped to this norm, apart from the weights' gradient."""
     shrinking: Shrinking | None = field(default_factory=Shrinking)
     """How the size of the subset comes down to K in joint training; None: it is K from the first
-    step on, as in the paper. When pipelined it always is."""
+    step on, as in the paper. Always None when pipelined: the model can use its units already."""
     training: Literal["joint", "pipelined"] = "joint"
     """``joint`` trains weights and logits together; ``pipelined`` freezes the weights of a model
     that is fine-tuned already and trains the logits alone."""
@@ -129,6 +130,8 @@ class DSP(Method):
                 raise BudgetError(f"DSP({name}={value!r}): give a positive number.")
         if self.training not in ("joint", "pipelined"):
             raise BudgetError(f"DSP(training={self.training!r}): give 'joint' or 'pipelined'.")
+        if self.training == "pipelined":
+            object.__setattr__(self, "shrinking", None)
 
     @property
     def name(self) -> str:
@@ -137,9 +140,9 @@ class DSP(Method):
         Pipelined: the weights rest. Constant: they do not, and the size of the subset is K from
         the first step on.
         """
-        size = "" if self.shrinking or self.training == "pipelined" else "-constant"
-        pipelined = "-pipelined" if self.training == "pipelined" else ""
-        return f"dsp{self.estimator.suffix}{size}{pipelined}"
+        if self.training == "pipelined":
+            return f"dsp{self.estimator.suffix}-pipelined"
+        return f"dsp{self.estimator.suffix}{'' if self.shrinking else '-constant'}"
 
     @property
     def trains(self) -> Literal["weights", "logits", "weights and logits"]:
@@ -166,7 +169,7 @@ class DSP(Method):
         """A subset of the step's size, hard or relaxed, with the estimator's gradient."""
         held = cast(Logits, state)
         quota = self.quota(held, step)
-        if quota.num_keep == len(held.logits):
+        if quota.num_keep == len(held.logits):  # nothing to choose, so nothing to learn
             return 0 * held.logits + 1
         return self.estimator.gates(
             held.logits, quota, layer=held.layer, step=step, generator=generator
@@ -174,10 +177,9 @@ class DSP(Method):
 
     def quota(self, state: Logits, step: Step) -> Quota:
         """What is on at a step: the budget's quota, or more while the subset shrinks."""
-        if self.shrinking is None or self.training == "pipelined":
+        if self.shrinking is None:
             return state.quota
-        sizes = tuple(torch.bincount(state.layer, minlength=len(state.quota.floors)).tolist())
-        return self.shrinking.quota(state.quota, sizes, step)
+        return self.shrinking.quota(state.quota, state.sizes, step)
 
     def scores(self, state: nn.Module) -> Float[Tensor, " n"]:
         """The logits."""
