@@ -11,7 +11,9 @@ Example:
 """
 
 from headcount.architectures.discover import units
+from headcount.checkpoints.export import Exported, export
 from headcount.checkpoints.folder import after_save as _after_save
+from headcount.checkpoints.save import Saved, save
 from headcount.checkpoints.seam import install as _install
 from headcount.errors import (
     ArchitectureError,
@@ -56,6 +58,7 @@ __all__ = [
     "DataError",
     "Decision",
     "DecisionError",
+    "Exported",
     "Magnitude",
     "Options",
     "Pruned",
@@ -64,6 +67,7 @@ __all__ = [
     "Random",
     "Recipe",
     "RelaxedTopK",
+    "Saved",
     "Session",
     "Shrinking",
     "Site",
@@ -75,7 +79,9 @@ __all__ = [
     "cut",
     "decide",
     "evaluate",
+    "export",
     "masked",
     "prune",
+    "save",
     "units",
 ]

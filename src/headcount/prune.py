@@ -125,7 +125,7 @@ def prune(
     settings = {
         "model": str(model),
         "task": task,
-        "budget": asdict(budget),
+        "budget": budget.describe(),
         "method": describe(chosen),
         "recipe": asdict(opts.recipe),
         "pipelined_epochs": opts.pipelined_epochs,
@@ -136,7 +136,7 @@ def prune(
     }
     material = gather(str(model), task, train, eval, opts.recipe)
     whole = material.fresh_model(str(model))
-    budget.resolve(units(whole))
+    budget.pools(units(whole))
     example_batch(whole, opts.latency_batch, opts.latency_length)
     del whole
     with TemporaryDirectory() as scratch:
@@ -241,7 +241,8 @@ def write_folder(
     shutil.copytree(asked.folder, draft)
     material.tokenizer.save_pretrained(draft)
     report.save(draft)
-    heat_map(asked.decision, draft / FIGURE, title=f"{name}: {asked.arm.method.name}")
+    if set(asked.decision.kinds) <= {"head", "group"}:  # rows are too many to draw
+        heat_map(asked.decision, draft / FIGURE, title=f"{name}: {asked.arm.method.name}")
     small = material.fresh_model(str(draft)).eval()
     write_card(small, draft, name=name, decision=asked.decision, report=report)
     return small

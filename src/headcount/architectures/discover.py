@@ -1,148 +1,345 @@
 """Find the removable units of a live model."""
 
+import math
 import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from torch import nn
 
-from headcount.architectures.bert import BERT
-from headcount.architectures.layout import AttentionLayout
+from headcount.architectures import names
+from headcount.architectures.attention import Attention, attention_of
+from headcount.architectures.feedforward import FeedForward, feed_forward_of
+from headcount.architectures.maps import child, is_map, tensors
+from headcount.architectures.match import resolve, unexplained, why_refused
+from headcount.architectures.places import Place, layer_path, nearest_config, place_of
+from headcount.architectures.tables import ATTENTION
 from headcount.errors import ArchitectureError
+from headcount.surgery.pieces import WithoutWeight
 from headcount.units.cost import Cost
-from headcount.units.site import Part, Site
+from headcount.units.site import KINDS, Part, Site
 from headcount.units.table import UnitTable
 
-LAYOUTS: dict[str, AttentionLayout] = {name: row for row in (*BERT,) for name in row.classes}
-"""Name of an attention class -> how that class is built."""
 
-CROSS_KEY = "num_cross_attention_heads"
-"""The configuration's name for the heads of a layer's cross-attention; transformers has none."""
-
-
-def units(model: nn.Module) -> UnitTable:
+def units(model: nn.Module, *kinds: str) -> UnitTable:
     """Every removable unit of a model, counted from the shapes of its weights.
 
     Args:
-        model: a transformers model, or any module that contains known attention classes.
+        model: a transformers model, or any module that contains known attention.
+        kinds: only these kinds: ``head``, ``group``, ``row``, ``module``, ``layer``; none for all.
 
     Returns:
         The table of units: kind, site, layer, and cost in parameters and MACs.
 
     Raises:
-        ArchitectureError: no known attention in the model; the message says what was looked for
-            and what was found.
+        ArchitectureError: no known attention in the model, or none of the kinds; the message says
+            what was looked for and what was found.
 
     Example:
         >>> import headcount as hc, transformers
         >>> table = hc.units(transformers.BertModel(transformers.BertConfig()))
-        >>> table.num("head"), table.sites[0].cost.params
-        (144, 196800)
+        >>> table.num("head"), table.num("row"), table.num("module"), table.num("layer")
+        (144, 36864, 24, 12)
+        >>> hc.units(transformers.BertModel(transformers.BertConfig()), "head").sites[0].cost.params
+        196800
     """
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown:
+        raise ArchitectureError(f"units(kinds={kinds}): give some of {', '.join(KINDS)}.")
     sites = find_sites(model)
-    if not sites:
+    if not any(_is_cut(module) for module in model.modules()) and not any(
+        site.kind in ("head", "group") for site in sites
+    ):
         raise ArchitectureError(_nothing_found(model))
-    return UnitTable(sites=tuple(site for site in sites if site.num_units))
+    table = UnitTable(sites=tuple(site for site in sites if site.num_units))
+    return table.only(*kinds) if kinds else table
 
 
-def find_sites(model: nn.Module) -> tuple[Site, ...]:
-    """The sites of a model in module order, those without any unit left included."""
-    found = ((name, module, layout_of(module)) for name, module in model.named_modules())
-    return tuple(_site(model, name, mod, row) for name, mod, row in found if row is not None)
+def _is_cut(module: nn.Module) -> bool:
+    """Whether something was cut out here, so that a model may have nothing left."""
+    return isinstance(module, WithoutWeight) or bool(vars(module).get("skipped"))
 
 
-def layout_of(module: nn.Module) -> AttentionLayout | None:
-    """The table's row for a module's class or the class it was made from; None if there is none."""
-    rows = (LAYOUTS.get(cls.__name__) for cls in type(module).__mro__)
-    return next((row for row in rows if row is not None), None)
+@dataclass(frozen=True, slots=True)
+class Sublayer:
+    """An attention module or a feed-forward network, and where it stands."""
+
+    name: str
+    attention: Attention | None
+    feed_forward: FeedForward | None
+    place: Place
+    layer: int
+
+    @property
+    def gate(self) -> str:
+        """Qualified name of the projection whose input is gated."""
+        if self.attention is not None:
+            return resolve(self.name, self.attention.row.output)
+        assert self.feed_forward is not None
+        return resolve(self.name, self.feed_forward.row.down)
+
+    @property
+    def projections(self) -> tuple[str, ...]:
+        """Qualified names of the projections before the gate."""
+        if self.attention is not None:
+            return tuple(resolve(self.name, path) for path in self.attention.row.projections)
+        assert self.feed_forward is not None
+        return tuple(resolve(self.name, path) for path in self.feed_forward.row.up)
 
 
-def resolve(module: str, path: str) -> str:
-    """The qualified name of a layout's path, seen from the attention module's qualified name.
+def find_sublayers(model: nn.Module) -> tuple[Sublayer, ...]:
+    """The attention modules and feed-forward networks of a model, in module order."""
+    found: list[tuple[str, Attention | None, FeedForward | None, Place]] = []
+    claimed: set[str] = set()
+    for name, module in model.named_modules():
+        attention = attention_of(model, name, module)
+        if attention is not None:
+            found.append((name, attention, None, place_of(model, name, module)))
+            claimed.add(resolve(name, attention.row.output))
+    for name, module in model.named_modules():
+        feed_forward = feed_forward_of(name, module) if layer_path(name) else None
+        if feed_forward is None or ".experts" in f".{name}":
+            continue
+        if resolve(name, feed_forward.row.down) not in claimed:
+            found.append((name, None, feed_forward, place_of(model, name, module)))
+    return tuple(_numbered(model, found))
 
-    Example:
-        >>> resolve("encoder.layer.0.attention.self", "..output.dense")
-        'encoder.layer.0.attention.output.dense'
+
+def find_sites(model: nn.Module, sublayers: tuple[Sublayer, ...] | None = None) -> tuple[Site, ...]:
+    """The sites of a model in module order, those without any unit left included.
+
+    Args:
+        model: the model.
+        sublayers: what ``find_sublayers`` finds in it, if that is known already.
     """
-    if path.startswith(".."):
-        module, path = module.rpartition(".")[0], path[2:]
-    return f"{module}.{path}" if module else path
+    sublayers = find_sublayers(model) if sublayers is None else sublayers
+    inner = [site for sublayer in sublayers for site in _sites(model, sublayer)]
+    return (*inner, *_layer_sites(model, sublayers))
 
 
-def _site(model: nn.Module, name: str, module: nn.Module, row: AttentionLayout) -> Site:
-    size = int(getattr(module, row.head_size))
-    crosses = row.where == "cross" or "crossattention" in name.split(".")
-    has_heads = row.query in dict(module.named_children())
-    parts = _parts(name, row, size) if has_heads else ()
-    maps = [_linear(model, name, part) for part in parts]
-    widths = {m.weight.shape[part.axis] for part, m in zip(parts, maps, strict=True)}
-    num_heads, rest = divmod(max(widths, default=0), size)
-    if rest or len(widths) > 1:
-        raise ArchitectureError(
-            f"units(model): the projections of {name} are {sorted(widths)} wide, not one multiple "
-            f"of the head size {size}. Grouped and packed heads are not supported yet."
+def _numbered(
+    model: nn.Module, found: list[tuple[str, Attention | None, FeedForward | None, Place]]
+) -> Iterator[Sublayer]:
+    order = {name: i for i, (name, _) in enumerate(model.named_modules())}
+    found = sorted(found, key=lambda entry: order[entry[0]])
+    paths: dict[tuple[str, str], dict[str, int]] = {}
+    stacks: dict[str, str] = {}
+    for _, attention, _, place in found:
+        if attention is not None:
+            stacks.setdefault(place.layer_path, place.stack)
+    for name, attention, feed_forward, place in found:
+        stack = stacks.get(place.layer_path, place.stack) if attention is None else place.stack
+        where = "ffn" if attention is None else place.where
+        settled = replace(place, stack=stack, where=where)
+        layers = paths.setdefault((place.tower, stack), {})
+        layers.setdefault(place.layer_path, len(layers))
+        yield Sublayer(name, attention, feed_forward, settled, _index(place, layers))
+
+
+def _index(place: Place, layers: dict[str, int]) -> int:
+    """The number in the path, if there is one list of layers; else the order of appearance."""
+    prefix, _, number = place.layer_path.rpartition(".")
+    lists = {path.rpartition(".")[0] for path in layers}
+    plain = len(lists) == 1 and not re.search(r"(?:^|\.)\d+(?:\.|$)", prefix)
+    return int(number) if plain and number else layers[place.layer_path]
+
+
+def _sites(model: nn.Module, sublayer: Sublayer) -> Iterator[Site]:
+    place = sublayer.place
+    common = {
+        "module": sublayer.name,
+        "layer": sublayer.layer,
+        "stack": place.stack,
+        "tower": place.tower,
+        "where": place.where,
+        "gate": sublayer.gate,
+    }
+    if sublayer.attention is not None:
+        yield from _attention_sites(model, sublayer.attention, common, place)
+    elif sublayer.feed_forward is not None:
+        found = sublayer.feed_forward
+        config_key = _config_name(model, sublayer.name, names.CONFIG_ROWS)
+        yield Site(
+            **common,
+            kind="row",
+            num_units=found.num_rows,
+            width=1,
+            parts=found.rows,
+            config_key=config_key,
+            cost=_cost(model, found.rows, 0),
         )
-    return Site(
-        module=name,
+    yield _module_site(model, sublayer, common)
+
+
+def _attention_sites(
+    model: nn.Module, found: Attention, common: dict, place: Place
+) -> Iterator[Site]:
+    cross = "num_cross_attention_heads" if place.where == "cross" else ""
+    heads_key = cross or _config_name(model, found.name, names.CONFIG_HEADS)
+    grouped = 0 < found.num_groups < found.num_heads
+    share = found.num_heads // found.num_groups if found.num_groups else 1
+    if found.shares_keys:
+        yield Site(
+            **common,
+            kind="group",
+            num_units=found.num_groups,
+            width=share * found.head_size,
+            parts=found.groups,
+            config_key=_config_name(model, found.name, names.CONFIG_GROUPS),
+            cost=_cost(model, found.groups, 2 * share * found.head_size),
+        )
+    yield Site(
+        **common,
         kind="head",
-        layer=_layer(name),
-        stack="decoder" if crosses or vars(module).get("is_decoder", False) else "encoder",
-        where="cross" if crosses else "self",
-        num_units=num_heads,
-        width=size,
-        gate=resolve(name, row.output),
-        parts=parts,
-        config_key=CROSS_KEY if crosses else row.config_key,
-        cost=_cost(parts, maps, size),
+        num_units=found.num_heads,
+        width=found.head_size,
+        parts=found.heads,
+        config_key=heads_key,
+        num_groups=found.num_groups if grouped else 1,
+        cost=_cost(model, found.heads, 2 * found.head_size),
     )
 
 
-def _parts(name: str, row: AttentionLayout, size: int) -> tuple[Part, ...]:
-    return (
-        Part(module=resolve(name, row.query), role="query", axis=0, width=size),
-        Part(module=resolve(name, row.key), role="key", axis=0, width=size),
-        Part(module=resolve(name, row.value), role="value", axis=0, width=size),
-        Part(module=resolve(name, row.output), role="output", axis=1, width=size),
-    )
-
-
-def _linear(model: nn.Module, name: str, part: Part) -> nn.Linear:
-    module = model.get_submodule(part.module)
-    if not isinstance(module, nn.Linear):
-        raise ArchitectureError(
-            f"units(model): {part.module}, the {part.role} projection of {name}, is a "
-            f"{type(module).__name__}; a torch.nn.Linear is needed. Load the model unquantised."
+def _module_site(model: nn.Module, sublayer: Sublayer, common: dict) -> Site:
+    gate = model.get_submodule(sublayer.gate)
+    parts = tuple(
+        Part(
+            module=name,
+            name=tensor,
+            dim=0,
+            role="other",
+            width=value.shape[0],
+            starts=range(1),
         )
-    return module
-
-
-def _cost(parts: tuple[Part, ...], maps: list[nn.Linear], size: int) -> Cost:
-    weights = sum(
-        part.width * linear.weight.shape[1 - part.axis]
-        for part, linear in zip(parts, maps, strict=True)
+        for name in (*sublayer.projections, sublayer.gate)
+        for tensor, value in tensors(model.get_submodule(name)).items()
     )
-    biases = sum(
-        part.width
-        for part, linear in zip(parts, maps, strict=True)
-        if part.axis == 0 and linear.bias is not None
+    alive = bool(tensors(gate)) or any(part.name == "weight" for part in parts)
+    return Site(
+        **common,
+        kind="module",
+        gated="output",
+        num_units=int(alive),
+        width=0,
+        parts=parts,
+        config_key="skip",
+        cost=_cost(model, parts, _pair_size(sublayer)),
     )
-    return Cost(params=weights + biases, macs_per_token=weights, macs_per_token_pair=2 * size)
 
 
-def _layer(name: str) -> int:
-    number = re.search(r"(?:^|\.)(\d+)(?:\.|$)", name)
-    return int(number.group(1)) if number else 0
+def _pair_size(sublayer: Sublayer) -> int:
+    found = sublayer.attention
+    return 0 if found is None else 2 * found.num_heads * found.head_size
+
+
+def _layer_sites(model: nn.Module, sublayers: tuple[Sublayer, ...]) -> Iterator[Site]:
+    for path in dict.fromkeys(sub.place.layer_path for sub in sublayers):
+        inside = [sub for sub in sublayers if sub.place.layer_path == path]
+        if not path or all(sub.attention is None for sub in inside):
+            continue
+        layer = model.get_submodule(path)
+        if not _is_removable(model, path, layer):
+            continue
+        parts = tuple(
+            Part(
+                module=f"{path}.{name.rpartition('.')[0]}".rstrip("."),
+                name=name.rpartition(".")[2],
+                dim=0,
+                role="other",
+                width=value.shape[0],
+                starts=range(1),
+            )
+            for name, value in layer.named_parameters()
+            if value.ndim
+        )
+        sub = next(
+            (sub for sub in inside if sub.attention is not None and sub.place.where == "self"),
+            inside[0],
+        )
+        yield Site(
+            module=path,
+            kind="layer",
+            layer=sub.layer,
+            stack=sub.place.stack,
+            tower=sub.place.tower,
+            where="layer",
+            gate=path,
+            gated="residual",
+            num_units=int(bool(parts)),
+            width=0,
+            parts=parts,
+            config_key="skip",
+            cost=_cost(model, parts, sum(map(_pair_size, inside))),
+        )
+
+
+def _is_removable(model: nn.Module, path: str, layer: nn.Module) -> bool:
+    classes = [cls.__name__ for cls in type(layer).__mro__]
+    siblings = model.get_submodule(path.rpartition(".")[0])
+    return (
+        "GradientCheckpointingLayer" in classes
+        and not any(name in names.TUPLE_LAYERS for name in classes)
+        and isinstance(siblings, nn.ModuleList)
+        and len(siblings) > 1
+    )
+
+
+def _config_name(model: nn.Module, name: str, options: tuple[str, ...]) -> str:
+    """What the configuration of a module calls something; the first option if it has no name."""
+    config = nearest_config(model, name)
+    plain = vars(config) if config is not None else {}
+    mapped = config.attribute_map if config is not None else {}
+    stack = "decoder" if "decoder" in name.split(".") else "encoder"
+    own = tuple(option.replace("encoder_", f"{stack}_") for option in options)
+    known = [option for option in own if plain.get(option) is not None]
+    mapped_to = [option for option in own if option in mapped]
+    unset = [option for option in own if option in plain]
+    return next(iter((*known, *mapped_to, *unset, options[0])))
+
+
+def _cost(model: nn.Module, parts: Iterable[Part], pair: int) -> Cost:
+    params = macs = 0
+    for part in parts:
+        tensor = model.get_submodule(part.module).get_parameter(part.name)
+        share = part.width * (math.prod(tensor.shape) // tensor.shape[part.dim])
+        params += 0 if part.whole else share
+        is_matrix = part.name == "weight" and is_map(model.get_submodule(part.module))
+        macs += share if is_matrix and not part.whole else 0
+    return Cost(params=params, macs_per_token=macs, macs_per_token_pair=pair)
 
 
 def _nothing_found(model: nn.Module) -> str:
-    classes = sorted({type(module).__name__ for module in model.modules()})
-    attention = [name for name in classes if "attention" in name.lower()]
-    known = ", ".join(sorted(LAYOUTS))
+    classes = {type(module).__name__: module for module in model.modules()}
+    attention = [name for name in sorted(classes) if re.search("attention|attn", name.lower())]
     if attention:
+        shown = "; ".join(_describe(name, classes[name]) for name in attention[:6])
+        rows = ", ".join(row.name for row in ATTENTION)
         return (
-            f"units({type(model).__name__}): its attention is built by {', '.join(attention)}, "
-            f"which no table describes. Looked for: {known}. To add it, write a row in "
-            "headcount/architectures/."
+            f"units({type(model).__name__}): no table describes how its attention is built. Found "
+            f"{shown}. Looked for the layouts {rows}. To add one, write a row in "
+            "headcount/architectures/tables (docs/architecture.md, 'Adding an architecture')."
         )
     return (
-        f"units({type(model).__name__}): the model has no attention heads. Looked for modules of "
-        f"the classes {known}; found {', '.join(classes[:12])}."
+        f"units({type(model).__name__}): the model has no attention heads. Looked for modules that "
+        f"fit the layouts in headcount/architectures/tables; found "
+        f"{', '.join(sorted(classes)[:12])}."
     )
+
+
+def _describe(name: str, module: nn.Module) -> str:
+    """A class, its children, and what about it no row explains."""
+    if why_refused(module):
+        return f"{name} ({why_refused(module)})"
+    children = ", ".join(key for key, _ in module.named_children()) or "no children"
+    parts = {path: child(module, path) for row in ATTENTION for path in row.projections}
+    odd = {path: sub for path, sub in parts.items() if sub is not None and not is_map(sub)}
+    if odd:
+        path, sub = next(iter(odd.items()))
+        return (
+            f"{name}, whose {path} is a {type(sub).__name__} and no linear map that can be cut: "
+            "if the weights are quantised, load the model unquantised"
+        )
+    rows = [r for r in ATTENTION if all(is_map(child(module, p)) for p in r.projections)]
+    extra = unexplained(module, rows[0]) if rows else []
+    text = f"{name} ({children})"
+    return f"{text}, like {rows[0].name!r} but with {', '.join(extra[:4])}" if extra else text

@@ -1,40 +1,82 @@
-"""How one attention module is built: a row of a family's table."""
+"""How a sublayer is built: a row of a family's table."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttentionLayout:
-    """Names of the parts of multi-head attention with separate projections.
+    """Names of the parts of multi-head attention.
 
-    A path is relative to the attention module; a leading ``..`` starts at the module's parent.
+    A row fits a module that has all the named parts, and otherwise only parts that the tables
+    know how to treat. A path is relative to the attention module; a leading ``..`` starts at the
+    module's parent.
 
     Example:
-        >>> AttentionLayout(classes=("MySelfAttention",), query="q", key="k", value="v",
-        ...                 output="..out.dense").where
-        'self'
+        >>> AttentionLayout(name="my", query="q", key="k", value="v", output="..out").packing
+        'separate'
     """
 
-    classes: tuple[str, ...]
-    """Names of the attention classes built this way."""
-    query: str
-    """Path of the query projection."""
-    key: str
-    """Path of the key projection."""
-    value: str
-    """Path of the value projection."""
+    name: str
+    """What messages call the row."""
     output: str
     """Path of the output projection, whose input is gated."""
-    num_heads: str | None = "num_attention_heads"
-    """Attribute of the attention module with its number of heads, if the module has one."""
-    head_size: str = "attention_head_size"
-    """Attribute of the attention module with the size of a head."""
-    all_head_size: str | None = "all_head_size"
-    """Attribute with heads times head size, if the module has one."""
-    config_key: str = "num_attention_heads"
-    """The configuration's name for the number of heads."""
-    config_head_size: str | None = None
-    """The configuration's name for the size of a head, where the stock class reads one: then a
-    model with the same number of heads in every layer is a stock checkpoint."""
-    where: str = "self"
-    """``self`` or ``cross`` attention."""
+    query: str = ""
+    """Path of the query projection."""
+    key: str = ""
+    """Path of the key projection."""
+    value: str = ""
+    """Path of the value projection."""
+    fused: str = ""
+    """Path of the projection that makes query, key and value at once; where a query projection is
+    named too, key and value."""
+    packing: Literal["separate", "stacked", "heads", "groups"] = "separate"
+    """How the fused projection's outputs are ordered. ``stacked``: all queries, all keys, all
+    values. ``heads``: query, key, value of the first head, then of the second. ``groups``: the
+    queries of a key-value head, its key, its value; then the next."""
+    gate: str = ""
+    """Path of the module whose input is gated, where that is not the output projection."""
+    classes: tuple[str, ...] = ()
+    """Names of the only classes the row is for; empty: any class with these parts."""
+    bias_argument: str = ""
+    """Name of the argument that brings a position bias of all heads from the first layer."""
+    bias_table: str = ""
+    """Path of the embedding that the first layer makes that bias of, the heads along dim 1."""
+    slopes: Mapping[str, int] = field(default_factory=dict)
+    """Arguments that bring biases for all heads that are made outside (ALiBi), and the dimension
+    along which the heads lie; -1: the first, with the batch."""
+    config_counts: tuple[str, ...] = ()
+    """Counts of heads that the module reads from its configuration as it runs."""
+    shared: tuple[str, ...] = ()
+    """Paths of parts that all heads share, beside those in ``names.UNTOUCHED``."""
+    keys_per_head: bool = False
+    """Whether every query head has keys of its own whatever their width (latent attention)."""
+    skips: bool = False
+    """Whether ``(context, attention map)`` may be returned for a module without heads, where
+    context has no width if the output projection lies outside."""
+    conditions: Mapping[str, object] = field(default_factory=dict)
+    """Attributes of the module that have to have these values."""
+
+    @property
+    def projections(self) -> tuple[str, ...]:
+        """Paths of all projections that make queries, keys and values, each once."""
+        paths = (self.query, self.key, self.value, self.fused)
+        return tuple(dict.fromkeys(path for path in paths if path))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeedForwardLayout:
+    """Names of the parts of a feed-forward network.
+
+    Example:
+        >>> FeedForwardLayout(up=("gate_proj", "up_proj"), down="down_proj").fused
+        1
+    """
+
+    up: tuple[str, ...]
+    """Paths of the projections that make the neurons."""
+    down: str
+    """Path of the projection back, whose input is gated."""
+    fused: int = 1
+    """Outputs of an up projection for each neuron, stacked: 2 where gate and value are one."""

@@ -25,17 +25,20 @@ def weight_norms(
     Example:
         >>> import headcount as hc, transformers
         >>> model = transformers.BertModel(transformers.BertConfig(num_hidden_layers=1))
-        >>> weight_norms(model, hc.units(model), roles=("value", "output")).shape
+        >>> weight_norms(model, hc.units(model, "head"), roles=("value", "output")).shape
         torch.Size([12])
     """
     norms = []
     for site in units.sites:
         squares = torch.zeros(site.num_units, dtype=torch.float64)
         for part in site.parts:
-            if part.role in roles:
-                weight = model.get_submodule(part.module).get_parameter("weight").detach()
-                own = weight.narrow(part.axis, part.start, site.num_units * part.width)
-                per_index = own.double().square().sum(1 - part.axis)
-                squares += per_index.unflatten(0, (site.num_units, -1)).sum(1).cpu()
+            weight = model.get_submodule(part.module).get_parameter(part.name).detach()
+            if weight.ndim < 2 or (part.role not in roles and site.where != "layer"
+                                   and site.kind != "module"):  # fmt: skip
+                continue
+            others = [dim for dim in range(weight.ndim) if dim != part.dim]
+            per_index = weight.double().square().sum(others).cpu()
+            index = torch.tensor(part.starts)[:, None] + torch.arange(part.width)
+            squares += per_index[index].sum(1)
         norms.append(squares.sqrt())
     return torch.cat(norms)

@@ -5,8 +5,9 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from headcount.architectures.config import is_uneven
+from headcount.checkpoints.autos import auto_class, pipeline_task
 from headcount.checkpoints.workspace import DECISION_FILE
-from headcount.reports.card import FIGURE, load_instructions, model_card
+from headcount.reports.card import FIGURE, Rung, load_instructions, model_card
 from headcount.reports.report import Report
 from headcount.units.decision import Decision
 
@@ -33,53 +34,26 @@ def write_card(
     name: str,
     decision: Decision | None,
     report: Report | None,
+    rung: Rung | None = None,
 ) -> None:
     """Write the folder's model card, titled ``name``."""
     card = model_card(
         name=name,
         decision=decision,
-        uneven=is_uneven(model),
+        rung=rung or rung_of(model),
         auto_class=auto_class(model),
-        pipeline_task=PIPELINES.get(auto_class(model)),
+        pipeline_task=pipeline_task(model),
         report=report,
         has_figure=(folder / FIGURE).is_file(),
     )
     (folder / CARD_FILE).write_text(card, encoding="utf-8")
 
 
+def rung_of(model: PreTrainedModel) -> Rung:
+    """How a folder loads to which ``save_pretrained`` writes a model."""
+    return "import" if is_uneven(model) else "stock"
+
+
 def how_to_load(model: PreTrainedModel, folder: Path) -> str:
     """The lines a user needs to load a saved model."""
-    return load_instructions(is_uneven(model), auto_class(model), str(folder))
-
-
-AUTO_CLASSES = {
-    "ForSequenceClassification": "AutoModelForSequenceClassification",
-    "ForTokenClassification": "AutoModelForTokenClassification",
-    "ForQuestionAnswering": "AutoModelForQuestionAnswering",
-    "ForMultipleChoice": "AutoModelForMultipleChoice",
-    "ForMaskedLM": "AutoModelForMaskedLM",
-    "LMHeadModel": "AutoModelForCausalLM",
-    "ForCausalLM": "AutoModelForCausalLM",
-}
-"""End of a model class's name -> the Auto class that loads it."""
-
-PIPELINES = {
-    "AutoModelForSequenceClassification": "text-classification",
-    "AutoModelForTokenClassification": "token-classification",
-    "AutoModelForQuestionAnswering": "question-answering",
-    "AutoModelForMaskedLM": "fill-mask",
-    "AutoModelForCausalLM": "text-generation",
-}
-"""Auto class -> the pipeline that uses such a model."""
-
-
-def auto_class(model: PreTrainedModel) -> str:
-    """The name of the Auto class that loads a model.
-
-    Example:
-        >>> import transformers
-        >>> auto_class(transformers.BertModel(transformers.BertConfig(num_hidden_layers=1)))
-        'AutoModel'
-    """
-    name = type(model).__name__
-    return next((auto for end, auto in AUTO_CLASSES.items() if name.endswith(end)), "AutoModel")
+    return load_instructions(rung_of(model), auto_class(model), str(folder))

@@ -11,10 +11,12 @@ from rich.console import Console
 from transformers import AutoModel
 
 from headcount.architectures.discover import units as find_units
+from headcount.checkpoints.export import export
 from headcount.cli.config import load_config, spread
+from headcount.cli.coverage import coverage_command
 from headcount.cli.demo import RECIPE, corpus, packaged_model
 from headcount.cli.methods import METHODS, method_of
-from headcount.cli.show import clean_errors, number, show_result, unit_table
+from headcount.cli.show import clean_errors, number, show_export, show_result, unit_table
 from headcount.evaluate import evaluate
 from headcount.prune import BASELINES, Options, prune
 from headcount.training.recipe import Recipe
@@ -52,6 +54,9 @@ def prune_command(
     method: Annotated[str, typer.Option(help=f"One of: {', '.join(METHODS)}.")] = "dsp",
     scope: Annotated[str, typer.Option(help="global, or layer: HEADS in every layer.")] = "global",
     min_per_layer: Annotated[int, typer.Option(help="Heads that stay in every layer.")] = 0,
+    where: Annotated[
+        str, typer.Option(help="Only heads at this place: encoder, decoder.cross, ...")
+    ] = "",
     baselines: Annotated[
         str, typer.Option(help="Also train for comparison: dense,random (comma-separated).")
     ] = "",
@@ -107,7 +112,12 @@ def prune_command(
             command=shlex.join(["headcount", *sys.argv[1:]]),
             console=console,
         )
-        budget = Budget(heads=number(heads), scope=scope, min_per_layer=min_per_layer)  # pyright: ignore[reportArgumentType]
+        budget = Budget(
+            heads=number(heads),
+            scope=scope,  # pyright: ignore[reportArgumentType]
+            min_per_layer=min_per_layer,
+            where=where,
+        )
         result = prune(
             model,
             train=train,
@@ -123,7 +133,7 @@ def prune_command(
 
 @app.command("units")
 def units_command(model: Model) -> None:
-    """Show the removable units of MODEL: how many heads, in which layers, at what cost."""
+    """Show the removable units of MODEL: how many, of which kinds, where, at what cost."""
     with clean_errors(console):
         loaded = AutoModel.from_pretrained(model)
         table = find_units(loaded)
@@ -144,6 +154,35 @@ def eval_command(
         numbers = evaluate(folder, task=task, eval=eval, recipe=recipe)
         for name, value in numbers.items():
             console.print(f"{name}: {value:.4f}")
+
+
+@app.command("export")
+def export_command(
+    folder: Annotated[Path, typer.Argument(help="Folder of a saved model.")],
+    output: Annotated[Path, typer.Argument(help="Folder for the export.")],
+    to: Annotated[str, typer.Option(help="onnx or openvino.")] = "onnx",
+    dense: Annotated[
+        str | None, typer.Option(help="Dense model, folder or hub id, to be timed beside.")
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Examples of a timed pass.")] = 8,
+    length: Annotated[int, typer.Option(help="Tokens of each.")] = 64,
+    seed: Annotated[int, typer.Option(help="Seed of the random inputs.")] = 0,
+) -> None:
+    """Export a saved model to ONNX or OpenVINO, checked against PyTorch.
+
+    [bold]Example[/]
+
+      headcount export small small-onnx --dense bert-base-uncased
+    """
+    with clean_errors(console):
+        show_export(
+            export(folder, output, to=to, dense=dense, batch=batch, length=length, seed=seed),
+            output,
+            console,
+        )
+
+
+app.command("coverage")(coverage_command)
 
 
 @app.command("demo")

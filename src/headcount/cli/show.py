@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import datasets
 import transformers
@@ -12,10 +13,13 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
 
+from headcount.checkpoints.export import Exported
 from headcount.checkpoints.folder import how_to_load
 from headcount.errors import BudgetError, PruningError
 from headcount.prune import Pruned
 from headcount.reports.table import render
+from headcount.reports.wording import kept_words
+from headcount.units.site import KINDS
 from headcount.units.table import UnitTable
 
 
@@ -41,26 +45,39 @@ def show_result(result: Pruned, console: Console) -> None:
     console.print(render(result.report))
     decision = result.decision
     console.print(
-        f"Kept {decision.num_kept} of {decision.num_units} heads; per layer "
-        f"{', '.join(map(str, decision.kept_per_layer))}."
+        f"Kept {kept_words(decision)}; per layer {', '.join(map(str, decision.kept_per_layer))}."
     )
     if result.folder is not None:
         console.print(f"Saved to {result.folder}. Load it with:\n", markup=False)
         console.print(how_to_load(result.model, result.folder), markup=False, highlight=False)
 
 
+def show_export(result: Exported, folder: Path, console: Console) -> None:
+    """What was exported, how well it agrees, how fast it is."""
+    console.print(f"{folder / result.file}: {result.model.num_bytes / 1e6:.1f} MB", markup=False)
+    console.print(f"inputs: {', '.join(result.inputs)}; outputs: {', '.join(result.outputs)}")
+    console.print(f"largest difference to PyTorch: {result.model.max_difference:.1e}")
+    if result.speedup is not None:
+        ratio, size = result.speedup, result.settings
+        console.print(
+            f"dense / this, {size['batch']} x {size['length']} tokens: {ratio.median:.2f} "
+            f"(quartiles {ratio.lower_quartile:.2f} to {ratio.upper_quartile:.2f})"
+        )
+
+
 def unit_table(units: UnitTable, num_params: int) -> Table:
     """The sites of a model, one a row, and what a unit costs."""
-    title = f"{units.num('head')} heads in {len(units.layers)} layers"
+    counts = [(units.num(kind), kind) for kind in KINDS if kind in units.kinds]
+    title = ", ".join(f"{count} {kind}{'s' * (count != 1)}" for count, kind in counts)
     table = Table(
         title=title, caption="parameters and MACs (128 tokens) of one unit", box=SIMPLE_HEAD
     )
-    table.add_column("module", overflow="fold")
-    for name in ("units", "size", "params", "MACs", "share"):
+    table.add_column("module", overflow="fold", min_width=28)
+    for name in ("units", "params", "MACs", "share"):
         table.add_column(name, justify="right", no_wrap=True)
-    for site in units.sites:
+    for site in sorted(units.sites, key=lambda site: site.place):
         share = site.cost.params * site.num_units / num_params
-        counts = (f"{site.num_units} {site.kind}", site.width, f"{site.cost.params:,}")
+        counts = (f"{site.num_units} {site.kind}", f"{site.cost.params:,}")
         table.add_row(site.module, *map(str, (*counts, f"{site.cost.macs(128):,}", f"{share:.1%}")))
     return table
 

@@ -22,7 +22,7 @@ class Gates:
     Example:
         >>> import headcount as hc, torch, transformers
         >>> model = transformers.BertModel(transformers.BertConfig(num_hidden_layers=1)).eval()
-        >>> gates = Gates(model, hc.units(model))
+        >>> gates = Gates(model, hc.units(model, "head"))
         >>> gates.value = torch.zeros(12)         # no head contributes
         >>> _ = model(torch.tensor([[1, 2, 3]]))
         >>> gates.remove()
@@ -62,17 +62,23 @@ class Gates:
 
     def _attach(self) -> None:
         for site, span in zip(self._units.sites, self._units.slices, strict=True):
-            hook = _SiteGate(self, span)
             module = self._model.get_submodule(site.gate)
-            self._handles.append(module.register_forward_pre_hook(hook))
+            if site.gated == "input":
+                handle = module.register_forward_pre_hook(_InputGate(self, span))
+            elif site.gated == "output":
+                handle = module.register_forward_hook(_OutputGate(self, span))
+            else:
+                hook = _ResidualGate(self, span)
+                handle = module.register_forward_hook(hook, prepend=True, with_kwargs=True)
+            self._handles.append(handle)
 
 
 def has_gates(model: nn.Module) -> bool:
     """Whether any module of the model is gated."""
     return any(
-        isinstance(hook, _SiteGate)
+        isinstance(hook, _Gate)
         for module in model.modules()
-        for hook in module._forward_pre_hooks.values()
+        for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
     )
 
 
@@ -82,17 +88,62 @@ def gate_dtype(model: nn.Module) -> torch.dtype:
     return torch.float64 if torch.float64 in dtypes else torch.float32
 
 
-class _SiteGate:
+class _Gate:
     def __init__(self, gates: Gates, span: slice) -> None:
         self._gates, self._span = gates, span
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    def _value(self, like: Tensor) -> Tensor | None:
+        """The gates of the site, [H] or [B, H]; None when the gates are open."""
         value = self._gates.value
-        if value is None:
-            return None
+        return None if value is None else value[..., self._span].to(like.device, like.dtype)
+
+
+class _InputGate(_Gate):
+    """Multiplies the units' shares of a module's input."""
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         x, *rest = args  # [B, T, H * D]
-        gate = value[..., self._span].to(x.dtype)  # [H] or [B, H]
+        gate = self._value(x)
+        if gate is None:
+            return None
         if gate.ndim == 2:
-            gate = gate[:, None, :]
+            gate = _over_examples(gate, x)
         gated = x.unflatten(-1, (gate.shape[-1], -1)) * gate[..., None]
         return (gated.flatten(-2), *rest)
+
+
+class _OutputGate(_Gate):
+    """Multiplies a module's output by its one gate."""
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        gate = self._value(output)
+        if gate is None:
+            return None
+        return output * (_over_examples(gate, output) if gate.ndim == 2 else gate)
+
+
+class _ResidualGate(_Gate):
+    """Between a layer's input (gate 0) and its output (gate 1)."""
+
+    def __call__(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> Any:
+        first, *rest = output if isinstance(output, tuple) else (output,)
+        gate = self._value(first)
+        if gate is None:
+            return None
+        named = (kwargs[name] for name in OTHER_INPUTS if name in kwargs)
+        x: Tensor = args[0] if args else next(named)
+        if gate.ndim == 2:
+            gate = _over_examples(gate, x)
+        mixed = first * gate + x * (1 - gate)
+        return (mixed, *rest) if isinstance(output, tuple) else mixed
+
+
+OTHER_INPUTS = ("hidden_states", "hidden_state", "x")
+"""Names of a layer's first argument, where it is not passed by position."""
+
+
+def _over_examples(gate: Tensor, x: Tensor) -> Tensor:
+    """[B, H] -> [B, 1, H], with as many ones as ``x`` has dimensions between."""
+    return gate.view(gate.shape[0], *(1,) * (x.ndim - 2), gate.shape[-1])

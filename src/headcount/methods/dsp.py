@@ -79,8 +79,13 @@ class Shrinking:
 
         if quota.floors == quota.ceilings:
             counts = tuple(at(*pair) for pair in zip(sizes, quota.floors, strict=True))
+            if quota.bundles:  # equal counts in every layer cannot fall evenly
+                ceilings = tuple(sizes)
+                loose = replace(quota, floors=(0,) * len(sizes), ceilings=ceilings)
+                done = counts == quota.floors
+                return quota if done else loose.at_least(sum(counts))
             return Quota(num_keep=sum(counts), floors=counts, ceilings=counts)
-        return replace(quota, num_keep=at(sum(quota.ceilings), quota.num_keep))
+        return quota.at_least(at(sum(quota.ceilings), quota.num_keep))
 
 
 @final

@@ -13,7 +13,6 @@ from headcount.errors import BudgetError
 from headcount.maths.gumbel import gumbel_noise
 from headcount.maths.relaxed_topk import relaxed_top_k, successive_softmax
 from headcount.maths.schedules import log_linear
-from headcount.maths.select import select
 from headcount.methods.method import Step
 from headcount.units.budget import Quota
 
@@ -181,9 +180,7 @@ class StraightThrough(Estimator):
     ) -> Float[Tensor, " n"]:
         """The hard K-subset of the logits."""
         del step, generator
-        keep = select(
-            logits, quota.num_keep, layer=layer, floors=quota.floors, ceilings=quota.ceilings
-        )
+        keep = quota.keep(logits, layer=layer)
         return keep.to(logits.dtype) + (logits - logits.detach())
 
     def metrics(self, step: Step) -> dict[str, float]:

@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from headcount.maths.select import select
 from headcount.methods.method import Method, Step
 from headcount.units.budget import Quota
 from headcount.units.table import UnitTable
@@ -30,14 +29,7 @@ class FixedMethod(Method):
         """The hard decision: one for each of the K best scores, zero for the others."""
         del step, generator
         fixed = cast(FixedState, state)
-        quota = fixed.quota
-        keep = select(
-            self.scores(state),
-            quota.num_keep,
-            layer=fixed.layer,
-            floors=quota.floors,
-            ceilings=quota.ceilings,
-        )
+        keep = fixed.quota.keep(self.scores(state), layer=fixed.layer)
         return keep.to(torch.float64)
 
     def scores(self, state: nn.Module) -> Float[Tensor, " n"]:

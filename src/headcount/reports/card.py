@@ -4,23 +4,28 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from headcount.reports.report import Report
 from headcount.reports.table import markdown
-from headcount.reports.wording import budget_words
+from headcount.reports.wording import budget_words, kept_words
 from headcount.units.decision import Decision
+
+Rung = Literal["stock", "import", "standalone", "padded"]
+"""How a saved folder loads: in plain transformers; after ``import headcount``; with the code beside
+the weights; in plain transformers, with zeros for what was removed."""
 
 FIGURE = "heads.png"
 """Name of the heat map in a saved folder."""
 _FOLDER = "path/to/this/folder"
+_MOST_LISTED = 128
 
 
 def model_card(
     *,
     name: str,
     decision: Decision | None,
-    uneven: bool,
+    rung: Rung,
     auto_class: str,
     pipeline_task: str | None,
     report: Report | None,
@@ -31,7 +36,7 @@ def model_card(
     Args:
         name: the model's name, the title of the card.
         decision: what was kept; None if it is not known.
-        uneven: whether layers differ, so that only headcount can build the model.
+        rung: how the folder loads.
         auto_class: name of transformers' class that loads it, for instance ``AutoModel``.
         pipeline_task: the Hub's name of the task, for instance ``text-classification``.
         report: the numbers; None if nothing was measured.
@@ -41,7 +46,7 @@ def model_card(
         Markdown with YAML front matter.
 
     Example:
-        >>> card = model_card(name="tiny", decision=None, uneven=True, auto_class="AutoModel",
+        >>> card = model_card(name="tiny", decision=None, rung="import", auto_class="AutoModel",
         ...                   pipeline_task=None, report=None, has_figure=False)
         >>> card.splitlines()[:3]
         ['---', 'library_name: transformers', 'tags:']
@@ -52,7 +57,7 @@ def model_card(
         _front_matter(pipeline_task),
         f"# {name}",
         _what(decision, report),
-        _how_to_load(uneven, auto_class),
+        _how_to_load(rung, auto_class),
         None if report is None else f"## Numbers\n\n{_numbers(report)}",
         _heads(decision, has_figure),
         _how_made(decision, report),
@@ -60,11 +65,11 @@ def model_card(
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def load_instructions(uneven: bool, auto_class: str, folder: str | Path) -> str:
+def load_instructions(rung: Rung, auto_class: str, folder: str | Path) -> str:
     """The lines of Python that load a saved model.
 
     Args:
-        uneven: whether layers differ, so that only headcount can build the model.
+        rung: how the folder loads.
         auto_class: name of transformers' class that loads it.
         folder: where the model was saved, or its name on the Hub.
 
@@ -72,7 +77,7 @@ def load_instructions(uneven: bool, auto_class: str, folder: str | Path) -> str:
         Three or four lines without a newline at the end.
 
     Example:
-        >>> print(load_instructions(True, "AutoModel", "small"))
+        >>> print(load_instructions("import", "AutoModel", "small"))
         import headcount  # builds the uneven layers; pip install headcount
         from transformers import AutoModel
         <BLANKLINE>
@@ -80,9 +85,10 @@ def load_instructions(uneven: bool, auto_class: str, folder: str | Path) -> str:
     """
     first = "import headcount  # builds the uneven layers; pip install headcount\n"
     where = json.dumps(str(folder), ensure_ascii=False)
+    trust = ", trust_remote_code=True" if rung == "standalone" else ""
     return (
-        f"{first if uneven else ''}from transformers import {auto_class}\n\n"
-        f"model = {auto_class}.from_pretrained({where})"
+        f"{first if rung == 'import' else ''}from transformers import {auto_class}\n\n"
+        f"model = {auto_class}.from_pretrained({where}{trust})"
     )
 
 
@@ -94,32 +100,43 @@ def _front_matter(pipeline_task: str | None) -> str:
 def _what(decision: Decision | None, report: Report | None) -> str:
     told = _told(decision, report)
     method, budget = told["method"].get("name"), told["budget"]
-    kept = "with attention heads removed"
-    if decision is not None:
-        kept = f"that keeps {decision.num_kept} of {decision.num_units} attention heads"
+    kept = "with units removed" if decision is None else f"that keeps {kept_words(decision)}"
     by = f", chosen by the method `{method}`" if method else ""
     asked = f" for a budget of {budget_words(budget)}" if budget else ""
     return (
-        f"A Transformer {kept}{by}{asked}. The other heads are not masked: their weights are gone "
-        "from the file. Made with headcount."
+        f"A Transformer {kept}{by}{asked}. The others are not masked: their weights are gone from "
+        "the file. Made with headcount."
     )
 
 
-def _how_to_load(uneven: bool, auto_class: str) -> str:
-    code = _fenced(load_instructions(uneven, auto_class, _FOLDER), "python")
-    if uneven:
-        text = (
-            "The layers have different numbers of heads, which transformers does not build by "
-            "itself. The model needs `pip install headcount`, and `import headcount` before "
-            "`from_pretrained`; without it transformers refuses to load."
-        )
-    else:
-        text = (
-            "Every layer has the same number of heads and the configuration says so: a stock "
-            "checkpoint. Plain transformers loads it, and so do tools that take the stock "
-            "architecture; headcount is not needed."
-        )
-    return f"## How to load it\n\n{text}\n\n{code}"
+def _how_to_load(rung: Rung, auto_class: str) -> str:
+    code = _fenced(load_instructions(rung, auto_class, _FOLDER), "python")
+    return f"## How to load it\n\n{_RUNGS[rung]}\n\n{code}"
+
+
+_RUNGS: dict[Rung, str] = {
+    "import": (
+        "The layers have different shapes, which transformers does not build by itself. The model "
+        "needs `pip install headcount`, and `import headcount` before `from_pretrained`; without "
+        "it transformers refuses to load."
+    ),
+    "stock": (
+        "Every layer has the same shape and the configuration says so: a stock checkpoint. Plain "
+        "transformers loads it, and so do tools that take the stock architecture; headcount is not "
+        "needed."
+    ),
+    "standalone": (
+        "The layers have different shapes, which transformers does not build by itself. The code "
+        "that builds them, `modeling_headcount.py`, lies beside the weights: headcount is not "
+        "needed, but `trust_remote_code=True` is. Read the file before you trust it."
+    ),
+    "padded": (
+        "Saved in the shape of the model before pruning, with zeros for what was removed: a stock "
+        "checkpoint that any tool loads, with the outputs of the pruned model. It is as large and "
+        "as slow as before pruning."
+    ),
+}
+"""How a folder loads -> the card's words for it."""
 
 
 def _numbers(report: Report) -> str:
@@ -131,15 +148,17 @@ def _heads(decision: Decision | None, has_figure: bool) -> str | None:
     figure = f"![Which heads are kept, layer by layer]({FIGURE})" if has_figure else ""
     table = "" if decision is None else _kept(decision)
     body = "\n\n".join(part for part in (figure, table) if part)
-    return f"## Heads kept per layer\n\n{body}" if body else None
+    return f"## What is kept\n\n{body}" if body else None
 
 
 def _kept(decision: Decision) -> str:
-    lines = ["| module | kept | which |", "|:--|--:|:--|"]
+    lines = ["| module | kind | kept | which |", "|:--|:--|--:|:--|"]
     for site in decision.sites:
-        which = " ".join(str(i) for i, kept in enumerate(site.keep) if kept) or "none"
-        lines.append(f"| `{site.module}` | {sum(site.keep)} of {len(site.keep)} | {which} |")
-    lines.append("\nHeads are numbered from 0, as in the model before pruning.")
+        which = " ".join(map(str, site.kept)) or "none"
+        shown = which if len(site.keep) <= _MOST_LISTED else "in `decision.json`"
+        count = f"{len(site.kept)} of {len(site.keep)}"
+        lines.append(f"| `{site.module}` | {site.kind} | {count} | {shown} |")
+    lines.append("\nUnits are numbered from 0, as in the model before pruning.")
     return "\n".join(lines)
 
 
@@ -165,7 +184,7 @@ def _facts(decision: Decision | None, report: Report | None) -> Iterator[str]:
         known = {key: value for key, value in report.environment.items() if value is not None}
         yield f"environment: {', '.join(f'{key} {value}' for key, value in known.items())}"
     if decision is not None:
-        yield "`decision.json` has the score of every head"
+        yield "`decision.json` has the score of every unit"
 
 
 def _told(decision: Decision | None, report: Report | None) -> dict[str, Any]:

@@ -49,10 +49,10 @@ def heads_per_layer(model: nn.Module) -> tuple[int, ...]:
         >>> heads_per_layer(BertModel(BertConfig(num_hidden_layers=2)))
         (12, 12)
     """
-    counts: dict[tuple[str, int], int] = {}
+    counts: dict[tuple[str, str, int], int] = {}
     for site in find_sites(model):
-        place = (site.stack, site.layer)
-        counts[place] = counts.get(place, 0) + site.num_units
+        heads = site.num_units if site.kind == "head" else 0
+        counts[site.place] = counts.get(site.place, 0) + heads
     return tuple(counts.values())
 
 

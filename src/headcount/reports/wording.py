@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from headcount.units.decision import Decision
+
 
 def short(number: float, unit: str = "") -> str:
     """A number with four digits and a decimal prefix.
@@ -59,6 +61,23 @@ def per_layer(counts: Sequence[int]) -> str:
     return " ".join(str(count) for count in counts)
 
 
+def kept_words(decision: Decision) -> str:
+    """How many units of each kind stay.
+
+    Example:
+        >>> from headcount.units.decision import SiteDecision
+        >>> site = SiteDecision(module="layer.0", kind="head", layer=0, stack="encoder",
+        ...                     keep=(True, False), scores=(2.0, 1.0))
+        >>> kept_words(Decision(sites=(site,)))
+        '1 of 2 heads'
+    """
+    totals: dict[str, int] = {}
+    for site in decision.sites:
+        totals[site.kind] = totals.get(site.kind, 0) + len(site.keep)
+    parts = (f"{decision.num(kind)} of {total} {kind}s" for kind, total in totals.items())
+    return ", ".join(parts)
+
+
 def budget_words(budget: Mapping[str, Any]) -> str:
     """A budget in words.
 
@@ -70,14 +89,34 @@ def budget_words(budget: Mapping[str, Any]) -> str:
         '12 heads, at least 1 in every layer'
         >>> budget_words({"heads": 0.25, "scope": "layer", "min_per_layer": 0})
         '25% of the heads in every layer'
+        >>> budget_words({"heads": {"cross": 1, "encoder": 4}, "rows": 0.5})
+        '1 head at cross, 4 heads at encoder, 50% of the rows'
     """
-    heads = budget.get("heads")
-    if heads is None:
+    kinds = ("layers", "modules", "groups", "heads", "rows")
+    parts = [
+        _amount(amount, kind.removesuffix("s"), place)
+        for kind in kinds
+        for place, amount in _places(budget.get(kind))
+    ]
+    if not parts:
         return ", ".join(f"{key}={value}" for key, value in budget.items())
-    amount = f"{100 * heads:.4g}% of the heads" if isinstance(heads, float) else _heads(heads)
     where = " in every layer" if budget.get("scope") == "layer" else ""
+    where += f" at {budget['where']}" if budget.get("where") else ""
     floor = budget.get("min_per_layer")
-    return amount + where + (f", at least {floor} in every layer" if floor else "")
+    return ", ".join(parts) + where + (f", at least {floor} in every layer" if floor else "")
+
+
+def _places(value: Any) -> list[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        return list(value.items())
+    return [] if value is None else [("", value)]
+
+
+def _amount(amount: float, unit: str, place: str) -> str:
+    at = f" at {place}" if place else ""
+    if isinstance(amount, float):
+        return f"{100 * amount:.4g}% of the {unit}s{at}"
+    return f"{amount} {unit}{'' if amount == 1 else 's'}{at}"
 
 
 def machine_words(environment: Mapping[str, Any], device: str | None) -> str:
@@ -98,7 +137,3 @@ def machine_words(environment: Mapping[str, Any], device: str | None) -> str:
     kind = device.partition(":")[0] if device else None
     named = {"cpu": [processor], "cuda": [gpu], None: [processor, gpu]}.get(kind, [device])
     return ", ".join(str(part) for part in named if part)
-
-
-def _heads(count: int) -> str:
-    return "1 head" if count == 1 else f"{count} heads"

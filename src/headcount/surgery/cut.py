@@ -1,21 +1,23 @@
 """Cut the removed units out of a model, physically."""
 
 import copy
-from collections.abc import Iterator
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from headcount.architectures.config import write_shape
-from headcount.architectures.discover import find_sites, layout_of
+from headcount.architectures.discover import find_sites
 from headcount.architectures.discover import units as find_units
-from headcount.architectures.layout import AttentionLayout
 from headcount.errors import SurgeryError
 from headcount.gates.attach import has_gates
-from headcount.surgery.empty import BiasOnly, empty_class
-from headcount.units.decision import Decision
-from headcount.units.site import Site
+from headcount.surgery.draft import Plan
+from headcount.surgery.pieces import rebuild
+from headcount.surgery.plan import Kept, plan
+from headcount.surgery.refuse import refuse
+from headcount.units.budget import holds
+from headcount.units.decision import Decision, SiteDecision
+from headcount.units.site import KINDS
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -23,9 +25,10 @@ M = TypeVar("M", bound=nn.Module)
 def cut(model: M, decision: Decision, *, in_place: bool = False) -> M:
     """A smaller model that computes what the masked model computes.
 
-    The removed units' slices of all projections are gone, and with them their cost. A layer
-    without any head keeps its residual and the output projection's bias. The configuration says
-    how many units each layer has, so that the model saves and reloads.
+    The removed units' slices of all weights are gone, and with them their cost. A sublayer
+    without heads or rows keeps its residual and the output projection's bias; a removed module
+    keeps its residual alone; a removed layer hands its input on. The configuration says how many
+    units each layer has, so that the model saves and reloads.
 
     Args:
         model: the dense model (or one that was cut before).
@@ -38,7 +41,8 @@ def cut(model: M, decision: Decision, *, in_place: bool = False) -> M:
 
     Raises:
         DecisionError: the decision is about another model.
-        SurgeryError: gates are still attached, or the result does not have exactly the kept units.
+        SurgeryError: gates are still attached, the weights are quantised or on several devices,
+            or the result does not have exactly the kept units.
 
     Example:
         >>> import headcount as hc, transformers
@@ -53,99 +57,102 @@ def cut(model: M, decision: Decision, *, in_place: bool = False) -> M:
             "leave the masked block first."
         )
     units = find_units(model)
-    keep = decision.keep(units)
-    kept = {
-        site.module: keep[span].nonzero().flatten()
-        for site, span in zip(units.sites, units.slices, strict=True)
-    }
+    decision.check(units)
+    _check_nesting(decision)
+    refuse(model, units)
+    kept = {site.key: torch.tensor(site.kept, dtype=torch.long) for site in decision.sites}
     small = reduce(model, kept, in_place=in_place)
-    _recount(small, {name: len(index) for name, index in kept.items()})
+    _recount(small, decision)
     vars(small)["headcount_decision"] = decision
     return small
 
 
-def reduce(model: M, kept: dict[str, Tensor], *, in_place: bool) -> M:
+def reduce(model: M, kept: Kept, *, in_place: bool) -> M:
     """Keep the listed units of each named site; sites that are not named stay whole.
 
     Args:
         model: the model.
-        kept: indices of the units to keep, by the site's module name.
+        kept: indices of the units to keep, by site (module, kind).
         in_place: change this model instead of a copy.
 
     Returns:
         The smaller model.
     """
-    sites = [site for site in find_sites(model) if site.module in kept and site.num_units]
+    planned = plan(model, kept)
+    tensors = _slices(model, planned)
+    copies = {
+        name: _sliced(_parameter(model, source), {dim: index})
+        for name, (source, dim, index) in planned.copies.items()
+    }
     if in_place:
         small = model
-        for site in sites:
-            for linear, name, tensor in _slices(small, site, kept[site.module]):
-                linear.register_parameter(name, tensor)
+        for name, tensor in tensors.items():
+            path, _, leaf = name.rpartition(".")
+            small.get_submodule(path).register_parameter(leaf, tensor)
     else:
-        memo: dict[int, object] = {}
-        for site in sites:
-            for linear, name, tensor in _slices(model, site, kept[site.module]):
-                memo[id(linear.get_parameter(name))] = tensor
+        memo: dict[int, object] = {
+            id(_parameter(model, name)): tensor for name, tensor in tensors.items()
+        }
         small = copy.deepcopy(model, memo)
-    for site in sites:
-        _settle(small, site, len(kept[site.module]))
-    write_shape(small)
+    rebuild(small, planned.structure)
+    for name, tensor in copies.items():
+        path, _, leaf = name.rpartition(".")
+        small.get_submodule(path).register_parameter(leaf, tensor)
+    write_shape(small, kept)
     return small
 
 
-def _slices(
-    model: nn.Module, site: Site, kept: Tensor
-) -> Iterator[tuple[nn.Module, str, nn.Parameter]]:
-    """The smaller parameters of a site, with the module and the name they belong to."""
-    for part in site.parts:
-        linear = model.get_submodule(part.module)
-        weight = linear.get_parameter("weight")
-        offsets = torch.arange(part.width)
-        index = (part.start + kept[:, None] * part.width + offsets).flatten().to(weight.device)
-        yield linear, "weight", _sliced(weight, part.axis, index)
-        if part.axis == 0 and "bias" in dict(linear.named_parameters(recurse=False)):
-            bias = linear.get_parameter("bias")
-            yield linear, "bias", _sliced(bias, 0, index)
+def _parameter(model: nn.Module, name: str) -> nn.Parameter:
+    path, _, leaf = name.rpartition(".")
+    return model.get_submodule(path).get_parameter(leaf)
 
 
-def _sliced(parameter: nn.Parameter, axis: int, index: Tensor) -> nn.Parameter:
-    tensor = parameter.detach().index_select(axis, index)
+def _slices(model: nn.Module, planned: Plan) -> dict[str, nn.Parameter]:
+    return {name: _sliced(_parameter(model, name), dims) for name, dims in planned.index.items()}
+
+
+def _sliced(parameter: nn.Parameter, dims: dict[int, Tensor]) -> nn.Parameter:
+    tensor = parameter.detach()
+    for dim, index in dims.items():
+        tensor = tensor.index_select(dim, index.to(tensor.device))
     return nn.Parameter(tensor, requires_grad=parameter.requires_grad)
 
 
-def _settle(model: nn.Module, site: Site, num_kept: int) -> None:
-    """Make the modules around a site's new weights agree with them."""
-    attention = model.get_submodule(site.module)
-    row = layout_of(attention)
-    assert row is not None, site.module
-    if row.num_heads is not None:
-        setattr(attention, row.num_heads, num_kept)
-    if row.all_head_size is not None:
-        setattr(attention, row.all_head_size, num_kept * site.width)
-    if num_kept == 0:
-        _empty(model, site, row)
-        return
-    for part in site.parts:
-        size = num_kept * part.width
-        setattr(model.get_submodule(part.module), ("out_features", "in_features")[part.axis], size)
+def _check_nesting(decision: Decision) -> None:
+    """Refuse a decision that keeps units inside of what it removes."""
+    removed = [site for site in decision.sites if site.kind in ("layer", "module", "group")]
+    for outer in removed:
+        for inner in decision.sites:
+            if KINDS.index(outer.kind) < KINDS.index(inner.kind) and _orphans(outer, inner):
+                raise SurgeryError(
+                    f"cut: the decision removes units of kind {outer.kind!r} in {outer.module!r} "
+                    f"but keeps units of kind {inner.kind!r} inside them, in {inner.module!r}. "
+                    "Let it remove them too."
+                )
 
 
-def _empty(model: nn.Module, site: Site, row: AttentionLayout) -> None:
-    attention = model.get_submodule(site.module)
-    for name in (row.query, row.key, row.value):
-        delattr(attention, name)
-    parent, _, leaf = site.gate.rpartition(".")
-    linear = model.get_submodule(site.gate)
-    assert isinstance(linear, nn.Linear)
-    setattr(model.get_submodule(parent), leaf, BiasOnly(linear))
-    inside = None if row.output.startswith("..") else row.output
-    caches = site.where == "self" and site.stack == "decoder"
-    attention.__class__ = empty_class(type(attention), inside, caches=caches)
+def _orphans(outer: SiteDecision, inner: SiteDecision) -> bool:
+    if outer.kind == "group":
+        share = len(inner.keep) // len(outer.keep) if inner.kind == "head" else 0
+        same = inner.module == outer.module and share > 0
+        return same and any(not outer.keep[head // share] for head in inner.kept)
+    gone = not any(outer.keep)
+    return gone and any(inner.keep) and holds(outer.module, outer.kind, inner.module)
 
 
-def _recount(model: nn.Module, expected: dict[str, int]) -> None:
-    found = {site.module: site.num_units for site in find_sites(model)}
-    wrong = {name: (found[name], count) for name, count in expected.items() if found[name] != count}
+def _recount(model: nn.Module, decision: Decision) -> None:
+    found = {site.key: site.num_units for site in find_sites(model)}
+    hollow = {
+        site.module
+        for site in decision.sites
+        if site.kind in ("head", "group", "row") and not any(site.keep)
+    }
+    wrong = {
+        site.key: (found.get(site.key, 0), sum(site.keep))
+        for site in decision.sites
+        if found.get(site.key, 0) != sum(site.keep)
+        and not (site.module in hollow and site.kind != "head")
+    }
     if wrong:
         raise SurgeryError(
             f"cut: recounted from the weights, these sites have (found, decided) units: {wrong}. "

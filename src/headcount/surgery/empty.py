@@ -1,59 +1,78 @@
-"""Attention without any head left: the residual and the output projection's bias remain."""
+"""Attention without any head left, or gone as a whole.
 
-from functools import cache
-from typing import Any
+Stock code runs on with one head of zeros, which has no weights: shapes, caches and what is returned
+stay as the callers expect. Where a layout says that it may, or where a tensor has a number for each
+head, the computation is left out.
+"""
 
-from torch import Tensor, nn
+from torch import nn
 
-
-class BiasOnly(nn.Module):
-    """A linear map from no inputs at all: its output is its bias.
-
-    Example:
-        >>> import torch
-        >>> BiasOnly(nn.Linear(4, 2))(torch.zeros(1, 3, 0)).shape
-        torch.Size([1, 3, 2])
-    """
-
-    def __init__(self, linear: nn.Linear) -> None:
-        """Keep the bias of ``linear`` and drop its weight."""
-        super().__init__()
-        self.out_features = linear.out_features
-        self.bias: nn.Parameter | None = linear.bias
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The bias at every position; [..., 0] -> [..., out_features]."""
-        shape = (*x.shape[:-1], self.out_features)
-        return x.new_zeros(shape) if self.bias is None else self.bias.expand(shape)
+from headcount.architectures import names
+from headcount.architectures.attention import Attention, whole_norms
+from headcount.architectures.discover import Sublayer
+from headcount.architectures.maps import child, width
+from headcount.architectures.match import resolve
+from headcount.surgery.counts import new_counts
+from headcount.surgery.draft import Draft
 
 
-@cache
-def empty_class(attention: type[nn.Module], output: str | None, *, caches: bool) -> type[nn.Module]:
-    """The class of an attention module whose heads are all gone.
-
-    It stays a subclass of ``attention``, so that whoever asks a model for its attention maps
-    finds one for every layer; here it has zero heads.
+def empty(draft: Draft, sublayer: Sublayer, found: Attention, *, whole: bool) -> None:
+    """Take all heads out of an attention module.
 
     Args:
-        attention: the class the module had.
-        output: name of the output projection if the module applies it itself.
-        caches: whether the module counts the tokens of a decoder's cache, which asks its first
-            layer how many there are.
-
-    Returns:
-        The class, to be assigned to ``module.__class__``.
+        draft: where to note it.
+        sublayer: the attention module and its place.
+        found: what it is made of.
+        whole: whether the output projection's bias goes too.
     """
+    attention = draft.model.get_submodule(found.name)
+    direct = [
+        name
+        for name, _ in attention.named_parameters()
+        if name in names.PER_HEAD and name != f"{found.row.bias_table}.weight"
+    ]
+    skips = found.row.skips or bool(direct)
+    for path in found.row.projections:
+        mapping = attention.get_submodule(path)
+        size = 0 if skips else _one_head(found, path, mapping)
+        draft.zeros(resolve(found.name, path), size)
+    for path in names.PER_HEAD_MAPS:
+        mapping = child(attention, path)
+        if mapping is not None and width(mapping, 0) and found.num_heads:
+            draft.zeros(f"{found.name}.{path}", width(mapping, 0) // found.num_heads)
+    for path in names.NORMS:
+        if child(attention, path) is not None:
+            draft.identity(f"{found.name}.{path}")
+    for name in direct:
+        draft.lose(f"{found.name}.{name}")
+    draft.close(sublayer.gate, whole=whole)
+    _count(draft, sublayer, found, attention, skips=skips)
 
-    def forward(self: nn.Module, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        del args
-        batch, length = hidden_states.shape[:2]
-        past = kwargs.get("past_key_values")
-        if caches and past is not None:
-            seen = hidden_states.new_zeros(batch, 1, length, 1)
-            getattr(past, "self_attention_cache", past).update(seen, seen, self.layer_idx)
-        context: Tensor = hidden_states.new_zeros(batch, length, 0)
-        if output is not None:
-            context = self.get_submodule(output)(context)
-        return context, hidden_states.new_zeros(batch, 0, length, length)
 
-    return type(f"Empty{attention.__name__}", (attention,), {"forward": forward})
+def _count(
+    draft: Draft, sublayer: Sublayer, found: Attention, attention: nn.Module, *, skips: bool
+) -> None:
+    row, place = found.row, sublayer.place
+    number = 0 if skips else 1
+    draft.set(found.name, new_counts(vars(attention), found, number, number))
+    if skips:
+        index = vars(attention).get("layer_idx")
+        decodes = place.where == "self" and place.stack == "decoder"
+        draft.set(found.name, {"counts_tokens": decodes and index is not None})
+        outside = row.output.startswith("..")
+        draft.wrap(found.name, "without_heads", "" if outside else row.output)
+    elif row.config_counts:
+        draft.override(found.name, dict.fromkeys(row.config_counts, 1))
+
+
+def _one_head(found: Attention, path: str, mapping: nn.Module) -> int:
+    """The outputs that one head has of a projection."""
+    row, full = found.row, width(mapping, 0)
+    if not found.num_heads:
+        return full or vars(mapping).get("out_features", 0)
+    if path == row.fused and row.packing != "heads":
+        return (2 if row.query else 3) * found.head_size
+    if whole_norms(found) and path != row.value:
+        return found.size_of_query
+    shared = path in (row.query, row.fused) or row.keys_per_head
+    return full // (found.num_heads if shared else found.num_groups)

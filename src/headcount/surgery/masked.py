@@ -31,7 +31,7 @@ def masked(model: nn.Module, decision: Decision) -> Iterator[nn.Module]:
         >>> with hc.masked(model, decision):
         ...     output = model(torch.tensor([[1, 2, 3]]))
     """
-    units = find_units(model)
+    units = decision.check(find_units(model))
     keep = decision.keep(units)
     gates = Gates(model, units)
     device = next(model.parameters()).device

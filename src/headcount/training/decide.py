@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from headcount.errors import TrainingError
-from headcount.methods.method import Evidence, Method
+from headcount.methods.method import Method
 from headcount.training.session import Session
 from headcount.units.budget import Budget
 from headcount.units.decision import Decision
@@ -62,7 +62,7 @@ def _observe_gradients(session: Session, batches: Iterable[Mapping[str, Any]] | 
     was_training = session.model.training
     session.model.eval()
     for batch in batches:
-        session.method.observe(session.state, Evidence(gate_grads=_gate_grads(session, batch)))
+        session.observe(gate_grads=_gate_grads(session, batch))
     session.model.train(was_training)
 
 

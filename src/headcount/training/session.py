@@ -4,7 +4,8 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import fields, is_dataclass
+from itertools import pairwise
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -17,10 +18,10 @@ from headcount.architectures.discover import units as find_units
 from headcount.architectures.weights import weight_norms
 from headcount.errors import ArchitectureError, CheckpointError, TrainingError
 from headcount.gates.attach import Gates, gate_dtype
-from headcount.maths.select import select
 from headcount.methods.method import Evidence, Method, Step
-from headcount.units.budget import Budget
+from headcount.units.budget import Budget, allowed
 from headcount.units.decision import Decision
+from headcount.units.table import UnitTable
 
 logger = logging.getLogger("headcount")
 
@@ -55,28 +56,31 @@ class Session:
     ) -> None:
         """Attach; see ``attach``."""
         self.model, self.method, self.budget = model, method, budget
-        self.units = find_units(model)
-        if not len(self.units):
+        found = find_units(model)
+        if not len(found):
             raise ArchitectureError(
                 f"attach({type(model).__name__}): the model has no units left to choose from. "
                 "Give a model that still has heads."
             )
-        self.quota = budget.resolve(self.units)
+        self.pools = budget.pools(found)
+        self.units = UnitTable(sites=tuple(s for pool in self.pools for s in pool.units.sites))
         self.num_steps, self.num_done = 0, 0
         self.generator = Generator().manual_seed(seed)
-        self._provenance = {"method": describe(method), "budget": asdict(budget), "seed": seed}
-        self.state = method.init(self.units, self.quota, self.generator)
+        self._provenance = {"method": describe(method), "budget": budget.describe(), "seed": seed}
+        self.states = nn.ModuleList(
+            method.init(pool.units, pool.quota, self.generator) for pool in self.pools
+        )
         if "weight_norms" in method.evidence:
-            norms = weight_norms(model, self.units, roles=("value", "output"))
-            method.observe(self.state, Evidence(weight_norms=norms))
+            roles = ("value", "output", "up", "down")
+            self.observe(weight_norms=weight_norms(model, self.units, roles=roles))
         self._dtype = gate_dtype(model)
         self._frozen = [p for p in model.parameters() if p.requires_grad]
         self._frozen = [] if "weights" in method.trains else self._frozen
         self._held: Tensor | None = None
+        self._logged_keep = self.keep()
         self.gates = Gates(model, self.units)
         self._handle = model.register_forward_pre_hook(self._before_forward)
         self._freeze(True)
-        self._logged_keep = self.keep()
         self.begin(num_steps)
 
     def begin(self, num_steps: int) -> None:
@@ -94,7 +98,7 @@ class Session:
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """What the method learns: give it to your optimizer, in a group without weight decay."""
-        return self.state.parameters()
+        return self.states.parameters()
 
     def step(self) -> None:
         """Say that the optimizer has taken a step.
@@ -103,7 +107,7 @@ class Session:
         model's own ``zero_grad`` does not reach.
         """
         self.num_done += 1
-        self.state.zero_grad()
+        self.states.zero_grad()
 
     def clip_grad(self) -> None:
         """Clip the gradient of what the method learns, apart from that of the weights.
@@ -111,7 +115,7 @@ class Session:
         To be called between ``backward`` and the optimizer's step. In data-parallel training the
         gradient is first averaged over the processes, so that all decide alike.
         """
-        learnt = [p for p in self.state.parameters() if p.grad is not None]
+        learnt = [p for p in self.states.parameters() if p.grad is not None]
         if not learnt:
             return
         if dist.is_available() and dist.is_initialized():
@@ -134,23 +138,57 @@ class Session:
     def penalty(self) -> Float[Tensor, ""]:
         """A scalar to add to the loss."""
         device = next(self.model.parameters()).device
-        return self.method.penalty(self.state, self.progress).to(device)
+        parts = [self.method.penalty(state, self.progress) for state in self.states]
+        return torch.stack(parts).sum().to(device)
+
+    def observe(self, **evidence: Tensor) -> None:
+        """Hand evidence over all units, [..., N], to the method, pool by pool."""
+        for state, span in zip(self.states, self._spans(), strict=True):
+            own = {name: value[..., span] for name, value in evidence.items()}
+            self.method.observe(state, Evidence(**own))
+
+    def scores(self) -> Tensor:
+        """The scores of the moment, [N]."""
+        return torch.cat([self.method.scores(state) for state in self.states])
 
     def keep(self) -> Tensor:
-        """The keep of the moment, exact; bool, [N]."""
-        scores = self.method.scores(self.state)
-        limits = {"floors": self.quota.floors, "ceilings": self.quota.ceilings}
-        return select(scores, self.quota.num_keep, layer=self.units.layer_of_unit, **limits)
+        """The keep of the moment, exact; bool, [N]. What lies in a removed unit goes too."""
+        removed: set[tuple[str, str]] = set()
+        keeps = []
+        for pool, state in zip(self.pools, self.states, strict=True):
+            keep = pool.quota.keep(
+                self.method.scores(state),
+                layer=pool.units.layer_of_unit,
+                allowed=allowed(pool, removed) if removed else None,
+            )
+            for site, span in zip(pool.units.sites, pool.units.slices, strict=True):
+                if site.kind in ("layer", "module") and not keep[span].any():
+                    removed.add(site.key)
+            keeps.append(keep)
+        return torch.cat(keeps)
 
     def decision(self) -> Decision:
         """The decision of the moment, exact."""
         provenance = {**self._provenance, "steps": self.num_done, "num_steps": self.num_steps}
-        scores = self.method.scores(self.state)
-        return Decision.of(self.units, self.keep(), scores, provenance)
+        return Decision.of(self.units, self.keep(), self.scores(), provenance)
 
     def metrics(self) -> dict[str, float]:
-        """Numbers worth a line in the log: temperature, entropy of the choice."""
-        return self.method.metrics(self.state, self.progress)
+        """Numbers worth a line in the log: temperature, entropy of the choice.
+
+        With several pools their names have the kind of unit in front.
+        """
+        named = {}
+        for pool, state in zip(self.pools, self.states, strict=True):
+            parts = (pool.units.sites[0].kind, *pool.place.split("."))
+            front = "" if len(self.pools) == 1 else "_".join(filter(None, (*parts, "")))
+            front = front if not front or front.endswith("_") else f"{front}_"
+            found = self.method.metrics(state, self.progress)
+            named |= {f"{front}{name}": value for name, value in found.items()}
+        return named
+
+    def _spans(self) -> list[slice]:
+        ends = torch.tensor([0] + [len(pool.units) for pool in self.pools]).cumsum(0).tolist()
+        return [slice(a, b) for a, b in pairwise(ends)]
 
     @contextmanager
     def held(self, gates: Tensor) -> Iterator[None]:
@@ -191,7 +229,7 @@ class Session:
 
     def state_dict(self) -> dict[str, Tensor]:
         """All that resuming needs, as tensors: the method's state, the step, the generator."""
-        held = {f"state.{name}": value for name, value in self.state.state_dict().items()}
+        held = {f"state.{name}": value for name, value in self.states.state_dict().items()}
         return {
             **held,
             "num_done": torch.tensor(self.num_done),
@@ -205,14 +243,14 @@ class Session:
             CheckpointError: the state is that of another method or model.
         """
         held = {k.removeprefix("state."): v for k, v in saved.items() if k.startswith("state.")}
-        mine = {name: value.shape for name, value in self.state.state_dict().items()}
+        mine = {name: value.shape for name, value in self.states.state_dict().items()}
         if {name: value.shape for name, value in held.items()} != mine:
             raise CheckpointError(
                 f"Session.load_state_dict: the state has {sorted(held)}, the method "
                 f"{self.method.name} on this model needs {sorted(mine)} of its own shapes. "
                 "Resume with the model, method and budget of the interrupted run."
             )
-        self.state.load_state_dict(held)
+        self.states.load_state_dict(held)
         self.num_done = int(saved["num_done"])
         self.generator.set_state(saved["generator"])
 
@@ -237,7 +275,10 @@ class Session:
         if self._held is not None:
             gates = self._held
         elif module.training:
-            gates = self.method.gates(self.state, self.progress, self.generator)
+            drawn = (
+                self.method.gates(state, self.progress, self.generator) for state in self.states
+            )
+            gates = torch.cat([*drawn])
         else:
             gates = self.keep()
         self.gates.value = gates.to(device=device, dtype=self._dtype)

@@ -13,7 +13,7 @@ from torch import Tensor
 from headcount.errors import DecisionError
 from headcount.units.table import UnitTable
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +32,20 @@ class SiteDecision:
     """True where the unit stays."""
     scores: tuple[float, ...]
     """Importance of each unit, higher = keep."""
+    where: str = "self"
+    """``self`` or ``cross`` attention, ``ffn``, or ``layer``."""
+    tower: str = ""
+    """For models made of several: which one."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What names the site: module and kind."""
+        return self.module, self.kind
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """Indices of the units that stay."""
+        return tuple(i for i, kept in enumerate(self.keep) if kept)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +85,8 @@ class Decision:
                 stack=site.stack,
                 keep=tuple(kept[span]),
                 scores=tuple(score[span]),
+                where=site.where,
+                tower=site.tower,
             )
             for site, span in zip(units.sites, units.slices, strict=True)
         )
@@ -89,30 +105,49 @@ class Decision:
     @property
     def kept_per_layer(self) -> tuple[int, ...]:
         """Units that stay in each layer, in order of first appearance."""
-        counts: dict[tuple[str, int], int] = {}
+        counts: dict[tuple[str, str, int], int] = {}
         for site in self.sites:
-            place = (site.stack, site.layer)
+            place = (site.tower, site.stack, site.layer)
             counts[place] = counts.get(place, 0) + sum(site.keep)
         return tuple(counts.values())
 
-    def keep(self, units: UnitTable) -> Bool[Tensor, " n"]:
-        """The keep as a vector over ``units``.
+    def num(self, kind: str) -> int:
+        """Units of one kind that stay, of those decided upon."""
+        return sum(sum(site.keep) for site in self.sites if site.kind == kind)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of unit decided upon."""
+        return tuple(dict.fromkeys(site.kind for site in self.sites))
+
+    def check(self, units: UnitTable) -> UnitTable:
+        """The part of a model's table that the decision is about, in the decision's order.
 
         Raises:
             DecisionError: the decision is about another model.
         """
-        mine = [(site.module, site.kind, len(site.keep)) for site in self.sites]
-        theirs = [(site.module, site.kind, site.num_units) for site in units.sites]
-        if mine != theirs:
-            first = next(
-                (f"{m} against {t}" for m, t in zip(mine, theirs, strict=False) if m != t),
-                f"{len(mine)} sites against {len(theirs)}",
-            )
-            raise DecisionError(
-                f"Decision.keep(units): the decision is about another model; its sites differ "
-                f"from the model's: {first}. Decide again on this model."
-            )
-        return torch.tensor([kept for site in self.sites for kept in site.keep], dtype=torch.bool)
+        theirs = {site.key: site for site in units.sites}
+        for site in self.sites:
+            found = theirs.get(site.key)
+            if found is None or found.num_units != len(site.keep):
+                has = "no such site" if found is None else f"{found.num_units} units there"
+                raise DecisionError(
+                    f"Decision: the decision is about another model: it has {len(site.keep)} units "
+                    f"of kind {site.kind!r} in {site.module!r}, the model has {has}. Decide again "
+                    "on this model."
+                )
+        return UnitTable(sites=tuple(theirs[site.key] for site in self.sites))
+
+    def keep(self, units: UnitTable) -> Bool[Tensor, " n"]:
+        """The keep as a vector over ``units``; sites that the decision is not about stay whole.
+
+        Raises:
+            DecisionError: the decision is about another model.
+        """
+        self.check(units)
+        mine = {site.key: site.keep for site in self.sites}
+        parts = [mine.get(site.key, (True,) * site.num_units) for site in units.sites]
+        return torch.tensor([kept for part in parts for kept in part], dtype=torch.bool)
 
     def to_json(self) -> str:
         """The decision as text; kept units are listed by index."""
@@ -122,6 +157,8 @@ class Decision:
                 "kind": site.kind,
                 "stack": site.stack,
                 "layer": site.layer,
+                "where": site.where,
+                "tower": site.tower,
                 "num_units": len(site.keep),
                 "kept": [i for i, kept in enumerate(site.keep) if kept],
                 "scores": list(site.scores),
@@ -173,6 +210,8 @@ def _site(entry: Mapping[str, Any]) -> SiteDecision:
         kind=entry["kind"],
         layer=entry["layer"],
         stack=entry["stack"],
+        where=entry["where"],
+        tower=entry["tower"],
         keep=tuple(i in kept for i in range(entry["num_units"])),
         scores=tuple(float(score) for score in entry["scores"]),
     )

@@ -1,32 +1,47 @@
 """Where units sit in a model: names and numbers only, no tensors."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from headcount.units.cost import Cost
+
+KINDS = ("layer", "module", "group", "head", "row")
+"""The kinds of unit, from the outermost to the innermost."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """The share that a site's units have in one linear map.
+    """The share that a site's units have in one tensor of weights.
 
-    Unit ``i`` owns the indices ``start + i * width`` to ``start + (i + 1) * width - 1`` along
-    ``axis``: 0 for the outputs (rows of the weight and the bias), 1 for the inputs (columns).
+    Unit ``i`` owns the indices ``starts[i]`` to ``starts[i] + width - 1`` along dimension ``dim``.
 
     Example:
-        >>> Part(module="encoder.layer.0.attention.self.query", role="query", axis=0, width=64).axis
-        0
+        >>> part = Part(module="encoder.layer.0.attention.self.query", name="weight", dim=0,
+        ...             role="query", width=64, starts=range(0, 768, 64))
+        >>> part.starts[2]
+        128
     """
 
     module: str
-    """Qualified name of the linear map."""
+    """Qualified name of the module that holds the tensor."""
+    name: str
+    """Name of the parameter in its module: ``weight``, ``bias``, ``sinks``."""
+    dim: int
+    """The dimension along which the units lie."""
     role: str
-    """``query``, ``key``, ``value`` or ``output``."""
-    axis: int
-    """0: the units own outputs; 1: the units own inputs."""
+    """``query``, ``key``, ``value``, ``output``, ``up``, ``down``, or ``other``."""
     width: int
     """Consecutive indices of one unit."""
-    start: int = 0
-    """Index where the first unit begins."""
+    starts: range | tuple[int, ...]
+    """Where each unit begins; one number for each unit of the site."""
+    whole: bool = False
+    """The tensor stays as it is, because its units are normalised together; the others are left
+    out afterwards."""
+
+    @property
+    def parameter(self) -> str:
+        """Qualified name of the tensor."""
+        return f"{self.module}.{self.name}" if self.module else self.name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,30 +51,48 @@ class Site:
     Example:
         >>> import headcount as hc, transformers
         >>> config = transformers.BertConfig(num_hidden_layers=1)
-        >>> site = hc.units(transformers.BertModel(config)).sites[0]
+        >>> site = hc.units(transformers.BertModel(config), "head").sites[0]
         >>> site.module, site.num_units, site.width
         ('encoder.layer.0.attention.self', 12, 64)
     """
 
     module: str
-    """Qualified name of the module that holds the units; names the site."""
+    """Qualified name of the module that holds the units; with ``kind`` it names the site."""
     kind: str
-    """``head`` (later ``group``, ``row``, ``block``, ``module``, ``layer``)."""
+    """``head``, ``group`` (a key-value head with the query heads that share it), ``row`` (a neuron
+    of a feed-forward network), ``module`` (attention or feed-forward as a whole), ``layer``."""
     layer: int
     """Index of the layer in its stack, from 0."""
     stack: str
     """``encoder`` or ``decoder``."""
     where: str
-    """``self`` or ``cross`` attention."""
+    """``self`` or ``cross`` attention, ``ffn``, or ``layer``."""
     num_units: int
     """Units in the site."""
     width: int
-    """Size of one unit along the gated dimension: the head size."""
+    """Size of one unit along the gated dimension: the head size; 0 for kinds without one."""
     gate: str
-    """Qualified name of the linear map whose *input* is multiplied by the gates."""
+    """Qualified name of the module at which the units are gated."""
+    gated: Literal["input", "output", "residual"] = "input"
+    """What is multiplied: the gate module's input, unit by unit; its output; or the difference
+    between its output and its input."""
     parts: tuple[Part, ...]
     """Everything that is cut when a unit goes."""
     config_key: str
     """The configuration's name for the number of units in a layer."""
     cost: Cost
     """What one unit costs."""
+    tower: str = ""
+    """For models made of several (text and vision): which one, by its module's name."""
+    num_groups: int = 1
+    """Query heads share key-value heads: every group keeps equally many of its units."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What names the site: module and kind."""
+        return self.module, self.kind
+
+    @property
+    def place(self) -> tuple[str, str, int]:
+        """The layer: tower, stack and index."""
+        return self.tower, self.stack, self.layer

@@ -29,8 +29,8 @@ class UnitTable:
     Example:
         >>> import headcount as hc, transformers
         >>> table = hc.units(transformers.BertModel(transformers.BertConfig()))
-        >>> table.kinds, table.num("head")
-        ({'head'}, 144)
+        >>> sorted(table.kinds), table.num("head"), len(table.only("head"))
+        (['head', 'layer', 'module', 'row'], 144, 144)
     """
 
     sites: tuple[Site, ...]
@@ -51,6 +51,33 @@ class UnitTable:
         """The number of units of one kind; 0 for a kind that the model does not have."""
         return sum(site.num_units for site in self.sites if site.kind == kind)
 
+    def only(self, *kinds: str) -> "UnitTable":
+        """The part of the table with units of the given kinds."""
+        return UnitTable(sites=tuple(site for site in self.sites if site.kind in kinds))
+
+    def at(self, place: str) -> "UnitTable":
+        """The part of the table at a place.
+
+        Args:
+            place: ``self``, ``cross``, ``encoder``, ``decoder``, the name of a tower such as
+                ``text_model``, or several of them joined by dots (``decoder.cross``): all must
+                hold. Empty for everything.
+        """
+        wanted = set(place.split(".")) if place else set()
+        return UnitTable(
+            sites=tuple(site for site in self.sites if wanted <= set(self._names_of(site)))
+        )
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The names that ``at`` knows here."""
+        found = dict.fromkeys(name for site in self.sites for name in self._names_of(site))
+        return tuple(name for name in found if name not in ("ffn", "layer"))
+
+    @staticmethod
+    def _names_of(site: Site) -> tuple[str, ...]:
+        return (site.stack, site.where, *(site.tower.split(".") if site.tower else ()))
+
     @cached_property
     def slices(self) -> tuple[slice, ...]:
         """Where each site's units stand in a vector over all units."""
@@ -58,16 +85,17 @@ class UnitTable:
         return tuple(slice(a, b) for a, b in pairwise(ends))
 
     @cached_property
-    def layers(self) -> tuple[tuple[str, int], ...]:
-        """The layers that hold units, as (stack, index), in order; [L]."""
-        return tuple(dict.fromkeys((site.stack, site.layer) for site in self.sites))
+    def layers(self) -> tuple[tuple[str, str, int], ...]:
+        """The layers that hold units, as (tower, stack, index), in order; [L]."""
+        return tuple(dict.fromkeys(site.place for site in self.sites))
 
     @cached_property
     def layer_of_unit(self) -> Int[Tensor, " n"]:
         """The position in ``layers`` of each unit's layer, [N]."""
         place = {layer: i for i, layer in enumerate(self.layers)}
         return torch.tensor(
-            [place[site.stack, site.layer] for site in self.sites for _ in range(site.num_units)]
+            [place[site.place] for site in self.sites for _ in range(site.num_units)],
+            dtype=torch.long,
         )
 
     @cached_property

@@ -1,0 +1,343 @@
+"""What one attention module is made of, read off its shapes with the help of a table's row."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import nn
+
+from headcount.architectures import names
+from headcount.architectures.layout import AttentionLayout
+from headcount.architectures.maps import child, output_dim, tensors, width
+from headcount.architectures.match import layout_of, resolve
+from headcount.errors import ArchitectureError
+from headcount.units.site import Part
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attention:
+    """Counts and sizes of an attention module."""
+
+    name: str
+    """Qualified name of the module."""
+    row: AttentionLayout
+    """How it is built."""
+    num_heads: int
+    """Query heads; 0 if they were cut."""
+    num_groups: int
+    """Key-value heads."""
+    head_size: int
+    """Width of a head at the gate."""
+    size_of_query: int
+    """Width of a head's query."""
+    shares_keys: bool
+    """Whether the module can have fewer key-value heads than query heads."""
+    heads: tuple[Part, ...]
+    """What goes with a query head."""
+    groups: tuple[Part, ...]
+    """What goes with a key-value head and its query heads."""
+
+
+def attention_of(model: nn.Module, name: str, module: nn.Module) -> Attention | None:
+    """Read an attention module; None if no row fits it.
+
+    Raises:
+        ArchitectureError: its shapes do not agree with one another.
+    """
+    row = layout_of(model, name, module)
+    if row is None:
+        return None
+    reader = _Reader(model, name, module, row)
+    return reader.read() if reader.counts_heads() else None
+
+
+def whole_norms(found: Attention) -> tuple[str, ...]:
+    """Paths of the normalisations over all heads together."""
+    parts = (part for part in (*found.groups, *found.heads) if part.whole)
+    paths = (part.module.removeprefix(f"{found.name}.") for part in parts)
+    return tuple(dict.fromkeys(path for path in paths if path in names.NORMS))
+
+
+class _Reader:
+    """Reads one attention module."""
+
+    def __init__(
+        self, model: nn.Module, name: str, module: nn.Module, row: AttentionLayout
+    ) -> None:
+        self.name, self.module, self.row = name, module, row
+        self.values = vars(module)
+        self.maps = {path: self._map(path) for path in row.projections}
+        self.output_name = resolve(name, row.output)
+        self.output = model.get_submodule(self.output_name)
+
+    def counts_heads(self) -> bool:
+        """Whether the module says how many heads it has, or how large they are."""
+        return bool(self._attribute(names.NUM_HEADS) or self._attribute(names.HEAD_SIZE)) or (
+            not width(self.output, 1)
+        )
+
+    def read(self) -> Attention:
+        """The counts, sizes and parts."""
+        inner = width(self.output, 1)
+        heads = self._attribute(names.NUM_HEADS)
+        size = self._attribute(names.HEAD_SIZE)
+        if not inner:
+            return self._without_heads(size or 1)
+        if not heads or inner % heads:
+            if not size or inner % size:
+                raise ArchitectureError(
+                    f"units(model): {self.name} has an output projection of {inner} inputs, which "
+                    f"neither its number of heads ({heads}) nor its head size ({size}) divides."
+                )
+            heads = inner // size
+        self.heads, self.size = heads, inner // heads
+        self.groups = self._num_groups(size or self.size)
+        if heads % self.groups:
+            raise ArchitectureError(
+                f"units(model): {self.name} has {heads} query heads and {self.groups} key-value "
+                "heads; the former has to be a multiple of the latter."
+            )
+        self._check_widths()
+        return Attention(
+            name=self.name,
+            row=self.row,
+            num_heads=heads,
+            num_groups=self.groups,
+            head_size=self.size,
+            size_of_query=size or self.size,
+            shares_keys=self.groups < heads or self._knows_groups(),
+            heads=tuple(self._head_parts()),
+            groups=tuple(self._group_parts()),
+        )
+
+    def _check_widths(self) -> None:
+        """Refuse projections that do not go with the number of heads."""
+        row, heads, groups, size = self.row, self.heads, self.groups, self.size
+        widths = {path: width(mapping, 0) for path, mapping in self.maps.items()}
+        if row.packing == "separate" and not row.keys_per_head:
+            each = self._each() if self._norm(row.query) else widths[row.query] // heads
+            whole = self._norm(row.query) or self._norm(row.key)
+            fits = {row.value: groups * size}
+            fits |= {} if whole else {row.query: heads * each, row.key: groups * each}
+        elif row.packing == "stacked":
+            fits = {row.fused: ((0 if row.query else heads) + 2 * groups) * size}
+        else:
+            fits = {path: full - full % heads for path, full in widths.items()}
+        if any(widths[path] != full for path, full in fits.items()):
+            raise ArchitectureError(
+                f"units(model): the projections of {self.name} are {widths} wide, which does not "
+                f"go with {heads} query heads and {groups} key-value heads of size {size}. If the "
+                "weights are quantised, load the model unquantised."
+            )
+
+    def _without_heads(self, size: int) -> Attention:
+        return Attention(
+            name=self.name,
+            row=self.row,
+            num_heads=0,
+            num_groups=0,
+            head_size=size,
+            size_of_query=size,
+            shares_keys=self._knows_groups(),
+            heads=(),
+            groups=(),
+        )
+
+    def _knows_groups(self) -> bool:
+        known = any(name in self.values for name in (*names.NUM_GROUPS, *names.HEADS_PER_GROUP))
+        return known and not self.row.keys_per_head
+
+    def _map(self, path: str) -> nn.Module:
+        return self.module.get_submodule(path)
+
+    def _attribute(self, options: tuple[str, ...]) -> int:
+        found = (self.values[name] for name in options if name in self.values)
+        return next((value for value in found if isinstance(value, int)), 0)
+
+    def _num_groups(self, size: int) -> int:
+        row = self.row
+        if row.keys_per_head or row.packing == "heads":
+            return self.heads
+        if row.packing == "groups":
+            total = width(self.maps[row.fused], 0) // self.size
+            return (total - self.heads) // 2
+        if row.fused:
+            total = width(self.maps[row.fused], 0) // self.size
+            return total // 2 if row.query else (total - self.heads) // 2
+        return max(1, width(self.maps[row.value], 0) // self.size)
+
+    def _norm(self, path: str) -> list[str]:
+        """Names of the normalisations over all heads that a projection's outputs go through."""
+        if not path or path not in (self.row.query, self.row.key):
+            return []
+        queries = path == self.row.query
+        found = []
+        for name in names.NORMS:
+            norm = None if name in self.row.shared else child(self.module, name)
+            if norm is None or name == "v_norm" or (name in names.QUERY_NORMS) != queries:
+                continue
+            weight = tensors(norm).get("weight")
+            full = width(self.maps[path], 0)
+            if weight is not None and weight.ndim == 1 and weight.numel() == full != self._each():
+                found.append(name)
+        return found
+
+    def _each(self) -> int:
+        return self._attribute(names.HEAD_SIZE) or self.size
+
+    # Parts of one unit. A group is a key-value head with its query heads.
+
+    def _head_parts(self) -> Iterator[Part]:
+        row, count = self.row, self.heads
+        grouped = self.groups < count
+        if row.packing == "separate" or row.query:
+            yield from self._outputs(row.query, "query", count)
+        if row.packing == "separate" and not grouped:
+            for path, role in ((row.key, "key"), (row.value, "value")):
+                if path != row.key or role == "key":
+                    yield from self._outputs(path, role, count)
+        elif row.packing != "separate":
+            yield from self._fused_heads(grouped)
+        yield from self._inputs(count, 1)
+        yield from self._per_head(count, 1)
+
+    def _group_parts(self) -> Iterator[Part]:
+        row, count = self.row, self.groups
+        share = self.heads // count
+        if row.packing == "separate":
+            for path, role in ((row.query, "query"), (row.key, "key"), (row.value, "value")):
+                yield from self._outputs(path, role, count)
+        else:
+            if row.query:
+                yield from self._outputs(row.query, "query", count)
+            yield from self._fused_groups(share)
+        yield from self._inputs(count, share)
+        yield from self._per_head(count, share)
+
+    def _outputs(self, path: str, role: str, count: int) -> Iterator[Part]:
+        mapping = self.maps[path]
+        norms = self._norm(path)
+        share = self.heads // count if path == self.row.query else 1
+        size = self._each() * share if norms else width(mapping, 0) // count
+        starts = range(0, count * size, size)
+        yield from self._weight_and_bias(path, mapping, role, size, starts, whole=bool(norms))
+        for norm in norms:
+            for name in tensors(self.module.get_submodule(norm)):
+                yield Part(
+                    module=resolve(self.name, norm),
+                    name=name,
+                    dim=0,
+                    role="other",
+                    width=size,
+                    starts=starts,
+                    whole=True,
+                )
+
+    def _fused_heads(self, grouped: bool) -> Iterator[Part]:
+        row, mapping = self.row, self.maps[self.row.fused]
+        size = self.size
+        if row.packing == "heads":
+            each = width(mapping, 0) // self.heads
+            starts = range(0, self.heads * each, each)
+            yield from self._weight_and_bias(row.fused, mapping, "value", each, starts)
+        elif row.packing == "groups":
+            share = self.heads // self.groups
+            block = (share + 2) * size
+            starts = tuple(g * block + j * size for g in range(self.groups) for j in range(share))
+            yield from self._weight_and_bias(row.fused, mapping, "query", size, starts)
+        else:
+            first = 0 if row.query else self.heads * size
+            if not row.query:
+                starts = range(0, first, size)
+                yield from self._weight_and_bias(row.fused, mapping, "query", size, starts)
+            if not grouped:
+                yield from self._stacked(first, size, 1)
+
+    def _fused_groups(self, share: int) -> Iterator[Part]:
+        row, mapping, size = self.row, self.maps[self.row.fused], self.size
+        if row.packing == "groups":
+            block = (share + 2) * size
+            starts = range(0, self.groups * block, block)
+            yield from self._weight_and_bias(row.fused, mapping, "value", block, starts)
+            return
+        if row.packing == "heads":
+            each = width(mapping, 0) // self.heads
+            starts = range(0, self.heads * each, each)
+            yield from self._weight_and_bias(row.fused, mapping, "value", each, starts)
+            return
+        first = 0
+        if not row.query:
+            first = self.heads * size
+            starts = range(0, first, share * size)
+            yield from self._weight_and_bias(row.fused, mapping, "query", share * size, starts)
+        yield from self._stacked(first, size, share)
+
+    def _stacked(self, first: int, size: int, share: int) -> Iterator[Part]:
+        del share
+        mapping, span = self.maps[self.row.fused], self.groups * size
+        for role in ("key", "value"):
+            starts = range(first, first + span, size)
+            yield from self._weight_and_bias(self.row.fused, mapping, role, size, starts)
+            first += span
+
+    def _weight_and_bias(
+        self,
+        path: str,
+        mapping: nn.Module,
+        role: str,
+        size: int,
+        starts: range | tuple[int, ...],
+        *,
+        whole: bool = False,
+    ) -> Iterator[Part]:
+        for name in tensors(mapping):
+            dim = output_dim(mapping) if name == "weight" else 0
+            yield Part(
+                module=resolve(self.name, path),
+                name=name,
+                dim=dim,
+                role=role,
+                width=size,
+                starts=starts,
+                whole=whole,
+            )
+
+    def _inputs(self, count: int, share: int) -> Iterator[Part]:
+        size = share * self.size
+        yield Part(
+            module=self.output_name,
+            name="weight",
+            dim=1 - output_dim(self.output),
+            role="output",
+            width=size,
+            starts=range(0, count * size, size),
+        )
+
+    def _per_head(self, count: int, share: int) -> Iterator[Part]:
+        del share
+        for path in names.PER_HEAD_MAPS:
+            mapping = child(self.module, path)
+            if mapping is not None and width(mapping, 0) and width(mapping, 0) % count == 0:
+                size = width(mapping, 0) // count
+                starts = range(0, count * size, size)
+                yield from self._weight_and_bias(path, mapping, "other", size, starts)
+        for parameter, tensor in self.module.named_parameters():
+            dim = self._head_dim(parameter, tensor.shape)
+            if dim is not None and tensor.shape[dim] % count == 0:
+                size = tensor.shape[dim] // count
+                path, _, leaf = parameter.rpartition(".")
+                yield Part(
+                    module=resolve(self.name, path) if path else self.name,
+                    name=leaf,
+                    dim=dim,
+                    role="other",
+                    width=size,
+                    starts=range(0, count * size, size),
+                )
+
+    def _head_dim(self, parameter: str, shape: tuple[int, ...]) -> int | None:
+        """The dimension of a tensor along which the heads lie, or None."""
+        if parameter in names.PER_HEAD:
+            return names.PER_HEAD[parameter]
+        top, _, _ = parameter.partition(".")
+        is_norm = top in names.NORMS and len(shape) > 1
+        return 0 if is_norm else None

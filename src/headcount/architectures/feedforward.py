@@ -1,0 +1,83 @@
+"""What one feed-forward network is made of."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import nn
+
+from headcount.architectures.layout import FeedForwardLayout
+from headcount.architectures.maps import child, is_map, output_dim, tensors, width
+from headcount.architectures.tables import FEED_FORWARD, REFUSED
+from headcount.units.site import Part
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeedForward:
+    """Counts of a feed-forward network."""
+
+    name: str
+    """Qualified name of the module that holds its projections."""
+    row: FeedForwardLayout
+    """How it is built."""
+    num_rows: int
+    """Neurons; 0 if they were cut."""
+    rows: tuple[Part, ...]
+    """What goes with a neuron."""
+
+
+def feed_forward_of(name: str, module: nn.Module) -> FeedForward | None:
+    """Read a feed-forward network; None if no row fits the module."""
+    if type(module).__name__ in REFUSED:
+        return None
+    here = module._modules.keys()
+    read = (_read(name, module, row) for needed, row in _NEEDED if needed <= here)
+    return next((found for found in read if found is not None), None)
+
+
+_NEEDED = tuple(
+    (frozenset(path.partition(".")[0] for path in (*row.up, row.down)), row) for row in FEED_FORWARD
+)
+"""Names of children without which a row cannot fit, and the row."""
+
+
+def _read(name: str, module: nn.Module, row: FeedForwardLayout) -> FeedForward | None:
+    down = child(module, row.down)
+    ups = {path: child(module, path) for path in row.up}
+    if not is_map(down) or not all(is_map(up) for up in ups.values()) or down is None:
+        return None
+    num_rows = width(down, 1)
+    widths = {width(up, 0) for up in ups.values() if up is not None}
+    if num_rows and widths != {num_rows * row.fused}:
+        return None
+    if _norm_between(module, row, num_rows):
+        return None
+    return FeedForward(
+        name=name, row=row, num_rows=num_rows, rows=tuple(_parts(name, module, row, num_rows))
+    )
+
+
+def _norm_between(module: nn.Module, row: FeedForwardLayout, num_rows: int) -> bool:
+    """Whether the neurons are normalised together before they are projected back."""
+    taken = {path.split(".")[0] for path in (*row.up, row.down)}
+    others = [sub for key, sub in module.named_children() if key not in taken]
+    weights = [tensors(sub).get("weight") for sub in others if not is_map(sub)]
+    size = width(module.get_submodule(row.down), 0)
+    return any(w is not None and w.shape == (num_rows,) and num_rows != size for w in weights)
+
+
+def _parts(name: str, module: nn.Module, row: FeedForwardLayout, num_rows: int) -> Iterator[Part]:
+    for path in row.up:
+        mapping = module.get_submodule(path)
+        for half in range(row.fused):
+            starts = range(half * num_rows, (half + 1) * num_rows)
+            for tensor in tensors(mapping):
+                dim = output_dim(mapping) if tensor == "weight" else 0
+                full = f"{name}.{path}" if name else path
+                yield Part(module=full, name=tensor, dim=dim, role="up", width=1, starts=starts)
+    mapping = module.get_submodule(row.down)
+    full = f"{name}.{row.down}" if name else row.down
+    if "weight" in tensors(mapping):
+        yield Part(
+            module=full, name="weight", dim=1 - output_dim(mapping), role="down", width=1,
+            starts=range(num_rows),
+        )  # fmt: skip

@@ -1,0 +1,49 @@
+"""Linear maps as models have them: which way the weight lies, and how wide they are."""
+
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from headcount.surgery.pieces import BiasOnly, Zeros
+
+
+def is_map(module: nn.Module | None) -> bool:
+    """Whether a module is a linear map whose weight can be cut, or what is left of one."""
+    return isinstance(module, nn.Linear | Conv1D | Zeros | BiasOnly)
+
+
+def output_dim(module: nn.Module) -> int:
+    """The dimension of the weight along which a linear map's outputs lie.
+
+    Example:
+        >>> output_dim(nn.Linear(2, 3)), output_dim(Conv1D(3, 2))
+        (0, 1)
+    """
+    return 1 if isinstance(module, Conv1D) else 0
+
+
+def width(module: nn.Module, axis: int) -> int:
+    """How many outputs (axis 0) or inputs (axis 1) a linear map has; 0 if its weight is gone.
+
+    Example:
+        >>> width(nn.Linear(2, 3), 0), width(nn.Linear(2, 3), 1)
+        (3, 2)
+    """
+    weight = tensors(module).get("weight")
+    if weight is None:
+        return 0
+    return weight.shape[axis if output_dim(module) == 0 else 1 - axis]
+
+
+def tensors(module: nn.Module) -> dict[str, Tensor]:
+    """The parameters that a module itself holds, by name."""
+    return dict(module.named_parameters(recurse=False))
+
+
+def child(module: nn.Module, path: str) -> nn.Module | None:
+    """The module at a path, or None."""
+    for name in path.split(".") if path else ():
+        found = module._modules.get(name)
+        if found is None:
+            return None
+        module = found
+    return module

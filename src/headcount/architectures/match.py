@@ -1,0 +1,71 @@
+"""Which row of the tables fits a module."""
+
+from torch import nn
+
+from headcount.architectures import names
+from headcount.architectures.layout import AttentionLayout
+from headcount.architectures.maps import child, is_map
+from headcount.architectures.tables import ATTENTION, REFUSED
+
+
+def layout_of(model: nn.Module, name: str, module: nn.Module) -> AttentionLayout | None:
+    """The first row that fits a module, or None."""
+    here = module._modules.keys()
+    rows = [row for needed, row in _NEEDED if needed <= here]
+    if not rows or why_refused(module):
+        return None
+    return next((row for row in rows if _fits(model, name, module, row)), None)
+
+
+_NEEDED = tuple(
+    (frozenset(path.partition(".")[0] for path in row.projections), row) for row in ATTENTION
+)
+"""Names of children without which a row cannot fit, and the row."""
+
+
+def why_refused(module: nn.Module) -> str:
+    """Why a module is not cut although a row fits it; empty if nothing speaks against it."""
+    for cls in type(module).__mro__:
+        file = cls.__module__.rpartition(".")[2]
+        reason = REFUSED.get(cls.__name__) or REFUSED.get(f"{file}.{cls.__name__}")
+        if reason:
+            return reason
+    return ""
+
+
+def resolve(module: str, path: str) -> str:
+    """The qualified name of a layout's path, seen from the attention module's qualified name.
+
+    Example:
+        >>> resolve("encoder.layer.0.attention.self", "..output.dense")
+        'encoder.layer.0.attention.output.dense'
+    """
+    if path.startswith(".."):
+        module, path = module.rpartition(".")[0], path[2:]
+    return f"{module}.{path}" if module else path
+
+
+def _fits(model: nn.Module, name: str, module: nn.Module, row: AttentionLayout) -> bool:
+    values = vars(module)
+    if row.classes and not any(cls.__name__ in row.classes for cls in type(module).__mro__):
+        return False
+    if any(values.get(key, None) != value for key, value in row.conditions.items()):
+        return False
+    if not all(is_map(child(module, path)) for path in row.projections):
+        return False
+    if not is_map(child(model, resolve(name, row.output))):
+        return False
+    return not unexplained(module, row)
+
+
+def unexplained(module: nn.Module, row: AttentionLayout) -> list[str]:
+    """The parts of a module with weights that neither the row nor the tables of names know."""
+    known = {*row.projections, row.output, *row.shared, row.bias_table}
+    known |= {*names.NORMS, *names.UNTOUCHED, *names.PER_HEAD_MAPS}
+    found = []
+    for parameter, _ in module.named_parameters():
+        top = parameter.split(".")[0]
+        inside = any(parameter.startswith(f"{path}.") for path in known if path)
+        if top not in known and not inside and parameter not in names.PER_HEAD:
+            found.append(parameter)
+    return found

@@ -1,0 +1,259 @@
+"""Names that transformers' modules and configurations use for the same things."""
+
+HEAD_SIZE = (
+    "head_dim",
+    "attention_head_size",
+    "head_size",
+    "key_value_proj_dim",
+    "dim_head",
+    "d_head",
+    "depth",
+)
+"""Attributes of attention modules with the size of a head."""
+
+NUM_HEADS = (
+    "num_heads",
+    "num_attention_heads",
+    "n_heads",
+    "n_head",
+    "num_attn_heads",
+    "num_query_heads",
+)
+"""Attributes with the number of (query) heads."""
+
+NUM_GROUPS = ("num_key_value_heads", "num_kv_heads", "num_k_heads", "n_kv_heads")
+"""Attributes with the number of key-value heads."""
+
+HEADS_PER_GROUP = ("num_key_value_groups", "n_rep")
+"""Attributes with query heads for each key-value head."""
+
+ALL_HEADS_SIZE = (
+    "all_head_size",
+    "inner_dim",
+    "split_size",
+    "embed_dim",
+    "opt_embed_dim",
+    "hidden_size",
+    "q_dim",
+    "qkv_dim",
+    "d_model_size",
+    "qkv_size",
+)
+"""Attributes with heads times head size, if that is their value."""
+
+ALL_GROUPS_SIZE = ("kv_dim",)
+"""Attributes with key-value heads times head size."""
+
+PER_HEAD = {
+    "sinks": 0,
+    "attention_sink_bias": 0,
+    "relative_position_bias_table": 1,
+    "logit_scale": 0,
+    "pos_bias_u": 0,
+    "pos_bias_v": 0,
+    "bias_u": 0,
+    "bias_v": 0,
+    "relative_attention_bias.weight": 1,
+    "relative_position_bias.relative_position_bias_table": 1,
+    "q_bias": 0,
+    "k_bias": 0,
+    "v_bias": 0,
+    "attention_biases": 0,
+    "alpha": 0,
+}
+"""Tensors of attention modules -> the dimension along which the heads lie, one share each."""
+
+PER_HEAD_MAPS = (
+    "relative_k_proj",
+    "linear_pos",
+    "pos_key_proj",
+    "pos_query_proj",
+    "pos_proj",
+    "g_proj",
+    "gate_proj",
+    "gate",
+    "rel_pos_emb_proj",
+    "continuous_position_bias_mlp.2",
+)
+"""Linear maps of attention modules whose outputs belong to the heads, one share each."""
+
+NORMS = (
+    "q_norm",
+    "k_norm",
+    "v_norm",
+    "q_layernorm",
+    "k_layernorm",
+    "query_layernorm",
+    "key_layernorm",
+    "query_norm",
+    "key_norm",
+    "qk_norm",
+    "ln_q",
+    "ln_k",
+)
+"""Normalisation of queries and keys: of each head alone, or of all heads together."""
+
+QUERY_NORMS = ("q_norm", "q_layernorm", "query_layernorm", "query_norm", "ln_q")
+"""Those of ``NORMS`` that queries go through."""
+
+KEY_NORMS = ("k_norm", "k_layernorm", "key_layernorm", "key_norm", "ln_k")
+"""Those that keys go through."""
+
+NUM_ROWS = (
+    "intermediate_size",
+    "intermediate_dim",
+    "inner_dim",
+    "ffn_dim",
+    "hidden_features",
+    "d_ff",
+)
+"""Attributes of feed-forward networks with the number of their neurons."""
+
+UNTOUCHED = (
+    "continuous_position_bias_mlp",
+    "rel_pos_h",
+    "rel_pos_w",
+    "per_dim_scale",
+    "scaling",
+    "distance_embedding",
+    "rel_pos_emb",
+    "emb_rel_k",
+    "emb_rel_v",
+    "lambda_1",
+    "lambda_2",
+)
+"""Parts of attention modules that all heads share."""
+
+CROSS = (
+    "crossattention",
+    "cross_attention",
+    "cross_attn",
+    "encoder_attn",
+    "encoder_attention",
+    "EncDecAttention",
+    "cross_attention_layer",
+    "encoder_decoder_attention",
+    "cross_attn_attn",
+    "cross_attn_token_to_image",
+    "cross_attn_image_to_token",
+    "cross_attn_image",
+)
+"""Names on the way to a module that say cross-attention."""
+
+CONFIG_HEADS = (
+    "num_attention_heads",
+    "num_heads",
+    "n_head",
+    "n_heads",
+    "attention_heads",
+    "encoder_attention_heads",
+)
+"""Configurations' names for the number of heads."""
+
+CONFIG_GROUPS = ("num_key_value_heads", "num_kv_heads", "n_head_kv")
+"""Configurations' names for the number of key-value heads."""
+
+CONFIG_HEAD_SIZE = ("head_dim", "d_kv", "attention_head_size", "kv_channels")
+"""Configurations' names for the size of a head."""
+
+CONFIG_ROWS = (
+    "intermediate_size",
+    "d_ff",
+    "ffn_dim",
+    "encoder_ffn_dim",
+    "hidden_dim",
+    "n_inner",
+    "ffn_hidden_size",
+    "d_inner",
+)
+"""Configurations' names for the number of neurons of a feed-forward network."""
+
+TUPLE_LAYERS = (
+    "AutoformerDecoderLayer",
+    "BambaDecoderLayer",
+    "BarkBlock",
+    "BloomBlock",
+    "CanineLayer",
+    "ChameleonDecoderLayer",
+    "ChameleonSwinDecoderLayer",
+    "CodeGenBlock",
+    "DabDetrDecoderLayer",
+    "DabDetrEncoderLayer",
+    "Data2VecVisionLayer",
+    "DebertaLayer",
+    "DebertaV2Layer",
+    "DeepseekV4DecoderLayer",
+    "EsmFold2DiffusionLayer",
+    "EsmFold2PairUpdateLayer",
+    "FalconDecoderLayer",
+    "FalconH1DecoderLayer",
+    "FlavaLayer",
+    "FunAsrNanoEncoderLayer",
+    "GPTJBlock",
+    "GPTNeoBlock",
+    "Gemma3nTextDecoderLayer",
+    "Glm5NextTextDecoderLayer",
+    "GlmMoeDsaDecoderLayer",
+    "HYV4DecoderLayer",
+    "ImageGPTBlock",
+    "Inkling2VisionEncoderLayer",
+    "LEDDecoderLayer",
+    "LEDEncoderLayer",
+    "LiltLayer",
+    "Llama4VisionEncoderLayer",
+    "LongT5Block",
+    "LongformerLayer",
+    "LukeLayer",
+    "MT5Block",
+    "Mask2FormerMaskedAttentionDecoderLayer",
+    "MegatronBertLayer",
+    "MistralLarge4TextDecoderLayer",
+    "MobileViTLayer",
+    "MobileViTV2Layer",
+    "MptBlock",
+    "MraLayer",
+    "MusicgenMelodyDecoderLayer",
+    "MvpDecoderLayer",
+    "MvpEncoderLayer",
+    "NeoMMEEncoderLayer",
+    "NystromformerLayer",
+    "OmDetTurboDeformableTransformerDecoderLayer",
+    "PegasusXEncoderLayer",
+    "Pix2StructTextBlock",
+    "Pix2StructVisionLayer",
+    "Pop2PianoBlock",
+    "ProphetNetDecoderLayer",
+    "ProphetNetEncoderLayer",
+    "PvtV2EncoderLayer",
+    "Qwen2_5OmniAudioEncoderLayer",
+    "Qwen3ASRAudioEncoderLayer",
+    "Qwen3OmniMoeAudioEncoderLayer",
+    "RecurrentGemmaDecoderLayer",
+    "RemBertLayer",
+    "RoFormerLayer",
+    "SegGptLayer",
+    "SpeechT5DecoderLayer",
+    "SpeechT5EncoderLayer",
+    "SwinLayer",
+    "SwitchTransformersBlock",
+    "T5Block",
+    "TableTransformerDecoderLayer",
+    "TapasLayer",
+    "TimesformerLayer",
+    "TrOCRDecoderLayer",
+    "TvpEncodeLayer",
+    "UMT5Block",
+    "UdopBlock",
+    "VJEPA2Layer",
+    "VJEPA2PoolerCrossAttentionLayer",
+    "VJEPA2PoolerSelfAttentionLayer",
+    "ViltLayer",
+    "VisualBertLayer",
+    "VitDetLayer",
+    "VitsEncoderLayer",
+    "WavLMEncoderLayer",
+    "WavLMEncoderLayerStableLayerNorm",
+    "YosoLayer",
+    "ZayaDecoderLayer",
+)
+"""Layers that return more than the hidden states, or change their shape: not removed whole."""

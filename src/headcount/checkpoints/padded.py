@@ -1,0 +1,109 @@
+"""A cut model in its dense, stock shape: the weights that are gone are zero."""
+
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from headcount.architectures.discover import find_sites
+from headcount.checkpoints.dense import dense_config, plan_again, stock_class
+from headcount.errors import CheckpointError
+from headcount.surgery.draft import Plan
+from headcount.surgery.plan import plan
+from headcount.units.decision import Decision
+
+
+def padded(model: PreTrainedModel) -> PreTrainedModel:
+    """The stock model that computes what a cut model computes, for engines that demand its shape.
+
+    Nothing is gained in size or speed.
+
+    Args:
+        model: a cut model; not changed.
+
+    Returns:
+        A model of the stock class and the dense shape, on the CPU.
+
+    Raises:
+        CheckpointError: whole layers were removed, which zeros cannot stand for, or layers have
+            position biases of their own and nothing says which heads they were made from.
+
+    Example:
+        >>> import headcount as hc, transformers
+        >>> model = transformers.BertModel(transformers.BertConfig(num_hidden_layers=2))
+        >>> small = hc.cut(model, hc.decide(model, hc.Random(seed=0), hc.Budget(heads=6)))
+        >>> hc.units(padded(small)).num("head")
+        24
+    """
+    call = f"save({type(model).__name__}, padded=True)"
+    if any(vars(module).get("skipped") for module in model.modules()):
+        raise CheckpointError(
+            f"{call}: whole layers were removed; zeros in a layer do not make it hand its input "
+            "on. Save with standalone=True instead."
+        )
+    planned = _plan_in_place(model, call)
+    dense = stock_class(model)(dense_config(model.config)).eval()
+    cast(nn.Module, dense).to(dtype=model.dtype)
+    state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    gone = (*planned.structure.get("zeros", {}), *planned.structure.get("bias_only", {}))
+    with torch.no_grad():
+        for name, target in dense.named_parameters():
+            _fill(name, target, state, planned, gone)
+        for name, target in dense.named_buffers():
+            if name in state and state[name].shape == target.shape:
+                target.copy_(state[name])
+    dense.tie_weights()
+    return dense
+
+
+def _fill(
+    name: str,
+    target: nn.Parameter,
+    state: Mapping[str, Tensor],
+    planned: Plan,
+    gone: tuple[str, ...],
+) -> None:
+    """One dense parameter: the cut one's numbers at their places, zero elsewhere."""
+    source = state.get(name)
+    if name in planned.index and source is not None:
+        target.zero_()
+        places = [torch.arange(size) for size in target.shape]
+        for dim, index in planned.index[name].items():
+            places[dim] = index
+        target[torch.meshgrid(*places, indexing="ij")] = source.to(target.dtype)
+    elif source is not None and source.shape == target.shape:
+        target.copy_(source)
+    elif name.rpartition(".")[0] in gone or source is None:
+        target.zero_()
+    for copied, (origin, dim, index) in planned.copies.items():
+        if origin == name and copied in state:
+            target.index_copy_(dim, index, state[copied].to(target.dtype))
+
+
+def _plan_in_place(model: PreTrainedModel, call: str) -> Plan:
+    """The plan of the cut, with every unit where it was, if the decision is known."""
+    decision: Decision | None = vars(model).get("headcount_decision")
+    twin, planned = plan_again(model)
+    if decision is not None:
+        kept = {site.key: torch.tensor(site.kept, dtype=torch.long) for site in decision.sites}
+        original = plan(twin, kept) if _is_about(twin, decision) else None
+        if original is not None and _same_shape(original, planned):
+            return original
+    if planned.copies:
+        raise CheckpointError(
+            f"{call}: its layers have position biases of their own, which one shared table cannot "
+            "hold without knowing the heads they came from. Pad the model right after it was cut "
+            "from the dense one."
+        )
+    return planned
+
+
+def _is_about(model: PreTrainedModel, decision: Decision) -> bool:
+    sizes = {site.key: site.num_units for site in find_sites(model)}
+    return all(sizes.get(site.key) == len(site.keep) for site in decision.sites)
+
+
+def _same_shape(one: Plan, other: Plan) -> bool:
+    return one.structure.get("shapes") == other.structure.get("shapes")

@@ -1,0 +1,103 @@
+"""``headcount coverage``: which model types can be pruned exactly."""
+
+import shlex
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from headcount.cli.show import clean_errors
+from headcount.zoo.survey import MUST, Survey, versions
+from headcount.zoo.tables import About, Record, as_json, as_markdown, summary
+from headcount.zoo.tiny import model_types
+
+console = Console()
+
+
+def coverage_command(
+    types: Annotated[
+        str, typer.Option(help="Only these types: bert,gpt2 (comma-separated). All by default.")
+    ] = "",
+    output: Annotated[Path, typer.Option(help="Where to: this name with .json and .md.")] = Path(
+        "docs/coverage"
+    ),
+    work: Annotated[Path, typer.Option(help="Folder with what is done.")] = Path("runs/coverage"),
+    jobs: Annotated[int, typer.Option(help="Types at a time.")] = 2,
+    limit: Annotated[float, typer.Option(help="Seconds a type may take.")] = 120.0,
+    onnx: Annotated[bool, typer.Option(help="Export the cut models, too (slow).")] = True,
+    fresh: Annotated[
+        bool, typer.Option("--fresh/--resume", help="Begin again, or go on where it stopped.")
+    ] = False,
+) -> None:
+    """Check every model type of the installed transformers, tiny and random, with no download.
+
+    Masked must equal cut, for heads, key-value groups, feed-forward rows, modules and layers; what
+    is generated and what is reloaded must be the same. Writes OUTPUT.json and OUTPUT.md. The exit
+    code is 1 if one of the 40 types that must be exact is not.
+
+    [bold]Example[/]
+
+      headcount coverage --types bert,llama,t5 --no-onnx --output coverage
+    """
+    with clean_errors(console):
+        wanted = _known(types)
+        survey = Survey(work=work, jobs=jobs, limit_s=limit, onnx=onnx, fresh=fresh)
+        records = _with_progress(survey, wanted)
+        about = About(
+            versions=versions(),
+            date=date.today().isoformat(),
+            command=_command(types, limit=limit, onnx=onnx),
+            must=MUST,
+        )
+        output.parent.mkdir(parents=True, exist_ok=True)
+        for suffix, text in (
+            (".json", as_json(records, about)),
+            (".md", as_markdown(records, about)),
+        ):
+            output.with_name(output.name + suffix).write_text(text, encoding="utf-8")
+        for name, count in summary(records, about).items():
+            console.print(f"{count:5} {name}", highlight=False)
+        console.print(f"Written to {output}.md and {output}.json.", markup=False, highlight=False)
+    wrong = [name for name in MUST if name in records and records[name].verdict != "exact"]
+    if wrong:
+        console.print(f"[bold red]Not exact:[/] {', '.join(wrong)}")
+        raise typer.Exit(1)
+
+
+def _known(types: str) -> tuple[str, ...]:
+    named = tuple(name.strip() for name in types.split(",") if name.strip())
+    unknown = [name for name in named if name not in model_types()]
+    if unknown:
+        raise typer.BadParameter(
+            f"--types: transformers knows no {', '.join(unknown)}. Give model types such as bert."
+        )
+    return named or model_types()
+
+
+def _with_progress(survey: Survey, types: tuple[str, ...]) -> dict[str, Record]:
+    columns = (
+        TextColumn("{task.description:<32}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("types", total=len(types))
+        return survey.run(
+            types,
+            lambda record: progress.update(
+                task, advance=1, description=f"{record.model_type}: {record.verdict}"[:32]
+            ),
+        )
+
+
+def _command(types: str, *, limit: float, onnx: bool) -> str:
+    """The command without its folders."""
+    words = ["headcount", "coverage"]
+    words += ["--types", types] if types else []
+    words += [] if limit == 120.0 else ["--limit", f"{limit:g}"]
+    words += [] if onnx else ["--no-onnx"]
+    return shlex.join(words)

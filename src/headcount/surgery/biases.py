@@ -1,0 +1,91 @@
+"""Position biases that are made for all heads at once, and what layers do that keep other heads."""
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from headcount.architectures import names
+from headcount.architectures.attention import Attention, whole_norms
+from headcount.architectures.maps import child
+from headcount.surgery.draft import Draft
+
+OWN_BIAS = "own_bias"
+"""In place of a kind: the layers of the stack make their position biases themselves."""
+
+Heads = Mapping[str, tuple[int, ...]]
+"""Attention module -> the query heads that stay."""
+
+
+def choose_norms(draft: Draft, found: Attention, heads: tuple[int, ...]) -> None:
+    """Normalisations over all heads stay whole and hand on the heads that are left."""
+    attention = draft.model.get_submodule(found.name)
+    share = found.num_heads // found.num_groups
+    groups = tuple(dict.fromkeys(head // share for head in heads))
+    for path in whole_norms(found):
+        norm = vars(attention.get_submodule(path))
+        queries = path in names.QUERY_NORMS
+        every = found.num_heads if queries else found.num_groups
+        before = norm.get("handed_on", list(range(every)))
+        left = [before[unit] for unit in (heads if queries else groups)]
+        name = f"{found.name}.{path}"
+        draft.set(name, {"handed_on": left, "handed_on_size": found.size_of_query})
+        draft.wrap(name, "chosen_features")
+
+
+def choose_slopes(draft: Draft, found: Attention, heads: tuple[int, ...]) -> None:
+    """Biases that are made outside come for all heads; the module takes those of its own."""
+    values = vars(draft.model.get_submodule(found.name))
+    before = values.get("heads_with_slopes", list(range(found.num_heads)))
+    total = values.get("num_slopes", found.num_heads)
+    left = [before[head] for head in heads] or [0]
+    dims = [[argument, dim] for argument, dim in found.row.slopes.items()]
+    draft.wrap(found.name, "own_slopes", *dims)
+    draft.set(found.name, {"heads_with_slopes": left, "num_slopes": total})
+
+
+def own_biases(
+    draft: Draft, members: list[Attention], left: Heads, gone: set[str], *, forced: bool
+) -> None:
+    """Give each layer of a stack a bias of its own, if the layers keep different heads.
+
+    Args:
+        draft: where to note it.
+        members: the attention modules of a stack whose first makes the bias for all.
+        left: the heads that stay.
+        gone: modules that lie in removed layers.
+        forced: whether they need one in any case.
+    """
+    table = members[0].row.bias_table
+    modules = {found.name: draft.model.get_submodule(found.name) for found in members}
+    with_table = [found for found in members if child(modules[found.name], table) is not None]
+    heads = {found.name: left.get(found.name, tuple(range(found.num_heads))) for found in members}
+    if len(with_table) == len(members) or (len(set(heads.values())) == 1 and not forced):
+        for found in with_table:
+            if found.num_heads and not heads[found.name]:
+                draft.lose(f"{found.name}.{table}")
+                _says_it_has_one(draft, modules[found.name], found, has=False)
+        return
+    source = f"{with_table[0].name}.{table}" if with_table else ""
+    for found in members:
+        if found.name not in gone:
+            _own_bias(draft, modules[found.name], found, source, heads[found.name])
+
+
+def _own_bias(
+    draft: Draft, module: nn.Module, found: Attention, source: str, heads: tuple[int, ...]
+) -> None:
+    draft.wrap(found.name, "own_bias", found.row.bias_argument)
+    draft.set(found.name, {OWN_BIAS: True})
+    if not source:
+        return
+    target = f"{found.name}.{found.row.bias_table}"
+    if heads:
+        draft.table(target, source, heads)
+    elif target == source:
+        draft.lose(target)
+    _says_it_has_one(draft, module, found, has=bool(heads))
+
+
+def _says_it_has_one(draft: Draft, module: nn.Module, found: Attention, *, has: bool) -> None:
+    if "has_relative_attention_bias" in vars(module):
+        draft.set(found.name, {"has_relative_attention_bias": has})

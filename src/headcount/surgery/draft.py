@@ -1,0 +1,143 @@
+"""A plan in the making: slices of tensors, and what takes the place of modules."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from headcount.architectures.maps import tensors, width
+from headcount.units.site import Part
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Slices of tensors, and the structure that ``headcount.surgery.pieces.rebuild`` makes."""
+
+    index: dict[str, dict[int, Tensor]] = field(default_factory=dict)
+    """Parameter -> dimension -> the indices to take."""
+    copies: dict[str, tuple[str, int, Tensor]] = field(default_factory=dict)
+    """New parameter -> the parameter it is taken from, dimension, indices."""
+    structure: dict[str, Any] = field(default_factory=dict)
+    """As plain values."""
+
+
+SIZES: dict[type[nn.Module], dict[str, int]] = {
+    nn.Linear: {"out_features": 0, "in_features": 1},
+    Conv1D: {"nx": 0, "nf": 1},
+    nn.Embedding: {"embedding_dim": 1},
+}
+"""Attributes that say how wide a map is -> the dimension of its weight."""
+
+ONCE = {"own_bias": "OwnBias", "own_slopes": "OwnSlopes", "chosen_features": "Chosen"}
+"""Wrappers that a module has at most once -> what its class is then called."""
+
+
+class Draft:
+    """Collects what has to be done to a model, which itself stays as it is."""
+
+    def __init__(self, model: nn.Module) -> None:
+        """Nothing to do yet."""
+        self.model = model
+        self._removed: dict[tuple[str, int], list[range]] = defaultdict(list)
+        self._copies: dict[str, tuple[str, int, Tensor]] = {}
+        self._maps: dict[str, dict[str, Any]] = {
+            key: {} for key in ("bias_only", "zeros", "tables", "shapes", "config", "wrappers")
+        }
+        self._attributes: dict[str, dict[str, Any]] = defaultdict(dict)
+        self._lost: list[str] = []
+        self._identities: list[str] = []
+
+    def remove(self, parts: Iterable[Part], stay: Iterable[int]) -> None:
+        """Take the units' slices out of all tensors, but for those that stay."""
+        kept = set(stay)
+        for part in parts:
+            if not part.whole:
+                self._removed[part.parameter, part.dim].extend(
+                    range(start, start + part.width)
+                    for unit, start in enumerate(part.starts)
+                    if unit not in kept
+                )
+
+    def zeros(self, name: str, size: int) -> None:
+        """A map gives zeros instead."""
+        self._maps["zeros"][name] = size
+
+    def close(self, name: str, *, whole: bool) -> None:
+        """An output projection gives its bias, or zeros if the whole module goes."""
+        gate = self.model.get_submodule(name)
+        size = vars(gate).get("out_features", width(gate, 0))
+        if whole:
+            self.zeros(name, size)
+        else:
+            self._maps["bias_only"][name] = [size, tensors(gate).get("bias") is not None]
+
+    def identity(self, name: str) -> None:
+        """A module hands its input on."""
+        self._identities.append(name)
+
+    def lose(self, name: str) -> None:
+        """A parameter or a table goes, or a layer is emptied."""
+        self._lost.append(name)
+
+    def table(self, name: str, source: str, heads: Iterable[int]) -> None:
+        """A module gets a table of its own, made of columns of another's."""
+        index = torch.tensor([*heads], device="cpu")
+        weight = self.model.get_submodule(source).get_parameter("weight")
+        self._maps["tables"][name] = [weight.shape[0], len(index)]
+        self._copies[f"{name}.weight"] = (f"{source}.weight", 1, index)
+
+    def set(self, name: str, values: Mapping[str, Any]) -> None:
+        """A module has new attributes."""
+        self._attributes[name] |= values
+
+    def override(self, name: str, values: Mapping[str, int]) -> None:
+        """A module reads other numbers in its configuration."""
+        self._maps["config"][name] = dict(values)
+
+    def wrap(self, name: str, wrapper: str, *arguments: str | list[Any]) -> None:
+        """A module's class is made into another by one of ``pieces.WRAPPERS``."""
+        done = type(self.model.get_submodule(name)).__name__
+        if wrapper not in ONCE or ONCE[wrapper] not in done:
+            self._maps["wrappers"].setdefault(name, []).append([wrapper, list(arguments)])
+
+    def finish(self) -> Plan:
+        """Ranges become indices, and the sizes of the maps that are sliced are noted."""
+        index: dict[str, dict[int, Tensor]] = {}
+        for (parameter, dim), ranges in self._removed.items():
+            module, _, leaf = parameter.rpartition(".")
+            if module in self._maps["zeros"] or parameter in self._copies:
+                continue
+            size = self.model.get_submodule(module).get_parameter(leaf).shape[dim]
+            index.setdefault(parameter, {})[dim] = _rest(size, ranges)
+        for parameter, dims in index.items():
+            self._resize(parameter, dims)
+        structure = {
+            **self._maps,
+            "removed": self._lost,
+            "identities": self._identities,
+            "attributes": {name: values for name, values in self._attributes.items() if values},
+        }
+        return Plan(index, self._copies, {key: value for key, value in structure.items() if value})
+
+    def _resize(self, parameter: str, dims: Mapping[int, Tensor]) -> None:
+        path, _, leaf = parameter.rpartition(".")
+        module = self.model.get_submodule(path)
+        shape = list(module.get_parameter(leaf).shape)
+        for dim, index in dims.items():
+            shape[dim] = len(index)
+        self._maps["shapes"][parameter] = shape
+        for cls, sizes in SIZES.items():
+            if leaf == "weight" and isinstance(module, cls):
+                self.set(path, {name: shape[dim] for name, dim in sizes.items()})
+
+
+def _rest(size: int, ranges: Iterable[range]) -> Tensor:
+    """The indices up to ``size`` that are in none of the ranges."""
+    stays = torch.ones(size, dtype=torch.bool, device="cpu")
+    for span in ranges:
+        stays[span.start : span.stop] = False
+    return stays.nonzero().flatten()

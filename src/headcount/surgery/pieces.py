@@ -1,0 +1,313 @@
+"""What takes the place of modules that were cut: plain PyTorch, so that a saved model can carry it.
+
+This file uses nothing but torch. ``headcount.checkpoints`` writes it beside the weights of a model
+that has to load where headcount is not installed.
+"""
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class WithoutWeight(nn.Module):
+    """What is left of a linear map whose inputs or outputs are gone.
+
+    Stock code may ask for the weight's type, or initialise it; what it gets has no numbers.
+    """
+
+    def __init__(self, out_features: int) -> None:
+        """Only the width is remembered."""
+        super().__init__()
+        self.out_features = out_features
+        self._like = torch.empty(out_features, 0)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        self._like = fn(self._like)
+        return super()._apply(fn, recurse)
+
+    @property
+    def weight(self) -> Tensor:
+        """An empty tensor of the model's type; not a parameter, never initialised or saved."""
+        self._like._is_hf_initialized = True  # pyright: ignore[reportAttributeAccessIssue]
+        return self._like
+
+
+class Zeros(WithoutWeight):
+    """A linear map whose outputs are all zero.
+
+    Example:
+        >>> Zeros(2)(torch.ones(1, 3, 4)).shape
+        torch.Size([1, 3, 2])
+    """
+
+    @property
+    def bias(self) -> Tensor:
+        """As ``weight``: no numbers."""
+        return self.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Zeros at every position; [..., n] -> [..., out_features]."""
+        return x.new_zeros((*x.shape[:-1], self.out_features))
+
+
+class BiasOnly(WithoutWeight):
+    """A linear map without inputs: its output is its bias.
+
+    Example:
+        >>> BiasOnly(2, torch.zeros(2))(torch.zeros(1, 3, 0)).shape
+        torch.Size([1, 3, 2])
+    """
+
+    def __init__(self, out_features: int, bias: Tensor | None) -> None:
+        """Keep the bias, if there is one."""
+        super().__init__(out_features)
+        if bias is not None and not isinstance(bias, nn.Parameter):
+            bias = nn.Parameter(bias)
+        self.bias: nn.Parameter | None = bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The bias at every position; [..., n] -> [..., out_features]."""
+        shape = (*x.shape[:-1], self.out_features)
+        return x.new_zeros(shape) if self.bias is None else self.bias.expand(shape).clone()
+
+
+class Overridden:
+    """A configuration with other values for some of its names.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> view = Overridden(SimpleNamespace(heads=4, size=8), {"heads": 2})
+        >>> view.heads, view.size
+        (2, 8)
+    """
+
+    def __init__(self, base: Any, values: Mapping[str, Any]) -> None:
+        """Look names up in ``values`` first, then in ``base``."""
+        self.__dict__.update(values)
+        self.__dict__["_base"] = base
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "_base":
+            raise AttributeError(name)
+        return getattr(self.__dict__["_base"], name)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Overridden":
+        values = {name: value for name, value in vars(self).items() if name != "_base"}
+        return Overridden(copy.deepcopy(self._base, memo), values)
+
+
+def chosen_features(kind: type[nn.Module]) -> type[nn.Module]:
+    """A normalisation over all heads that hands on some of them only."""
+
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Tensor:
+        normed = kind.forward(self, *args, **kwargs)
+        heads = torch.tensor(self.handed_on, device=normed.device)
+        by_head = normed.unflatten(-1, (-1, self.handed_on_size))
+        return by_head.index_select(-2, heads).flatten(-2)
+
+    return type(f"Chosen{kind.__name__}", (kind,), {"forward": forward})
+
+
+def own_bias(kind: type[nn.Module], argument: str) -> type[nn.Module]:
+    """An attention that makes its position bias itself instead of taking the first layer's."""
+    signature = inspect.signature(kind.forward)
+
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(self, *args, **kwargs)
+        if argument in bound.arguments:
+            bound.arguments[argument] = None
+        return kind.forward(*bound.args, **bound.kwargs)
+
+    return type(f"OwnBias{kind.__name__}", (kind,), {"forward": forward})
+
+
+def own_slopes(kind: type[nn.Module], *dims: list[Any]) -> type[nn.Module]:
+    """An attention that takes the biases of its own heads out of those of all heads.
+
+    They come in the named arguments; the heads lie along the dimension given with each, or with the
+    batch along the first if that is -1.
+    """
+    signature = inspect.signature(kind.forward)
+
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(self, *args, **kwargs)
+        for argument, dim in dims:
+            every = bound.arguments.get(argument)
+            if every is not None:
+                bound.arguments[argument] = _own(every, dim, self)
+        return kind.forward(*bound.args, **bound.kwargs)
+
+    return type(f"OwnSlopes{kind.__name__}", (kind,), {"forward": forward})
+
+
+def _own(every: Tensor, dim: int, attention: Any) -> Tensor:
+    heads = torch.tensor(attention.heads_with_slopes, device=every.device)
+    if dim == -1:
+        by_head = every.unflatten(0, (-1, attention.num_slopes))
+        return by_head.index_select(1, heads).flatten(0, 1)
+    if every.ndim > dim and every.shape[dim] == attention.num_slopes:
+        return every.index_select(dim, heads)
+    return every  # one for all heads alike
+
+
+def without_heads(kind: type[nn.Module], output: str) -> type[nn.Module]:
+    """An attention without heads: a context of no width through the output projection.
+
+    The keys and values it would have kept in a cache are counted there, because a cache asks its
+    first layer how many tokens there are.
+    """
+
+    def forward(self: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        del args
+        batch, length = hidden_states.shape[:2]
+        past = kwargs.get("past_key_values")
+        if self.counts_tokens and past is not None:
+            count_tokens(past, hidden_states, self.layer_idx)
+        context = hidden_states.new_zeros(batch, length, 0)
+        if output:
+            context = self.get_submodule(output)(context)
+        return context, hidden_states.new_zeros(batch, 0, length, length)
+
+    return type(f"WithoutHeads{kind.__name__}", (kind,), {"forward": forward})
+
+
+def skipped(kind: type[nn.Module]) -> type[nn.Module]:
+    """A layer that hands its input on."""
+    signature = inspect.signature(kind.forward)
+
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Tensor:
+        given = signature.bind_partial(self, *args, **kwargs).arguments
+        _, hidden_states, *_ = given.values()
+        given = given | given.get("kwargs", {})
+        past = given.get("past_key_values", given.get("layer_past"))
+        if self.counts_tokens and past is not None:
+            count_tokens(past, hidden_states, self.layer_idx)
+        return hidden_states
+
+    return type(f"Skipped{kind.__name__}", (kind,), {"forward": forward})
+
+
+def count_tokens(past: Any, hidden_states: Tensor, layer: int) -> None:
+    """Put keys and values of no meaning into a cache, one for each token."""
+    batch, length = hidden_states.shape[:2]
+    seen = hidden_states.new_zeros(batch, 1, length, 1)
+    getattr(past, "self_attention_cache", past).update(seen, seen, layer)
+
+
+WRAPPERS: dict[str, Callable[..., type[nn.Module]]] = {
+    "chosen_features": chosen_features,
+    "own_bias": own_bias,
+    "own_slopes": own_slopes,
+    "without_heads": without_heads,
+    "skipped": skipped,
+}
+"""Name of a wrapper -> from a module's class to the class it has after the cut."""
+
+
+def rebuild(model: nn.Module, structure: Mapping[str, Any]) -> None:
+    """Give a dense model the shape of a cut one; the weights' values are not looked after.
+
+    Args:
+        model: dense, on any device; changed in place.
+        structure: as plain values: ``shapes`` {parameter: shape}, ``tables`` {module: [rows,
+            columns]}, ``bias_only`` {module: [outputs, has a bias]}, ``zeros`` {module: width},
+            ``identities`` [module], ``removed`` [parameter, table, or layer to be emptied],
+            ``attributes`` {module: {name: value}}, ``config`` {module: {name: value}},
+            ``wrappers`` {module: [[wrapper, arguments]]}.
+    """
+    for key, step in _STEPS.items():
+        entries = structure.get(key, {})
+        for name in entries:
+            step(model, name, entries[name] if isinstance(entries, Mapping) else None)
+
+
+def _bias_only(model: nn.Module, name: str, value: Any) -> None:
+    width, has_bias = value
+    bias = model.get_submodule(name).get_parameter("bias") if has_bias else None
+    _replace(model, name, BiasOnly(width, bias))
+
+
+def _zeros(model: nn.Module, name: str, width: Any) -> None:
+    _replace(model, name, Zeros(width))
+
+
+def _identity(model: nn.Module, name: str, value: Any) -> None:
+    del value
+    _replace(model, name, nn.Identity())
+
+
+def _attributes(model: nn.Module, name: str, values: Any) -> None:
+    module = model.get_submodule(name)
+    for key, value in values.items():
+        setattr(module, key, value)
+
+
+def _config(model: nn.Module, name: str, values: Any) -> None:
+    module = vars(model.get_submodule(name))
+    base = module["config"]
+    module["config"] = Overridden(getattr(base, "_base", base), values)
+
+
+def _wrap(model: nn.Module, name: str, wrappers: Any) -> None:
+    module = model.get_submodule(name)
+    for wrapper, arguments in wrappers:
+        module.__class__ = WRAPPERS[wrapper](type(module), *arguments)
+        if wrapper in ("skipped", "without_heads"):
+            vars(module)["_is_hf_initialized"] = True  # it lacks what stock code would initialise
+
+
+def _remove(model: nn.Module, name: str, value: Any) -> None:
+    """Take a parameter or a table away; empty a layer."""
+    del value
+    parent, _, leaf = name.rpartition(".")
+    owner = model.get_submodule(parent)
+    module = owner._modules.get(leaf)
+    if module is None or isinstance(module, nn.Embedding):
+        delattr(owner, leaf)
+        vars(owner)["_is_hf_initialized"] = True  # it lacks what stock code would initialise
+        return
+    for child, _ in [*module.named_children(), *module.named_parameters(recurse=False)]:
+        delattr(module, child)
+
+
+def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(parent), leaf, module)
+
+
+def _resize(model: nn.Module, name: str, shape: Any) -> None:
+    path, _, leaf = name.rpartition(".")
+    module = model.get_submodule(path)
+    old = module.get_parameter(leaf)
+    if list(old.shape) != list(shape):
+        new = nn.Parameter(old.new_empty(shape), requires_grad=old.requires_grad)
+        module.register_parameter(leaf, new)
+
+
+def _add_table(model: nn.Module, name: str, value: Any) -> None:
+    num_rows, num_columns = value
+    parent, _, leaf = name.rpartition(".")
+    owner = model.get_submodule(parent)
+    before = owner._modules.get(leaf)
+    if before is None or before.get_parameter("weight").shape != (num_rows, num_columns):
+        like = next(model.parameters())
+        table = nn.Embedding(num_rows, num_columns, device="meta", dtype=like.dtype)
+        owner.add_module(leaf, table.to_empty(device=like.device))
+
+
+_STEPS: dict[str, Callable[[nn.Module, str, Any], None]] = {
+    "shapes": _resize,
+    "tables": _add_table,
+    "bias_only": _bias_only,
+    "zeros": _zeros,
+    "identities": _identity,
+    "removed": _remove,
+    "attributes": _attributes,
+    "config": _config,
+    "wrappers": _wrap,
+}
+"""The keys of a structure, in the order in which they are worked off."""

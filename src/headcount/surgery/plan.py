@@ -1,0 +1,153 @@
+"""What has to be done to a model for some of its units to go: which slices, which replacements."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor, nn
+
+from headcount.architectures import names
+from headcount.architectures.attention import Attention
+from headcount.architectures.discover import Sublayer, find_sites, find_sublayers
+from headcount.errors import SurgeryError
+from headcount.surgery.biases import OWN_BIAS, choose_norms, choose_slopes, own_biases
+from headcount.surgery.counts import new_counts, new_rows
+from headcount.surgery.draft import Draft, Plan
+from headcount.surgery.empty import empty
+from headcount.units.budget import holds
+from headcount.units.site import Site
+
+Kept = Mapping[tuple[str, str], Tensor]
+"""Site (module, kind) -> indices of the units that stay, ascending; other sites stay whole."""
+
+
+def plan(model: nn.Module, kept: Kept) -> Plan:
+    """Plan a cut.
+
+    Args:
+        model: the model; not changed.
+        kept: the units that stay, site by site.
+
+    Raises:
+        SurgeryError: key-value heads would be left with different numbers of query heads.
+    """
+    planner = _Planner(model, kept)
+    planner.layers()
+    for sublayer in planner.sublayers:
+        if sublayer.name not in planner.gone:
+            planner.sublayer(sublayer)
+    planner.shared_biases()
+    return planner.draft.finish()
+
+
+class _Planner:
+    def __init__(self, model: nn.Module, kept: Kept) -> None:
+        self.model, self.kept, self.draft = model, kept, Draft(model)
+        self.sublayers = find_sublayers(model)
+        self.sites = {site.key: site for site in find_sites(model, self.sublayers)}
+        self.gone: set[str] = set()
+        self.heads: dict[str, tuple[int, ...]] = {}
+
+    def layers(self) -> None:
+        """Layers that are removed as a whole."""
+        for site in self.sites.values():
+            if site.kind == "layer" and self._num_kept(site) == 0:
+                inside = [s.name for s in self.sublayers if holds(site.module, "layer", s.name)]
+                indices = [vars(self.model.get_submodule(n)).get("layer_idx") for n in inside]
+                index = next((i for i in indices if isinstance(i, int)), None)
+                decodes = index is not None and site.stack == "decoder"
+                values = {"counts_tokens": decodes, "layer_idx": index, "skipped": True}
+                self.gone.update(inside)
+                self.draft.lose(site.module)
+                self.draft.set(site.module, values)
+                self.draft.wrap(site.module, "skipped")
+
+    def sublayer(self, sublayer: Sublayer) -> None:
+        """One attention module or feed-forward network."""
+        module = self.sites.get((sublayer.name, "module"))
+        whole = module is not None and module.num_units > 0 and self._num_kept(module) == 0
+        if sublayer.attention is not None:
+            if sublayer.attention.num_heads or whole:
+                self._attention(sublayer, sublayer.attention, whole=whole)
+        elif sublayer.feed_forward is not None:
+            self._feed_forward(sublayer, sublayer.feed_forward.row.fused, whole=whole)
+
+    def shared_biases(self) -> None:
+        """Position biases that the first layer of a stack makes for the others."""
+        stacks: dict[tuple[str, str, str], list[Attention]] = defaultdict(list)
+        for sub in self.sublayers:
+            if sub.attention is not None and sub.attention.row.bias_argument:
+                place = sub.place
+                stacks[place.tower, place.stack, place.where].append(sub.attention)
+        for members in stacks.values():
+            forced = any((found.name, OWN_BIAS) in self.kept for found in members)
+            own_biases(self.draft, members, self.heads, self.gone, forced=forced)
+
+    def _feed_forward(self, sublayer: Sublayer, fused: int, *, whole: bool) -> None:
+        site = self.sites[sublayer.name, "row"]
+        if whole or (site.num_units and self._num_kept(site) == 0):
+            for name in sublayer.projections:
+                self.draft.zeros(name, fused)
+            self.draft.close(sublayer.gate, whole=whole)
+        elif self._num_kept(site) < site.num_units:
+            values = vars(self.model.get_submodule(sublayer.name))
+            self.draft.remove(site.parts, self.kept[site.key].tolist())
+            self.draft.set(sublayer.name, new_rows(values, site.num_units, self._num_kept(site)))
+
+    def _attention(self, sublayer: Sublayer, found: Attention, *, whole: bool) -> None:
+        heads = () if whole else self._heads_left(found)
+        self.heads[found.name] = heads
+        if heads and len(heads) == found.num_heads:
+            return
+        if found.row.slopes and found.num_heads:
+            choose_slopes(self.draft, found, heads)
+        if not heads:
+            empty(self.draft, sublayer, found, whole=whole)
+            return
+        for kind in ("group", "head"):
+            site = self.sites.get((found.name, kind))
+            if site is not None and self._num_kept(site) < site.num_units:
+                self.draft.remove(site.parts, self.kept[site.key].tolist())
+        self._count(found, heads, self._num_groups_left(found, heads))
+
+    def _count(self, found: Attention, heads: tuple[int, ...], num_groups: int) -> None:
+        inside = {p.module for p in found.heads if holds(found.name, "layer", p.module)}
+        for path in sorted({found.name, *inside}):
+            values = vars(self.model.get_submodule(path))
+            self.draft.set(path, new_counts(values, found, len(heads), num_groups))
+        choose_norms(self.draft, found, heads)
+        counts = {
+            name: len(heads) if name in names.CONFIG_HEADS else num_groups
+            for name in found.row.config_counts
+        }
+        if counts:
+            self.draft.override(found.name, counts)
+
+    def _heads_left(self, found: Attention) -> tuple[int, ...]:
+        """The query heads that stay, as indices among those there are."""
+        share = found.num_heads // found.num_groups if found.num_groups else 1
+        heads = range(found.num_heads)
+        kept_heads = set(self._kept_indices(found.name, "head", heads))
+        kept_groups = set(self._kept_indices(found.name, "group", range(found.num_groups)))
+        return tuple(h for h in heads if h in kept_heads and h // share in kept_groups)
+
+    def _num_groups_left(self, found: Attention, heads: tuple[int, ...]) -> int:
+        if found.num_groups == found.num_heads:
+            return len(heads)
+        share = found.num_heads // found.num_groups
+        groups = self._kept_indices(found.name, "group", range(found.num_groups))
+        counts = [sum(head // share == group for head in heads) for group in groups]
+        if len(set(counts)) > 1:
+            raise SurgeryError(
+                f"cut: {found.name} would keep {counts} query heads for its {len(counts)} "
+                "key-value heads. Attention needs equally many for each: keep a multiple of the "
+                "number of key-value heads, or remove whole groups."
+            )
+        return len(counts)
+
+    def _kept_indices(self, name: str, kind: str, everything: range) -> Iterable[int]:
+        index = self.kept.get((name, kind))
+        return everything if index is None else index.tolist()
+
+    def _num_kept(self, site: Site) -> int:
+        index = self.kept.get(site.key)
+        return site.num_units if index is None else len(index)

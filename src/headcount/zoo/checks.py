@@ -1,0 +1,360 @@
+"""Check one model type on a tiny model: units, masked against cut, generation, reload, export."""
+
+import copy
+import re
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, set_seed
+
+from headcount.architectures.discover import units as find_units
+from headcount.checkpoints.folder import rung_of
+from headcount.errors import ArchitectureError
+from headcount.surgery.cut import cut
+from headcount.surgery.masked import masked
+from headcount.units.decision import Decision
+from headcount.units.site import KINDS
+from headcount.units.table import UnitTable
+from headcount.zoo.decisions import random_decision
+from headcount.zoo.inputs import dummy_inputs, generation_inputs
+from headcount.zoo.outputs import equal_bits, largest_difference, tensors_of
+from headcount.zoo.tables import DENSE, Outcome, Record
+from headcount.zoo.tiny import CannotBuild, tiny_model
+
+TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
+"""The largest absolute difference between a masked and a cut model that passes."""
+
+EXPORT_TOLERANCE = 1e-4
+"""The largest absolute difference between an exported model and PyTorch that passes."""
+
+ONNX = ("onnx", "onnxscript", "onnxruntime")
+LONGEST = 200
+"""Characters of an error message that are kept."""
+
+NEW_TOKENS = 6
+"""Tokens that a model generates."""
+
+SEEDS = 40
+"""Seeds that are tried for a decision that keeps and removes units of every kind."""
+
+Drawn = tuple[tuple[str, ...], bool]
+"""Kinds of unit, and whether the first site of each kind is empty."""
+
+MIXTURES: tuple[Drawn, ...] = (
+    (KINDS, False),
+    (KINDS, True),
+    (KINDS[1:], False),  # removed modules in layers that stay
+    (KINDS[2:], True),  # empty sites in modules that stay
+)
+
+DECISIONS: dict[str, tuple[Drawn, ...]] = {
+    "heads": ((("head",), False),),
+    "heads_empty": ((("head",), True),),
+    "groups": ((("group",), False),),
+    "groups_empty": ((("group",), True),),
+    "rows": ((("row",), False), (("row",), True)),
+    "modules": ((("module",), False), (("module",), True)),
+    "layers": ((("layer",), False), (("layer",), True)),
+    "mixture": MIXTURES,
+}
+"""What is removed in the checks of a masked against a cut model."""
+
+EMPTY = DECISIONS["heads_empty"] + DECISIONS["groups_empty"]
+"""What is removed from models that generate."""
+
+UNEVEN = DECISIONS["heads"] + DECISIONS["groups"] + EMPTY
+"""What is removed from models that are saved and reloaded."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Subject:
+    """A tiny model whose units were found."""
+
+    single: PreTrainedModel
+    """In float32."""
+    model: PreTrainedModel
+    """In float64, if its forward pass works there."""
+    reference: Any
+    """What ``model`` puts out."""
+    units: UnitTable
+    """Its units."""
+
+    def decisions(self, drawn: tuple[Drawn, ...]) -> tuple[Decision, ...]:
+        """One decision for each entry of which the model has units."""
+        parts = [(self.units.only(*kinds), empty) for kinds, empty in drawn]
+        return tuple(telling_decision(part, empty=empty) for part, empty in parts if part.sites)
+
+
+def build(record: Record, found: dict[str, Any]) -> Outcome:
+    """Put the tiny model of a type, in float32, into ``found["single"]``."""
+    found["single"] = tiny_model(record.model_type)
+    return Outcome(state="ok")
+
+
+def run(record: Record, found: dict[str, Any]) -> Outcome:
+    """Run the model in float64, where this does not work in float32."""
+    single, why = found["single"], ""
+    try:
+        found["model"] = copy.deepcopy(single).double()
+        found["reference"] = _forward(found["model"])
+    except CannotBuild:
+        raise
+    except Exception as error:
+        why = f"in float32 only; in float64: {in_one_line(error)}"
+        found["model"], found["reference"] = single, _forward(single)
+    if not _is_finite(found["reference"]):
+        return Outcome(state="fails", reason="puts out no finite number")
+    return Outcome(state="ok", reason=why)
+
+
+def find(record: Record, found: dict[str, Any]) -> Outcome:
+    """Put the units of the model into ``found["units"]``."""
+    try:
+        found["units"] = find_units(found["model"])
+    except ArchitectureError as error:
+        state = "fails" if record.attention else "none"
+        return Outcome(state=state, reason=" ".join(str(error).split()))
+    return Outcome(state="ok")
+
+
+def facts(found: dict[str, Any]) -> dict[str, Any]:
+    """What a record says about a model, as far as it was found.
+
+    Attention are classes that say so by their names, and those in which heads were found.
+    """
+    single, model, units = (found.get(name) for name in ("single", "model", "units"))
+    if single is None:
+        return {}
+    sites = units.only("head").sites if units else ()
+    names = {type(module).__name__ for module in single.modules()}
+    attention = {name for name in names if re.search("attention|attn", name.lower())}
+    attention |= {type(single.get_submodule(site.module)).__name__ for site in sites}
+    return {
+        "model_class": type(single).__name__,
+        "attention": tuple(sorted(attention)),
+        "dtype": str(model.dtype).removeprefix("torch.") if model is not None else "",
+        "units": {kind: units.num(kind) for kind in KINDS if units.num(kind)} if units else {},
+    }
+
+
+def telling_decision(units: UnitTable, *, empty: bool) -> Decision:
+    """A random decision that keeps and removes units of every kind, uneven from site to site.
+
+    Args:
+        units: sites of one or several kinds.
+        empty: whether the first site of each kind keeps nothing.
+
+    Returns:
+        The first of some seeds that is so; if none is, the first.
+    """
+    options = [random_decision(units, seed=0, empty=empty)]
+    while not _tells(options[-1], empty) and len(options) < SEEDS:
+        options.append(random_decision(units, seed=len(options), empty=empty))
+    return options[-1] if _tells(options[-1], empty) else options[0]
+
+
+def _tells(decision: Decision, empty: bool) -> bool:
+    for kind in decision.kinds:
+        keeps = [site.keep for site in decision.sites if site.kind == kind]
+        kept, total = sum(map(sum, keeps)), sum(map(len, keeps))
+        even = len({sum(keep) for keep in keeps if any(keep) or not empty}) == 1
+        if total > 1 and (not 0 < kept < total or (even and len(keeps) > 1 + empty)):
+            return False
+    return True
+
+
+def _forward(model: PreTrainedModel) -> Any:
+    """One forward pass; what is random in it is the same each time."""
+    inputs = dummy_inputs(model)
+    set_seed(0)
+    with torch.no_grad():
+        return model(**inputs)
+
+
+def _is_finite(output: Any) -> bool:
+    return any(bool(tensor.isfinite().any()) for _, tensor in tensors_of(output))
+
+
+def masked_is_cut(subject: Subject, drawn: tuple[Drawn, ...]) -> Outcome:
+    """Compare what a masked model puts out with what the cut one does, for each decision."""
+    decisions, gaps, changes = subject.decisions(drawn), [], []
+    if not decisions:
+        return Outcome(state="none", reason="no such units")
+    for decision in decisions:
+        with masked(subject.model, decision):
+            output = _forward(subject.model)
+        if not _is_finite(output):
+            return Outcome(state="fails", reason="masked, it puts out no finite number")
+        gaps.append(largest_difference(output, _forward(cut(subject.model, decision))))
+        changes.append(not equal_bits(output, subject.reference))
+    if not max(gaps) <= TOLERANCES[subject.model.dtype]:
+        return Outcome(state="fails", reason=f"differs by {max(gaps):.1g}")
+    return Outcome(state="ok", reason="" if any(changes) else "no output changes")
+
+
+def generates(subject: Subject, **settings: Any) -> Outcome:
+    """Tokens of the masked and the cut model, in float64 if the dense model works there."""
+    if not subject.model.can_generate():
+        return Outcome(state="none", reason="does not generate")
+    why = ""
+    models = [subject.model] if _all_finite(subject.model) else []
+    for model in dict.fromkeys((*models, subject.single)):
+        try:
+            _generate(model, settings)
+        except Exception as error:
+            why = f"{DENSE}: {in_one_line(error)}"
+            continue
+        for decision in subject.decisions(EMPTY):
+            with masked(model, decision):
+                tokens = _generate(model, settings)
+            again = _generate(cut(model, decision), settings)
+            if not _equal(tokens, again, TOLERANCES[model.dtype]):
+                return Outcome(state="fails", reason="other tokens")
+        return Outcome(state="ok")
+    return Outcome(state="none", reason=why)
+
+
+def _all_finite(model: PreTrainedModel) -> bool:
+    """Whether padding leaves no trace that is not a number, which a gate of zero would keep."""
+    inputs = generation_inputs(model) or {}
+    try:
+        with torch.no_grad():
+            output = model(**inputs)
+    except Exception:  # some take other arguments than generate does
+        return True
+    return all(bool(tensor.isfinite().all()) for _, tensor in tensors_of(output))
+
+
+def _generate(model: PreTrainedModel, settings: dict[str, Any]) -> list[Tensor]:
+    inputs = generation_inputs(model) or {}
+    generate: Any = model.generate
+    set_seed(0)
+    with torch.no_grad():
+        made = generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False, **settings)
+    return list(_leaves(made))
+
+
+def _leaves(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _leaves(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _leaves(item)
+
+
+def _equal(mine: list[Tensor], theirs: list[Tensor], room: float) -> bool:
+    """Whether whole numbers, such as tokens, are equal, and others up to some room."""
+    if [tensor.shape for tensor in mine] != [tensor.shape for tensor in theirs]:
+        return False
+    for one, other in zip(mine, theirs, strict=True):
+        most = room if one.is_floating_point() else 0.0
+        if not torch.allclose(one, other, rtol=0.0, atol=most, equal_nan=True):
+            return False
+    return bool(mine)
+
+
+def reloads(subject: Subject, drawn: tuple[Drawn, ...]) -> Outcome:
+    """Save and load the cut model, for each decision; says at which rung it reloads."""
+    small = [cut(subject.single, decision) for decision in subject.decisions(drawn)]
+    why = next(filter(None, map(_reload_failure, small)), "")
+    if not why:
+        return Outcome(state="ok", reason=", ".join(sorted(set(map(rung_of, small)))))
+    also = " (so does the dense model)" if _reload_failure(subject.single) else ""
+    return Outcome(state="fails", reason=why + also)
+
+
+def _reload_failure(model: PreTrainedModel) -> str:
+    """What is not the same after saving and loading; empty if nothing is."""
+    experts = model.config._experts_implementation  # the one setting that is not saved
+    try:
+        with TemporaryDirectory() as folder:
+            model.save_pretrained(folder)
+            again = type(model).from_pretrained(folder, experts_implementation=experts).eval()
+    except Exception as error:
+        return in_one_line(error)
+    mine, theirs = model.state_dict(), again.state_dict()
+    if mine.keys() != theirs.keys():
+        return f"other tensors: {', '.join(sorted(mine.keys() ^ theirs.keys())[:3])}"
+    other = [name for name, tensor in mine.items() if not _equal([tensor], [theirs[name]], 0.0)]
+    if other:
+        return f"other weights: {', '.join(other[:3])}"
+    gap = largest_difference(_forward(model), _forward(again))
+    return "" if gap == 0.0 else f"outputs differ by {gap:.1g}"
+
+
+def exports(subject: Subject, *, wanted: bool) -> Outcome:
+    """Export the cut model and compare what it puts out with what PyTorch does."""
+    missing = [name for name in ONNX if find_spec(name) is None]
+    if not wanted or missing:
+        why = f"not installed: {', '.join(missing)}" if wanted else "not asked for"
+        return Outcome(state="unchecked", reason=why)
+    decisions = subject.decisions(DECISIONS["heads"]) or subject.decisions(DECISIONS["groups"])
+    try:
+        gap = _export_gap(cut(subject.single, decisions[0]))
+    except Exception as error:
+        raise error.__cause__ or error from None
+    if not gap <= EXPORT_TOLERANCE:
+        return Outcome(state="fails", reason=f"differs by {gap:.1g}")
+    return Outcome(state="ok")
+
+
+class _Floats(nn.Module):
+    """A model as a function of tensors to all the floating-point tensors that it puts out."""
+
+    def __init__(self, model: PreTrainedModel, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.model, self.names = model, names
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        output = self.model(**dict(zip(self.names, tensors, strict=True)))
+        return tuple(tensor for _, tensor in tensors_of(output))
+
+
+def _export_gap(model: PreTrainedModel) -> float:
+    """The largest difference between ONNX Runtime and PyTorch, on inputs other than the traced."""
+    import onnxruntime
+
+    model.set_attn_implementation("eager")  # its mask has no infinities
+    for part in model.modules():
+        if isinstance(part, PreTrainedModel):
+            part.config.use_cache = False
+    traced, other = dummy_inputs(model), dummy_inputs(model, seed=1)
+    function = _Floats(model, tuple(traced))
+    with TemporaryDirectory() as folder, torch.no_grad():
+        program = torch.onnx.export(
+            function, tuple(traced.values()), dynamo=True, verbose=False, input_names=list(traced)
+        )
+        assert program is not None
+        program.save(f"{folder}/model.onnx")
+        session = onnxruntime.InferenceSession(f"{folder}/model.onnx")
+        used = {port.name for port in session.get_inputs()}
+        arrays = {name: tensor.numpy() for name, tensor in other.items() if name in used}
+        outputs = tuple(torch.tensor(output) for output in session.run(None, arrays))
+        return largest_difference(outputs, function(*other.values()))
+
+
+def in_one_line(error: BaseException) -> str:
+    """An error without line breaks and folders, and where it was raised.
+
+    Example:
+        >>> in_one_line(CannotBuild("needs the package timm"))
+        'needs the package timm'
+        >>> in_one_line(OSError("no file /some/where/model.bin"))
+        'OSError: no file model.bin'
+    """
+    text = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())
+    text = re.sub(r"(?<![\w.:~/])(?:/[\w.+-]+)+/([\w.+-]+)", r"\1", text)
+    if isinstance(error, CannotBuild):
+        return text
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {text[:LONGEST]}{where}"

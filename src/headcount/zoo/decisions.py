@@ -1,0 +1,72 @@
+"""Random decisions of every kind, for checks."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Generator, Tensor
+
+from headcount.units.decision import Decision
+from headcount.units.site import Site
+from headcount.units.table import UnitTable
+
+NAME = {"method": {"name": "given"}}
+
+
+def decision_of(units: UnitTable, keeps: Iterable[Tensor]) -> Decision:
+    """A decision with given keeps, one bool vector for each site of the table."""
+    keep = torch.cat([*keeps]) if units.sites else torch.zeros(0, dtype=torch.bool)
+    return Decision.of(units, keep, keep.double(), NAME)
+
+
+def random_decision(units: UnitTable, *, seed: int, empty: bool = False) -> Decision:
+    """About half of the units of every site stay; uneven from site to site.
+
+    Args:
+        units: sites of one or several kinds.
+        seed: of the choice.
+        empty: whether the first site of each kind keeps nothing.
+
+    Returns:
+        A decision that can be cut: query heads that share key-value heads stay in equal numbers,
+        and whatever lies in a removed module or layer is removed.
+    """
+    generator = Generator().manual_seed(seed)
+    first = {site.kind: site.key for site in reversed(units.sites)}
+    keeps = {}
+    for site in units.sites:
+        nothing = empty and first[site.kind] == site.key
+        keeps[site.key] = torch.zeros(site.num_units).bool() if nothing else _half(site, generator)
+    return nested(units, keeps)
+
+
+def nested(units: UnitTable, keeps: dict[tuple[str, str], Tensor]) -> Decision:
+    """Let what lies in a removed module, group or layer go too."""
+    gone = [
+        site.module for site in units.sites if site.kind == "layer" and not keeps[site.key].any()
+    ]
+    hollow = {
+        site.module for site in units.sites if site.kind == "module" and not keeps[site.key].any()
+    }
+    for site in units.sites:
+        inside = any(site.module == name or site.module.startswith(f"{name}.") for name in gone)
+        if (inside and site.kind != "layer") or (
+            site.module in hollow and site.kind not in ("module", "layer")
+        ):
+            keeps[site.key] = torch.zeros(site.num_units, dtype=torch.bool)
+        group = keeps.get((site.module, "group"))
+        if site.kind == "head" and group is not None and (site.module, "group") in keeps:
+            heads = keeps[site.key].unflatten(0, (len(group), -1))
+            keeps[site.key] = (heads & group[:, None]).flatten()
+            alive = keeps[site.key].unflatten(0, (len(group), -1)).any(1)
+            keeps[site.module, "group"] = group & alive
+    return decision_of(units, [keeps[site.key] for site in units.sites])
+
+
+def _half(site: Site, generator: Generator) -> Tensor:
+    if site.kind in ("module", "layer"):
+        return torch.rand(1, generator=generator) < 0.5
+    share = site.num_units // site.num_groups
+    low = 1 if share > 1 else 0
+    count = int(torch.randint(low, max(share, 2), (1,), generator=generator))
+    rows = [torch.randperm(share, generator=generator) < count for _ in range(site.num_groups)]
+    return torch.cat(rows)

@@ -1,0 +1,317 @@
+"""Check many model types, each in a process of its own, and remember what is done."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import tempfile
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.metadata import version
+from multiprocessing import forkserver
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import transformers
+
+from headcount.errors import PruningError
+from headcount.zoo import checks
+from headcount.zoo.checks import Subject, exports, generates, masked_is_cut, reloads
+from headcount.zoo.tables import Outcome, Record
+
+MUST = (
+    "bert", "roberta", "xlm-roberta", "distilbert", "electra", "deberta-v2", "modernbert",
+    "albert", "mpnet", "camembert", "gpt2", "gpt_neox", "opt", "bloom", "llama", "mistral",
+    "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3", "olmo2", "granite", "falcon", "t5", "mt5",
+    "bart", "mbart", "marian", "pegasus", "m2m_100", "whisper", "vit", "deit", "beit", "dinov2",
+    "clip", "siglip", "wav2vec2", "hubert",
+)  # fmt: skip
+"""The types that have to be exact."""
+
+PACKAGES = ("headcount", "transformers", "torch")
+
+ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    # Weights that are read from a file may lie at other addresses than weights in memory; without
+    # this, MKL multiplies them by other instructions, and the last bit of a result differs.
+    "MKL_CBWR": "COMPATIBLE",
+    "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""What the processes are started with; read by the libraries when they are imported."""
+
+
+def check_type(
+    model_type: str, *, onnx: bool = True, report: Callable[[Record], None] = lambda record: None
+) -> Record:
+    """Run every check on a tiny model of a type; an error is what came out of its check.
+
+    Args:
+        model_type: the type, such as ``"bert"``.
+        onnx: whether the cut model is exported, too, which takes longer than all the rest.
+        report: called before each check with what is known so far.
+
+    Returns:
+        The record.
+
+    Example:
+        >>> print(check_type("nonesuch", onnx=False).reason("built"))
+        transformers ... knows no type 'nonesuch'
+    """
+    sheet = _Sheet(model_type, report)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        subject = _subject(sheet)
+        if subject is not None:
+            for name, check in _plan(subject, onnx).items():
+                sheet.run(name, check)
+    sheet.say(running="")
+    return sheet.record
+
+
+def _plan(subject: Subject, onnx: bool) -> dict[str, Callable[[], Outcome]]:
+    same = {
+        name: partial(masked_is_cut, subject, drawn) for name, drawn in checks.DECISIONS.items()
+    }
+    return {
+        **same,
+        "generate": partial(generates, subject, num_beams=1),
+        "beams": partial(generates, subject, num_beams=4),
+        "reload": partial(reloads, subject, checks.UNEVEN),
+        "reload_mixture": partial(reloads, subject, checks.MIXTURES),
+        "onnx": partial(exports, subject, wanted=onnx),
+    }
+
+
+def _subject(sheet: "_Sheet") -> Subject | None:
+    """Build the model, run it and find its units; None if there is nothing more to check."""
+    found: dict[str, Any] = {}
+    for name, step in {"built": checks.build, "forward": checks.run, "units": checks.find}.items():
+        outcome = sheet.run(name, lambda step=step: step(sheet.record, found))
+        sheet.say(**checks.facts(found))
+        if outcome.state != "ok":
+            return None
+    return Subject(**found)
+
+
+class _Sheet:
+    """The record of a type while it is being filled in."""
+
+    def __init__(self, model_type: str, report: Callable[[Record], None]) -> None:
+        self.record, self._report = Record(model_type=model_type), report
+
+    def say(self, **known: Any) -> None:
+        self.record = replace(self.record, **known)
+        self._report(self.record)
+
+    def run(self, name: str, check: Callable[[], Outcome]) -> Outcome:
+        self.say(running=name)
+        start = perf_counter()
+        try:
+            outcome = check()
+        except Exception as error:
+            outcome = Outcome(state="fails", reason=self._reason(error))
+        outcome = replace(outcome, seconds=round(perf_counter() - start, 3))
+        self.say(checks={**self.record.checks, name: outcome})
+        return outcome
+
+    def _reason(self, error: Exception) -> str:
+        return checks.in_one_line(error).removeprefix(f"{self.record.model_type}: ")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Survey:
+    """How types are checked."""
+
+    work: Path
+    """Folder with a file for each type that is done."""
+    jobs: int = 2
+    """Types at a time."""
+    limit_s: float = 120.0
+    """Seconds a type may take."""
+    onnx: bool = True
+    """Whether the cut models are exported, too."""
+    fresh: bool = False
+    """Whether types that are done are checked again."""
+
+    def __post_init__(self) -> None:
+        if self.jobs < 1 or self.limit_s <= 0:
+            raise PruningError(
+                f"Survey(jobs={self.jobs}, limit_s={self.limit_s}): give one job or more, and a "
+                "limit above 0 seconds."
+            )
+
+    def run(
+        self, types: Iterable[str], on_done: Callable[[Record], None] = lambda record: None
+    ) -> dict[str, Record]:
+        """Check types, those that are done already excepted.
+
+        A type that crashes or takes too long is recorded as such, with what was known by then.
+
+        Args:
+            types: the types.
+            on_done: called with each record, those that were done already first.
+
+        Returns:
+            Type -> its record, in the order of ``types``.
+        """
+        self.work.mkdir(parents=True, exist_ok=True)
+        types = tuple(dict.fromkeys(types))
+        records = {} if self.fresh else {t: r for t in types if (r := self._done(t)) is not None}
+        for record in records.values():
+            on_done(record)
+        for record in self._checked(deque(t for t in types if t not in records)):
+            records[record.model_type] = record
+            on_done(record)
+        return {model_type: records[model_type] for model_type in types}
+
+    def _checked(self, waiting: deque[str]) -> Iterator[Record]:
+        """Keep as many processes running as there are jobs; yield what each of them leaves."""
+        running: dict[int, _Job] = {}
+        scratch = Path(tempfile.mkdtemp())
+        context = _context() if waiting else None
+        try:
+            while waiting or running:
+                while context and waiting and len(running) < self.jobs:
+                    job = self._start(context, waiting.popleft(), scratch)
+                    running[job.process.sentinel] = job
+                rest = min(job.deadline for job in running.values()) - time.monotonic()
+                wait(list(running), timeout=max(rest, 0.0))
+                for sentinel, job in list(running.items()):
+                    if not job.process.is_alive() or time.monotonic() >= job.deadline:
+                        del running[sentinel]
+                        yield self._ended(job)
+        finally:
+            for job in running.values():
+                job.stop()
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def _start(self, context: Any, model_type: str, scratch: Path) -> "_Job":
+        folder = scratch / model_type
+        folder.mkdir()
+        job = context.Process(target=_work, args=(model_type, self.onnx, folder))
+        job.start()
+        return _Job(model_type, job, folder, time.monotonic() + self.limit_s)
+
+    def _ended(self, job: "_Job") -> Record:
+        late = job.process.is_alive()
+        job.stop()
+        record = job.record()
+        if record.running:
+            why = f"took more than {self.limit_s:g} s" if late else job.exit_reason()
+            outcome = Outcome(state="fails", reason=why)
+            record = replace(record, running="", checks={**record.checks, record.running: outcome})
+            late = late and record.state("onnx") == "unchecked"
+        body = {"key": self._key(), "limit_s": self.limit_s if late else 0, **record.to_dict()}
+        _write(self._file(job.model_type), body)
+        shutil.rmtree(job.folder, ignore_errors=True)
+        return record
+
+    def _file(self, model_type: str) -> Path:
+        return self.work / f"{model_type}.json"
+
+    def _key(self) -> dict[str, Any]:
+        return {**versions(), "onnx": self.onnx}
+
+    def _done(self, model_type: str) -> Record | None:
+        """The record of a type that was checked with the same versions and as much time."""
+        try:
+            body = json.loads(self._file(model_type).read_text(encoding="utf-8"))
+            key, limit_s = body.pop("key"), body.pop("limit_s")
+            record = Record.of(body)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        same = key == self._key() or key == {**self._key(), "onnx": True}
+        return record if same and not 0 < limit_s < self.limit_s else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A type that is being checked."""
+
+    model_type: str
+    process: BaseProcess
+    folder: Path
+    deadline: float
+
+    def stop(self) -> None:
+        if self.process.is_alive():
+            self.process.kill()
+        self.process.join()
+
+    def record(self) -> Record:
+        """What the process wrote last."""
+        try:
+            text = (self.folder / RECORD_FILE).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return Record(model_type=self.model_type, running="built")
+        return Record.of(json.loads(text))
+
+    def exit_reason(self) -> str:
+        code = self.process.exitcode or 0
+        name = signal.Signals(-code).name if code < 0 else ""
+        return f"the process was killed by {name}" if name else f"the process ended with {code}"
+
+
+RECORD_FILE = "record.json"
+
+
+def versions() -> dict[str, str]:
+    """The versions that decide what comes out.
+
+    Example:
+        >>> sorted(versions())
+        ['headcount', 'torch', 'transformers']
+    """
+    return {name: version(name) for name in PACKAGES}
+
+
+def _context() -> Any:
+    """A server that has imported everything and forks a process for each type."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    with _environment():
+        forkserver.ensure_running()
+    return context
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in ENVIRONMENT}
+    os.environ.update(ENVIRONMENT)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _work(model_type: str, onnx: bool, folder: Path) -> None:
+    """What one process does: check a type, and write what is known before each check."""
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+    tempfile.tempdir = str(folder)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    target = folder / RECORD_FILE
+    check_type(model_type, onnx=onnx, report=lambda record: _write(target, record.to_dict()))
+
+
+def _write(path: Path, body: dict[str, Any]) -> None:
+    """Write a file at once or not at all."""
+    draft = path.with_suffix(".partial")
+    draft.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+    draft.replace(path)
