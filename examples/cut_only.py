@@ -27,7 +27,7 @@ def main() -> None:
     inputs = {"input_ids": torch.randint(100, (4, 12))}
 
     # What could go, and what each head costs.
-    table = hc.units(model)
+    table = hc.units(model, "head")
     assert table.num("head") == 18
     print(f"{table.num('head')} heads of {table.sites[0].cost.params} parameters each")
 

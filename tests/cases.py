@@ -59,6 +59,31 @@ def with_cross_attention(decoder: str = "BertLMHeadModel") -> PreTrainedModel:
     return transformers.EncoderDecoderModel(encoder=encoder, decoder=decoder).eval()
 
 
+def llama(num_layers: int = 3) -> PreTrainedModel:
+    """Layers of eight query heads that share four key-value heads."""
+    config = transformers.LlamaConfig(
+        vocab_size=40,
+        hidden_size=32,
+        num_hidden_layers=num_layers,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        intermediate_size=24,
+        max_position_embeddings=48,
+        pad_token_id=0,
+    )
+    return transformers.LlamaForCausalLM(config).eval()
+
+
+def clip() -> PreTrainedModel:
+    """Two towers of two layers of four heads, each with a configuration of its own."""
+    shape = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 4}
+    shape |= {"num_hidden_layers": 2}
+    text = {**shape, "vocab_size": 40, "max_position_embeddings": 16}
+    vision = {**shape, "image_size": 8, "patch_size": 4}
+    config = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)
+    return transformers.CLIPModel(config).eval()
+
+
 CLASSIFIERS = (
     classifier("Bert"),
     classifier("Camembert"),
@@ -104,8 +129,9 @@ def batch(size: int = 3, length: int = 7) -> dict[str, Tensor]:
 
 
 def keep_decision(model: PreTrainedModel, keep: Tensor) -> hc.Decision:
-    """A decision with a given keep."""
-    return hc.Decision.of(hc.units(model), keep, keep.double(), {"method": {"name": "given"}})
+    """A decision about the heads with a given keep."""
+    heads = hc.units(model, "head")
+    return hc.Decision.of(heads, keep, keep.double(), {"method": {"name": "given"}})
 
 
 WORDS = (

@@ -39,10 +39,9 @@ def options(**settings) -> hc.Options:
 
 def run(inputs, heads=5, **settings):
     data = {"train": inputs["train"], "eval": inputs["eval"]}
+    budget = settings.pop("budget", None) or hc.Budget(heads=heads)
     call = {k: settings.pop(k) for k in ("method", "output", "task") if k in settings}
-    return hc.prune(
-        inputs["model"], **data, budget=hc.Budget(heads=heads), options=options(**settings), **call
-    )
+    return hc.prune(inputs["model"], **data, budget=budget, options=options(**settings), **call)
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +91,29 @@ def test_without_an_output_the_model_stays_in_memory(inputs):
     assert hc.units(result.model).num("head") == 5
     assert [row.name for row in result.report.rows] == ["dense", "magnitude"]
     assert result.report.dense.quality is None
+
+
+@pytest.mark.parametrize(
+    ("budget", "counts"),
+    [
+        (hc.Budget(heads=5, rows=30), {"head": 5, "row": 30}),
+        (hc.Budget(layers=2, heads=3, rows=9), {"layer": 2, "head": 3, "row": 9}),
+        (hc.Budget(modules={"self": 1, "ffn": 2}, heads=3), {"module": 3, "head": 3}),
+    ],
+    ids=repr,
+)
+def test_several_kinds_in_one_call(inputs, tmp_path, budget, counts):
+    result = run(inputs, budget=budget, output=tmp_path / "small", baselines=("random",))
+    assert {kind: result.decision.num(kind) for kind in counts} == counts
+    assert hc.Decision.load(tmp_path / "small" / "decision.json") == result.decision
+    again = hc.units(AutoModelForSequenceClassification.from_pretrained(tmp_path / "small"))
+    assert {kind: again.num(kind) for kind in counts} == counts
+    assert again == hc.units(result.model)
+    assert [row.name for row in result.report.rows] == ["dense", "random", "dsp"]
+    assert result.report.budget == budget.describe()
+    assert result.report.rows[-1].num_heads == counts["head"]
+    assert not (tmp_path / "small" / "heads.png").exists()  # a figure of heads alone
+    assert "heads.png" not in (tmp_path / "small" / "README.md").read_text(encoding="utf-8")
 
 
 def test_pipelined_fine_tunes_the_dense_model_first(inputs):
@@ -165,15 +187,15 @@ class TestBadInput:
 
         from cases import TINY
 
-        folder = tmp_path_factory.mktemp("albert")
+        folder = tmp_path_factory.mktemp("convbert")
         shutil.copytree(inputs["model"], folder, dirs_exist_ok=True)
-        config = transformers.AlbertConfig(**TINY, embedding_size=8)
-        transformers.AlbertModel(config).save_pretrained(folder)
+        config = transformers.ConvBertConfig(**TINY)
+        transformers.ConvBertModel(config).save_pretrained(folder)
         self.refuse(
             inputs,
             tmp_path,
             hc.ArchitectureError,
-            "AlbertAttention, which no table describes",
+            r"no table describes how its attention is built. Found .*ConvBertSelfAttention \(query",
             other={"model": str(folder)},
         )
 

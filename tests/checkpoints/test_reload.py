@@ -1,14 +1,28 @@
 import json
+import re
 import subprocess
 import sys
 
 import pytest
 import torch
 import transformers
-from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
 import headcount as hc
-from cases import CLASSIFIERS, batch, bert, keep_decision, with_cross_attention, write_model
+from cases import (
+    CLASSIFIERS,
+    batch,
+    bert,
+    keep_decision,
+    llama,
+    with_cross_attention,
+    write_model,
+)
 
 KEEPS = {
     "none": torch.zeros(12),
@@ -37,9 +51,8 @@ def test_saved_equals_reloaded_bit_for_bit(tmp_path, case, keep):
     assert all(torch.equal(v, state[k]) for k, v in again.state_dict().items())
     assert torch.equal(again(**batch()).logits, small(**batch()).logits)
     assert type(again) is type(small)
-    counts = [[site.num_units for site in hc.units(each).sites] for each in (again, small)]
-    assert counts[0] == counts[1]
-    assert sum(counts[0]) == keep.sum()
+    assert hc.units(again) == hc.units(small)
+    assert hc.units(again).num("head") == keep.sum()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -130,14 +143,105 @@ def test_a_model_that_headcount_did_not_cut_is_left_alone(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
 
 
-def test_a_damaged_configuration_is_refused(tmp_path):
+def damaged(folder, name, value):
+    """A saved model whose configuration says something else in one place."""
     model = bert()
-    hc.cut(model, keep_decision(model, KEEPS["uneven"].bool())).save_pretrained(tmp_path)
+    hc.cut(model, keep_decision(model, KEEPS["uneven"].bool())).save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["headcount"][name] = value
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("count", [9, [0, 4]])
+def test_a_damaged_configuration_is_refused(tmp_path, count):
+    folder = damaged(tmp_path, "left", {"encoder.layer.1.attention.self": {"head": count}})
+    message = re.escape(
+        f"config.json asks for {count} units of kind 'head' in "
+        "bert.encoder.layer.1.attention.self; the dense model has 4."
+    )
+    with pytest.raises(hc.CheckpointError, match=message):
+        AutoModelForSequenceClassification.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("found", [1, 3, None])
+def test_a_configuration_of_another_format_is_refused(tmp_path, found):
+    message = f"config.json has headcount format {found}; this version of headcount reads 2"
+    with pytest.raises(hc.CheckpointError, match=message):
+        AutoModelForSequenceClassification.from_pretrained(damaged(tmp_path, "format", found))
+
+
+def test_the_configuration_says_what_is_left_once_live_and_twice_in_the_file(tmp_path):
+    """Live: under headcount's own key. Saved: in transformers' words too, layer by layer."""
+    model = bert()
+    small = hc.cut(model, keep_decision(model, KEEPS["uneven"].bool()))
+    left = {
+        f"encoder.layer.{layer}.attention.self": {"head": count}
+        for layer, count in enumerate((2, 3, 1))
+    }
+    small.save_pretrained(tmp_path)
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    for config in (small.config, again.config):
+        assert (config.headcount["format"], config.headcount["left"]) == (2, left)
+        assert not config.is_heterogeneous
+        assert config.num_attention_heads == 4
+    saved = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    assert (saved["headcount"]["format"], saved["headcount"]["left"]) == (2, left)
+    assert saved["per_layer_config"] == {
+        str(layer): {"num_attention_heads": count} for layer, count in enumerate((2, 3, 1))
+    }
+    assert not hasattr(model.config, "headcount")
+
+
+def several_kinds(make, **amounts):
+    """A model cut by a budget of several kinds."""
+    model = make()
+    return hc.cut(model, hc.decide(model, hc.Random(seed=4), hc.Budget(**amounts)))
+
+
+@pytest.mark.parametrize(
+    ("make", "auto", "amounts"),
+    [
+        (bert, AutoModelForSequenceClassification, {"heads": 5, "rows": 30}),
+        (bert, AutoModelForSequenceClassification, {"modules": {"self": 1, "ffn": 2}, "heads": 3}),
+        (bert, AutoModelForSequenceClassification, {"layers": 2, "heads": 7, "rows": 0}),
+        (llama, AutoModelForCausalLM, {"groups": 5, "rows": 30}),
+        (llama, AutoModelForCausalLM, {"heads": 12, "rows": 1}),
+        (llama, AutoModelForCausalLM, {"layers": 2, "groups": 3}),
+        (llama, AutoModelForCausalLM, {"modules": {"self": 2, "ffn": 1}, "groups": 0}),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_several_kinds_reload_bit_for_bit(tmp_path, make, auto, amounts):
+    small = several_kinds(make, **amounts)
+    small.save_pretrained(tmp_path)
+    again = auto.from_pretrained(tmp_path)
+    assert hc.units(again) == hc.units(small)
+    assert again.state_dict().keys() == small.state_dict().keys()
+    assert torch.equal(again(**batch()).logits, small(**batch()).logits)
+    assert hc.Decision.load(tmp_path / "decision.json").num_kept == sum(
+        sum(amount.values()) if isinstance(amount, dict) else amount for amount in amounts.values()
+    )
+
+
+@pytest.mark.parametrize(
+    "amounts",
+    [{"groups": 2}, {"rows": 8}, {"groups": 2, "rows": 8}, {"heads": 4}, {"heads": 4, "rows": 8}],
+    ids=str,
+)
+def test_an_even_llama_is_a_stock_checkpoint(tmp_path, amounts):
+    small = several_kinds(llama, **amounts, scope="layer")
+    assert not hasattr(small.config, "headcount")
+    small.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
-    config["per_layer_config"]["1"]["num_attention_heads"] = 9
-    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    with pytest.raises(hc.CheckpointError, match="asks for 9 num_attention_heads in layer 1"):
-        AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert "per_layer_config" not in config
+    assert "headcount" not in config
+    groups = amounts.get("groups", 4)
+    assert config["num_key_value_heads"] == groups
+    assert config["num_attention_heads"] == amounts.get("heads", 2 * groups)
+    assert (config["head_dim"], config["intermediate_size"]) == (4, amounts.get("rows", 24))
+    again = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert torch.equal(again(**batch()).logits, small(**batch()).logits)
 
 
 @pytest.mark.compat

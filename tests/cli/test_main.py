@@ -102,7 +102,7 @@ def test_bad_input_is_one_message_and_exit_code_1(inputs, tmp_path, flags, messa
 def test_units_shows_every_site(inputs):
     done = run("units", inputs["model"])
     assert done.exit_code == 0, done.output
-    assert "12 heads in 3 layers" in done.output
+    assert "3 layers, 6 modules, 12 heads, 96 rows" in done.output
     assert "encoder.layer.2.attention.self" in done.output
 
 

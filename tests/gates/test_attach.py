@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import headcount as hc
-from cases import CLASSIFIERS, batch, bert
+from cases import CLASSIFIERS, batch, bert, llama, with_cross_attention
 from headcount.gates.attach import Gates, has_gates
 
 
@@ -11,7 +11,7 @@ from headcount.gates.attach import Gates, has_gates
 def test_gates_of_one_leave_the_model_bit_for_bit_unchanged(case, dtype):
     model = case.make().to(dtype)
     plain = model(**batch()).logits
-    gates = Gates(model, hc.units(model))
+    gates = Gates(model, hc.units(model, "head"))
     gates.value = torch.ones(12)
     assert torch.equal(model(**batch()).logits, plain)
     gates.remove()
@@ -20,7 +20,7 @@ def test_gates_of_one_leave_the_model_bit_for_bit_unchanged(case, dtype):
 
 def test_gates_of_an_example_act_on_that_example_alone():
     model = bert().double()
-    gates = Gates(model, hc.units(model))
+    gates = Gates(model, hc.units(model, "head"))
     rows = torch.rand(3, 12, dtype=torch.float64)
     gates.value = rows
     together = model(**batch()).logits
@@ -31,7 +31,7 @@ def test_gates_of_an_example_act_on_that_example_alone():
 
 def test_one_backward_pass_gives_the_gradient_of_each_example():
     model = bert().double()
-    gates = Gates(model, hc.units(model))
+    gates = Gates(model, hc.units(model, "head"))
     ones = torch.ones(3, 12, dtype=torch.float64, requires_grad=True)
     gates.value = ones
     (together,) = torch.autograd.grad(model(**batch()).logits[:, 0].sum(), ones)
@@ -45,7 +45,7 @@ def test_one_backward_pass_gives_the_gradient_of_each_example():
 def test_a_gate_multiplies_its_own_head_only():
     """Finite differences of the context before the output projection."""
     model = bert().double()
-    gates, seen = Gates(model, hc.units(model)), []
+    gates, seen = Gates(model, hc.units(model, "head")), []
     dense = model.bert.encoder.layer[0].attention.output.dense
     dense.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     value = torch.ones(12, dtype=torch.float64)
@@ -56,11 +56,60 @@ def test_a_gate_multiplies_its_own_head_only():
     torch.testing.assert_close(ratio, value[:4, None].expand(4, 6))
 
 
+@pytest.mark.parametrize("make", [bert, llama, with_cross_attention])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_gates_of_one_at_every_kind_of_unit_leave_the_model_bit_for_bit_unchanged(make, dtype):
+    model, inputs = make().to(dtype), batch()
+    if model.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = inputs["input_ids"]
+    plain = model(**inputs).logits
+    units = hc.units(model)
+    gates = Gates(model, units)
+    gates.value = torch.ones(len(units))
+    assert torch.equal(model(**inputs).logits, plain)
+    gates.remove()
+    assert not has_gates(model)
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        *((bert, kind) for kind in ("head", "row", "module", "layer")),
+        *((llama, kind) for kind in ("head", "group", "row", "module", "layer")),
+    ],
+)
+def test_gates_of_every_kind_act_on_their_own_example(make, kind):
+    """Together as one by one; and the gradient of each gate is that of its example."""
+    model = make().double()
+    units = hc.units(model, kind)
+    gates = Gates(model, units)
+    rows = torch.rand(3, len(units), dtype=torch.float64, requires_grad=True)
+    gates.value = rows
+    together = model(**batch()).logits
+    (slopes,) = torch.autograd.grad(together.square().sum(), rows)
+    for i in range(3):
+        gates.value = rows[i]
+        alone = model(**batch()).logits[i]
+        torch.testing.assert_close(alone, together[i], atol=1e-12, rtol=0)
+        (slope,) = torch.autograd.grad(alone.square().sum(), rows)
+        torch.testing.assert_close(slope[i], slopes[i], atol=1e-10, rtol=1e-9)
+
+
+def test_a_layer_with_a_gate_of_zero_hands_its_input_on():
+    model = bert().double()
+    gates, seen = Gates(model, hc.units(model, "layer")), []
+    gates.value = torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64)
+    for layer in model.bert.encoder.layer[1:]:
+        layer.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    model(**batch())
+    assert torch.equal(*seen)
+
+
 def test_a_second_set_of_gates_is_refused():
     model = bert()
-    gates = Gates(model, hc.units(model))
+    gates = Gates(model, hc.units(model, "head"))
     with pytest.raises(hc.PruningError, match="the model has gates already"):
-        Gates(model, hc.units(model))
+        Gates(model, hc.units(model, "head"))
     with gates.lifted():
         assert not has_gates(model)
     assert has_gates(model)

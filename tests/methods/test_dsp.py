@@ -2,29 +2,35 @@
 
 import pytest
 import torch
-import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Generator
 
 import headcount as hc
-from cases import TINY
+from cases import bert, llama
 from headcount.methods.method import Step
 
-UNITS = hc.units(
-    transformers.BertModel(transformers.BertConfig(**{**TINY, "num_hidden_layers": 3}))
-)
+UNITS, GROUPED = hc.units(bert(), "head"), hc.units(llama(), "head")
 ESTIMATORS = (hc.RelaxedTopK(), hc.StraightThrough())
+
+
+def started(method, budget, units=UNITS):
+    """The method's state at the start, and the generator that goes on."""
+    generator = Generator().manual_seed(0)
+    (pool,) = budget.pools(units)
+    return method.init(pool.units, pool.quota, generator), generator
+
+
+def run(method, budget, total, units=UNITS):
+    """The gates at every step of a run, and at its end."""
+    state, generator = started(method, budget, units)
+    steps = (Step(index=index, total=total) for index in range(total + 1))
+    return [method.gates(state, step, generator).detach() for step in steps]
 
 
 def sizes(method, budget, total):
     """The sum of the gates at every step of a run, and at its end."""
-    generator = Generator().manual_seed(0)
-    state = method.init(UNITS, budget.resolve(UNITS), generator)
-    return [
-        method.gates(state, Step(index=index, total=total), generator).sum().item()
-        for index in range(total + 1)
-    ]
+    return [gates.sum().item() for gates in run(method, budget, total)]
 
 
 @settings(max_examples=30, deadline=None)
@@ -50,8 +56,7 @@ def test_the_gates_sum_to_a_size_that_falls_from_all_to_the_budget(
 
 def test_the_size_shrinks_in_every_layer_where_the_budget_is_per_layer():
     method, budget = hc.DSP(), hc.Budget(heads=1, scope="layer")
-    generator = Generator().manual_seed(0)
-    state = method.init(UNITS, budget.resolve(UNITS), generator)
+    state, generator = started(method, budget)
     for index in (0, 4, 9, 20):
         gates = method.gates(state, Step(index=index, total=20), generator)
         per_layer = gates.reshape(3, 4).sum(1)
@@ -70,12 +75,37 @@ def test_the_size_is_that_of_the_budget_all_along(estimator, arguments):
 
 def test_all_units_on_leave_the_logits_a_gradient_of_zero():
     method = hc.DSP()
-    generator = Generator().manual_seed(0)
-    state = method.init(UNITS, hc.Budget(heads=5).resolve(UNITS), generator)
+    state, generator = started(method, hc.Budget(heads=5))
     gates = method.gates(state, Step(index=0, total=20), generator)
     assert gates.tolist() == [1] * 12
     (gates @ torch.arange(12, dtype=gates.dtype)).backward()
     assert state.logits.grad.tolist() == [0] * 12
+
+
+def equal_in_groups(gates):
+    """Whether the four key-value heads of each layer keep equally many query heads."""
+    counts = gates.reshape(3, 4, 2).sum(-1)
+    return bool((counts == counts[:, :1]).all())
+
+
+@settings(max_examples=30, deadline=None)
+@given(share=st.integers(0, 6), total=st.integers(1, 30), shrinks=st.booleans())
+def test_the_size_falls_over_totals_that_shared_key_value_heads_can_have(share, total, shrinks):
+    method = hc.DSP() if shrinks else hc.DSP(shrinking=None)
+    drawn = run(method, hc.Budget(heads=4 * share), total, GROUPED)
+    assert all(equal_in_groups(gates) for gates in drawn)
+    whole = [int(gates.sum()) for gates in drawn]
+    assert whole == sorted(whole, reverse=True)
+    assert whole[-1] == 4 * share
+    assert whole[0] == (24 if shrinks else 4 * share)
+
+
+@pytest.mark.parametrize("heads", [0, 4, 8])
+def test_shared_key_value_heads_come_down_to_equal_counts_in_every_layer(heads):
+    drawn = run(hc.DSP(), hc.Budget(heads=heads, scope="layer"), 20, GROUPED)
+    assert all(equal_in_groups(gates) for gates in drawn)
+    assert drawn[0].sum() == 24
+    assert drawn[-1].reshape(3, 8).sum(1).tolist() == [heads] * 3
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,16 @@ from headcount.reports.table import markdown
 PLAIN = {
     "name": "tiny",
     "decision": None,
-    "uneven": False,
+    "rung": "stock",
     "auto_class": "AutoModel",
     "pipeline_task": None,
     "report": None,
     "has_figure": False,
 }
+
+
+RUNGS = ("import", "stock", "standalone", "padded")
+"""How a saved folder loads."""
 
 
 def numbers(text: str) -> set[str]:
@@ -43,7 +47,7 @@ def test_front_matter():
 
 
 def test_an_uneven_model_needs_headcount():
-    card = model_card(**PLAIN | {"uneven": True})
+    card = model_card(**PLAIN | {"rung": "import"})
     assert "pip install headcount" in card
     assert "`import headcount` before `from_pretrained`" in card
     assert "without it transformers refuses to load" in card
@@ -57,21 +61,36 @@ def test_a_uniform_model_needs_transformers_alone():
     assert "pip install" not in card
 
 
+def test_a_standalone_model_needs_trust_and_no_headcount():
+    card = model_card(**PLAIN | {"rung": "standalone"})
+    assert "`trust_remote_code=True`" in card
+    assert "trust_remote_code=True)" in card
+    assert "import headcount" not in card
+    assert "pip install" not in card
+
+
+def test_a_padded_model_says_that_nothing_is_gained():
+    card = model_card(**PLAIN | {"rung": "padded"})
+    assert "It is as large and as slow as before pruning." in card
+    assert "import headcount" not in card
+    assert "pip install" not in card
+
+
 def test_a_card_without_decision_and_report_has_no_number():
-    for uneven in (True, False):
-        card = model_card(**PLAIN | {"uneven": uneven})
+    for rung in RUNGS:
+        card = model_card(**PLAIN | {"rung": rung})
         assert re.findall(r"\d", card) == []
         assert "## Numbers" not in card
         assert "## How it was made" not in card
-        assert "## Heads kept" not in card
+        assert "## What is kept" not in card
 
 
 def test_the_decision_is_told(decision):
-    card = model_card(**PLAIN | {"decision": decision, "uneven": True})
-    assert "keeps 3 of 8 attention heads" in card
+    card = model_card(**PLAIN | {"decision": decision, "rung": "import"})
+    assert "keeps 3 of 8 heads" in card
     assert "the method `dsp` for a budget of 3 heads" in card
-    assert "| `encoder.layer.0.attention.self` | 3 of 4 | 0 2 3 |" in card
-    assert "| `encoder.layer.1.attention.self` | 0 of 4 | none |" in card
+    assert "| `encoder.layer.0.attention.self` | head | 3 of 4 | 0 2 3 |" in card
+    assert "| `encoder.layer.1.attention.self` | head | 0 of 4 | none |" in card
     assert 'method: `dsp` with `{"learning_rate": 0.5}`' in card
     assert "seed: 7" in card
     assert "decided after 90 of 100 steps" in card
@@ -80,7 +99,7 @@ def test_the_decision_is_told(decision):
 def test_a_decision_of_unknown_origin_is_told(decision):
     bare = dataclasses.replace(decision, provenance={})
     card = model_card(**PLAIN | {"decision": bare})
-    assert "keeps 3 of 8 attention heads. The other" in card
+    assert "keeps 3 of 8 heads. The other" in card
     assert "seed" not in card
 
 
@@ -112,17 +131,20 @@ def test_a_command_cannot_leave_its_block(report):
 
 
 @pytest.mark.parametrize("folder", ["out", 'a "b"\\c', "ä/ö"])
-@pytest.mark.parametrize("uneven", [True, False])
-def test_load_instructions_are_python(uneven, folder):
-    text = load_instructions(uneven, "AutoModelForSequenceClassification", folder)
+@pytest.mark.parametrize("rung", RUNGS)
+def test_load_instructions_are_python(rung, folder):
+    text = load_instructions(rung, "AutoModelForSequenceClassification", folder)
     first, *_, last = ast.parse(text).body
     names = [alias.name for alias in first.names]
-    assert names == (["headcount"] if uneven else ["AutoModelForSequenceClassification"])
+    assert names == (["headcount"] if rung == "import" else ["AutoModelForSequenceClassification"])
     assert last.value.args[0].value == folder
+    trusts = {keyword.arg: keyword.value.value for keyword in last.value.keywords}
+    assert trusts == ({"trust_remote_code": True} if rung == "standalone" else {})
     assert len(text.splitlines()) in (3, 4)
 
 
-def test_the_card_says_what_load_instructions_say():
-    card = model_card(**PLAIN | {"uneven": True})
-    assert load_instructions(True, "AutoModel", "path/to/this/folder") in card
+@pytest.mark.parametrize("rung", RUNGS)
+def test_the_card_says_what_load_instructions_say(rung):
+    card = model_card(**PLAIN | {"rung": rung})
+    assert load_instructions(rung, "AutoModel", "path/to/this/folder") in card
     assert json.dumps("path/to/this/folder") in card

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from transformers import BertConfig, BertForMaskedLM, BertModel
 
+from cases import clip, llama, with_cross_attention
 from headcount.architectures.discover import units
 from headcount.errors import CheckpointError, PruningError
 from headcount.reports import measure
@@ -35,7 +36,7 @@ def batch() -> dict[str, torch.Tensor]:
 
 
 def keeping(model: nn.Module, keep: list[bool]) -> nn.Module:
-    table = units(model)
+    table = units(model, "head")
     return cut(model, Decision.of(table, torch.tensor(keep), torch.zeros(len(table)), {}))
 
 
@@ -73,7 +74,7 @@ def test_macs_of_a_dense_bert_equal_the_hand_formula():
 def test_removed_heads_cost_what_the_unit_table_says(keep, implementation):
     model = tiny()
     model.set_attn_implementation(implementation)
-    cost = units(model).sites[0].cost
+    cost = units(model, "head").sites[0].cost
     small = keeping(model, keep)
     num_removed = len(keep) - sum(keep)
     saved_macs = measure.macs(model, batch()) - measure.macs(small, batch())
@@ -81,6 +82,13 @@ def test_removed_heads_cost_what_the_unit_table_says(keep, implementation):
     assert saved_macs == num_removed * BATCH * cost.macs(LENGTH)
     assert saved_params == num_removed * cost.params
     assert measure.heads_per_layer(small) == (sum(keep[:4]), sum(keep[4:]))
+
+
+def test_heads_are_counted_alone_and_tower_by_tower():
+    assert measure.heads_per_layer(tiny()) == (HEADS,) * LAYERS
+    assert measure.heads_per_layer(llama()) == (8, 8, 8)
+    assert measure.heads_per_layer(clip()) == (4, 4, 4, 4)
+    assert measure.heads_per_layer(with_cross_attention()) == (4, 4, 4, 8, 8, 8)
 
 
 def test_counting_macs_leaves_the_model_as_it_was():

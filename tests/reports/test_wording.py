@@ -64,7 +64,13 @@ def test_per_layer(counts, words):
         ({"heads": 1.0, "scope": "global", "min_per_layer": 0}, "100% of the heads"),
         ({"heads": 3, "scope": "layer", "min_per_layer": 0}, "3 heads in every layer"),
         ({"heads": 0.125, "min_per_layer": 2}, "12.5% of the heads, at least 2 in every layer"),
-        ({"rows": 8, "scope": "global"}, "rows=8, scope=global"),
+        ({"rows": 8, "scope": "global"}, "8 rows"),
+        ({"heads": 12, "rows": 0.5}, "12 heads, 50% of the rows"),
+        ({"groups": 1, "layers": 3, "modules": 2}, "3 layers, 2 modules, 1 group"),
+        ({"heads": {"self": 1, "cross": 0.5}}, "1 head at self, 50% of the heads at cross"),
+        ({"heads": 3, "scope": "layer", "where": "decoder"}, "3 heads in every layer at decoder"),
+        ({"neurons": 8, "scope": "global"}, "neurons=8, scope=global"),
+        ({}, ""),
     ],
 )
 def test_budget_words(budget, words):

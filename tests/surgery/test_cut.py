@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import headcount as hc
-from cases import CLASSIFIERS, batch, bert, keep_decision, with_cross_attention
+from cases import CLASSIFIERS, batch, bert, keep_decision, llama, with_cross_attention
 
 KEEPS = {
     "none": torch.zeros(12),
@@ -28,7 +28,7 @@ def test_masked_equals_cut(case, keep):
         masked = model(**batch()).logits
     small = hc.cut(model, decision)
     torch.testing.assert_close(small(**batch()).logits, masked, atol=1e-10, rtol=0)
-    assert sum(site.num_units for site in hc.units(small).sites) == keep.sum()
+    assert hc.units(small).num("head") == keep.sum()
 
 
 @settings(max_examples=25)
@@ -84,7 +84,7 @@ def test_generation_survives_a_first_decoder_layer_without_heads(where):
             torch.full(
                 (s.num_units,), not (s.stack == "decoder" and s.layer == 0 and s.where == where)
             )
-            for s in hc.units(model).sites
+            for s in hc.units(model, "head").sites
         ]
     )
     settings = {"max_new_tokens": 9, "num_beams": 3, "decoder_start_token_id": 1}
@@ -167,3 +167,34 @@ def test_the_masked_block_leaves_no_trace():
     with hc.masked(model, keep_decision(model, KEEPS["none"].bool())):
         assert not torch.equal(model(**batch()).logits, plain)
     assert torch.equal(model(**batch()).logits, plain)
+
+
+def decided(model, **amounts):
+    return hc.decide(model, hc.Random(seed=2), hc.Budget(**amounts))
+
+
+def test_a_layer_without_heads_runs_stock_code_with_one_head_of_zeros():
+    """Where the class is not of BERT's family: one attention map, which multiplies zeros."""
+    model = llama().double()
+    model.set_attn_implementation("eager")
+    groups = hc.units(model, "group")
+    keep = torch.tensor([0] * 4 + [1, 1, 0, 0] + [1] * 4, dtype=torch.bool)
+    decision = hc.Decision.of(groups, keep, keep.double(), {})
+    with hc.masked(model, decision):
+        masked = model(**batch()).logits
+    small = hc.cut(model, decision)
+    output = small(**batch(), output_attentions=True)
+    assert [maps.shape[1] for maps in output.attentions] == [1, 4, 8]
+    torch.testing.assert_close(output.logits, masked, atol=1e-10, rtol=0)
+    assert hc.units(small).num("head") == 12
+
+
+@pytest.mark.parametrize(
+    "amounts", [{"rows": 30}, {"groups": 5}, {"layers": 1, "heads": 4}], ids=str
+)
+def test_in_place_cuts_of_every_kind(amounts):
+    model = llama().double()
+    decision = decided(model, **amounts)
+    expected = hc.cut(model, decision)(**batch()).logits
+    assert hc.cut(model, decision, in_place=True) is model
+    assert torch.equal(model(**batch()).logits, expected)

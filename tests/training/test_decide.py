@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import headcount as hc
-from cases import batch, bert
+from cases import batch, bert, llama
 from headcount.methods.fixed import FixedMethod, FixedState
 
 
@@ -40,7 +40,8 @@ def test_every_unit_is_kept_by_some_random_draw():
     kept = torch.zeros(12, dtype=torch.bool)
     model = bert()
     for seed in range(30):
-        kept |= hc.decide(model, hc.Random(seed=seed), hc.Budget(heads=3)).keep(hc.units(model))
+        decision = hc.decide(model, hc.Random(seed=seed), hc.Budget(heads=3))
+        kept |= decision.keep(hc.units(model, "head"))
     assert kept.all()
 
 
@@ -51,8 +52,32 @@ def test_magnitude_keeps_the_heads_of_the_largest_weights():
             attention = model.bert.encoder.layer[layer].attention
             attention.self.value.weight[head * 6 : head * 6 + 6] *= 9
     decision = hc.decide(model, hc.Magnitude(), hc.Budget(heads=2))
-    kept = [i for i, kept in enumerate(decision.keep(hc.units(model)).tolist()) if kept]
-    assert kept == [3, 9]
+    keep = decision.keep(hc.units(model, "head"))
+    assert keep.nonzero().flatten().tolist() == [3, 9]
+
+
+def test_magnitude_keeps_what_is_largest_of_every_kind():
+    """A neuron of the second layer, the attention of the third, and the third for its sake."""
+    model = llama()
+    layers = model.model.layers
+    with torch.no_grad():
+        layers[1].mlp.up_proj.weight[5] *= 9
+        layers[2].self_attn.o_proj.weight *= 9
+    for budget, expected in (
+        (hc.Budget(rows=1), ("model.layers.1.mlp", "row", 5)),
+        (hc.Budget(modules={"self": 1}), ("model.layers.2.self_attn", "module", 0)),
+        (hc.Budget(layers=1), ("model.layers.2", "layer", 0)),
+    ):
+        decision = hc.decide(model, hc.Magnitude(), budget)
+        assert [(*site.key, i) for site in decision.sites for i in site.kept] == [expected]
+
+
+def test_magnitude_keeps_the_group_of_the_largest_weights():
+    model = llama()
+    with torch.no_grad():
+        model.model.layers[0].self_attn.v_proj.weight[4:8] *= 9
+    decision = hc.decide(model, hc.Magnitude(), hc.Budget(groups=1))
+    assert [site.kept for site in decision.sites] == [(1,), (), ()]
 
 
 def test_a_method_that_looks_at_data_gets_the_gradient_of_each_example():
@@ -63,6 +88,21 @@ def test_a_method_that_looks_at_data_gets_the_gradient_of_each_example():
     for one, other in zip(together.sites, apart.sites, strict=True):
         assert one.scores == pytest.approx(other.scores, abs=1e-10)
     assert min(score for site in together.sites for score in site.scores) > 0
+
+
+def test_every_kind_gets_its_own_gradients():
+    """The scores of a kind do not depend on which other kinds the budget is about."""
+    model = bert().double()
+    together = hc.decide(model, Sensitivity(), hc.Budget(heads=5, rows=9), [labelled()])
+    alone = [
+        hc.decide(model, Sensitivity(), budget, [labelled()])
+        for budget in (hc.Budget(heads=5), hc.Budget(rows=9))
+    ]
+    apart = [site for decision in alone for site in decision.sites]
+    assert [site.key for site in together.sites] == [site.key for site in apart]
+    for one, other in zip(together.sites, apart, strict=True):
+        assert one.scores == pytest.approx(other.scores, abs=1e-12)
+        assert one.keep == other.keep
 
 
 def test_a_head_with_a_zero_output_slice_has_no_gradient():

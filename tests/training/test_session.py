@@ -3,26 +3,34 @@ import torch
 import transformers
 
 import headcount as hc
-from cases import METHODS, TINY, batch, bert
+from cases import METHODS, TINY, batch, bert, llama, with_cross_attention
+from headcount.gates.attach import has_gates
+from headcount.units.budget import Quota
 
 LABELS = torch.tensor([0, 1, 2])
 
 
-def train(model, method, heads, steps, *, seed=0, **limits):
-    """One's own loop, as the documentation shows it."""
-    session = hc.attach(model, method, hc.Budget(heads=heads, **limits), num_steps=steps, seed=seed)
+def train(model, method, budget, steps, *, seed=0, **targets):
+    """One's own loop, as the documentation shows it; a number is a budget of heads."""
+    asked = hc.Budget(heads=budget) if isinstance(budget, int) else budget
+    inputs = {**batch(), **(targets or {"labels": LABELS})}
+    session = hc.attach(model, method, asked, num_steps=steps, seed=seed)
     groups = [{"params": [p for p in model.parameters() if p.requires_grad]}]
     groups += [{"params": list(session.parameters()), "lr": 0.5, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=1e-3)
     for _ in range(steps):
         model.train()
-        loss = model(**batch(), labels=LABELS).loss + session.penalty()
+        loss = model(**inputs).loss + session.penalty()
         loss.backward()
         session.clip_grad()
         optimizer.step()
         optimizer.zero_grad()
         session.step()
     return session
+
+
+def train_llama(model, method, budget, steps):
+    return train(model, method, budget, steps, labels=batch()["input_ids"])
 
 
 @pytest.mark.parametrize("heads", [0, 1, 5, 12])
@@ -40,8 +48,10 @@ def test_every_method_keeps_exactly_what_was_asked(method, heads):
 def test_limits_per_layer_hold_in_training_and_in_the_decision(method, limits):
     model = bert()
     heads = 2 if "scope" in limits else 5
-    with train(model, method, heads, 2, **limits) as session:
-        total = session.quota.num_keep
+    with train(model, method, hc.Budget(heads=heads, **limits), 2) as session:
+        (pool,) = session.pools
+        total = pool.quota.num_keep
+        assert total == (6 if "scope" in limits else 5)
         model.train()
         model(**batch())
         assert session.gates.value.sum().item() == pytest.approx(total, abs=1e-5)
@@ -77,8 +87,8 @@ def test_pipelined_training_moves_the_logits_alone():
     model = bert()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with train(model, hc.DSP(training="pipelined"), 5, 3) as session:
-        start = hc.attach(bert(), hc.DSP(), hc.Budget(heads=5), num_steps=1).state.logits
-        assert not torch.equal(session.state.logits, start)
+        start = hc.attach(bert(), hc.DSP(), hc.Budget(heads=5), num_steps=1).states[0].logits
+        assert not torch.equal(session.states[0].logits, start)
         assert not any(parameter.requires_grad for parameter in model.parameters())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.requires_grad for parameter in model.parameters())
@@ -108,7 +118,7 @@ def test_a_saved_session_goes_on_the_same_way(method):
     second.load_state_dict(first.state_dict())
     first.begin(6)
     assert second.decision().sites == first.decision().sites
-    draw = [s.method.gates(s.state, s.progress, s.generator) for s in (first, second)]
+    draw = [s.method.gates(s.states[0], s.progress, s.generator) for s in (first, second)]
     assert torch.equal(*draw)
 
 
@@ -131,9 +141,9 @@ def test_a_cooldown_longer_than_the_run_is_scaled_and_said(caplog):
 
 def test_gradients_that_would_overflow_are_clipped_to_the_norm():
     with hc.attach(bert(), hc.DSP(), hc.Budget(heads=5), num_steps=1) as session:
-        session.state.logits.grad = torch.full((12,), 3e38)
+        session.states[0].logits.grad = torch.full((12,), 3e38)
         session.clip_grad()
-        assert session.state.logits.grad.norm().item() == pytest.approx(1.0, abs=1e-4)
+        assert session.states[0].logits.grad.norm().item() == pytest.approx(1.0, abs=1e-4)
 
 
 def test_negative_steps_are_refused():
@@ -164,6 +174,16 @@ def test_settings_out_of_range_are_refused(make, message):
 
 def test_a_model_without_heads_left_is_refused():
     empty = hc.cut(bert(), hc.decide(bert(), hc.Random(seed=0), hc.Budget(heads=0)))
+    message = r"Budget\(heads=0\): the model has no heads. It has 3 layers, 6 modules, 96 rows: ask"
+    with pytest.raises(hc.BudgetError, match=message):
+        hc.attach(empty, hc.DSP(), hc.Budget(heads=0), num_steps=1)
+    with hc.attach(empty, hc.DSP(), hc.Budget(rows=9), num_steps=1) as session:
+        assert session.decision().num("row") == 9
+
+
+def test_a_model_without_any_unit_left_is_refused():
+    model = transformers.BertModel(transformers.BertConfig(**{**TINY, "num_hidden_layers": 1}))
+    empty = hc.cut(model, hc.decide(model, hc.Random(seed=0), hc.Budget(modules=0)))
     with pytest.raises(hc.ArchitectureError, match=r"no units left to choose from"):
         hc.attach(empty, hc.DSP(), hc.Budget(heads=0), num_steps=1)
 
@@ -201,3 +221,246 @@ def test_the_heads_that_carry_the_label_are_the_ones_kept(training, seed):
             optimizer.step()
             session.step()
         assert session.keep().tolist() == heads.tolist()
+
+
+def ids(method):
+    return method.name
+
+
+SEVERAL = (
+    (hc.Budget(heads=5, rows=30), {"head": 5, "row": 30}),
+    (hc.Budget(modules={"self": 1, "ffn": 2}, heads=3), {"module": 3, "head": 3}),
+    (
+        hc.Budget(modules={"ffn": 1, "self": 3}, heads=7, rows=20),
+        {"module": 4, "head": 7, "row": 20},
+    ),
+    (hc.Budget(layers=2, heads=5, rows=9), {"layer": 2, "head": 5, "row": 9}),
+    (hc.Budget(layers=1, modules=1), {"layer": 1, "module": 1}),
+)
+"""Budgets over several kinds of units, and the counts that they mean."""
+
+
+@pytest.mark.parametrize(("budget", "counts"), SEVERAL, ids=[repr(b) for b, _ in SEVERAL])
+@pytest.mark.parametrize("method", METHODS, ids=ids)
+def test_every_method_keeps_every_kind_exactly(method, budget, counts):
+    model = bert()
+    with train(model, method, budget, 2) as session:
+        decision = session.decision()
+        assert session.keep().sum() == decision.num_kept == sum(counts.values())
+    assert {kind: decision.num(kind) for kind in decision.kinds} == counts
+    small = hc.units(hc.cut(model, decision))
+    assert {kind: small.num(kind) for kind in counts} == counts
+
+
+@pytest.mark.parametrize(("budget", "counts"), SEVERAL, ids=[repr(b) for b, _ in SEVERAL])
+def test_a_session_is_about_what_the_budget_names(budget, counts):
+    model = bert()
+    with hc.attach(model, hc.DSP(), budget, num_steps=1) as session:
+        assert session.units.kinds == counts.keys()
+        assert len(session.pools) == len(session.states)
+        assert len(session.scores()) == len(session.units) == len(session.keep())
+        sites = [site for pool in session.pools for site in pool.units.sites]
+        assert list(session.units.sites) == sites
+        names = {f"state.{index}.logits" for index in range(len(session.pools))}
+        assert session.state_dict().keys() == names | {"num_done", "generator"}
+        assert len(list(session.parameters())) == len(session.pools)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    ("fields", "outer"), [({"modules": {"self": 1, "ffn": 2}}, "module"), ({"layers": 1}, "layer")]
+)
+@pytest.mark.parametrize("method", [hc.Random(), hc.Magnitude(), hc.DSP()], ids=ids)
+def test_heads_inside_what_is_removed_are_not_kept(method, fields, outer, seed):
+    """Whatever their scores: one layer's attention stays, and three of its heads."""
+    torch.manual_seed(seed)
+    budget = hc.Budget(**fields, heads=3)
+    with hc.attach(bert(), method, budget, num_steps=1, seed=seed) as session:
+        decision = session.decision()
+    sites = [site for site in decision.sites if site.where != "ffn"]
+    layers = {
+        kind: {s.layer for s in sites if s.kind == kind and s.kept} for kind in ("head", outer)
+    }
+    assert len(layers["head"]) == 1
+    assert layers["head"] == layers[outer]
+    assert (decision.num("head"), decision.num(outer)) == (3, 1 if outer == "layer" else 3)
+
+
+@pytest.mark.parametrize(("budget", "counts"), SEVERAL[:3], ids=[repr(b) for b, _ in SEVERAL[:3]])
+@pytest.mark.parametrize("method", [hc.DSP(), hc.Random()], ids=ids)
+def test_evaluation_of_several_kinds_is_what_the_masked_and_the_cut_model_compute(
+    method, budget, counts
+):
+    model = bert().double()
+    with train(model, method, budget, 2) as session:
+        model.eval()
+        gated = model(**batch()).logits
+        decision = session.decision()
+    with hc.masked(model, decision):
+        assert torch.equal(model(**batch()).logits, gated)
+    small = hc.cut(model, decision)
+    torch.testing.assert_close(small(**batch()).logits, gated, atol=1e-10, rtol=0)
+
+
+def test_metrics_of_several_kinds_are_told_apart():
+    with hc.attach(bert(), hc.DSP(), hc.Budget(heads=5, rows=9), num_steps=1) as session:
+        assert session.metrics().keys() == {"head_size", "head_entropy", "row_size", "row_entropy"}
+
+
+def test_metrics_of_several_places_are_told_apart():
+    budget = hc.Budget(heads={"encoder": 5, "cross": 2})
+    with hc.attach(with_cross_attention(), hc.DSP(), budget, num_steps=1) as session:
+        assert len(session.metrics()) == 4
+
+
+@pytest.mark.parametrize("method", METHODS, ids=ids)
+def test_a_saved_session_of_several_kinds_goes_on_the_same_way(method):
+    budget = hc.Budget(modules={"self": 2}, heads=5, rows=9)
+    first = train(bert(), method, budget, 3)
+    second = hc.attach(bert(), method, budget, num_steps=6, seed=99)
+    second.load_state_dict(first.state_dict())
+    first.begin(6)
+    assert second.decision().sites == first.decision().sites
+    for own, other in zip(first.states, second.states, strict=True):
+        draw = [
+            s.method.gates(state, s.progress, s.generator)
+            for s, state in ((first, own), (second, other))
+        ]
+        assert torch.equal(*draw)
+
+
+def test_a_state_of_another_budget_is_refused():
+    saved = train(bert(), hc.DSP(), 5, 1).state_dict()
+    other = hc.attach(bert(), hc.DSP(), hc.Budget(heads=5, rows=9), num_steps=1)
+    with pytest.raises(hc.CheckpointError, match="Resume with the model, method and budget"):
+        other.load_state_dict(saved)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"where": "cross"}, {"where": "decoder"}, {"where": "decoder.self"}], ids=str
+)
+def test_what_lies_elsewhere_is_left_alone(fields):
+    model = with_cross_attention()
+    budget = hc.Budget(heads=2, **fields)
+    decision = hc.decide(model, hc.Random(seed=0), budget)
+    small = hc.cut(model, decision)
+    before, after = hc.units(model), hc.units(small)
+    place = fields["where"]
+    assert after.at(place).num("head") == decision.num_kept == 2
+    gone = before.at(place).num("head") - 2
+    assert after.num("head") == before.num("head") - gone
+    assert after.num("row") == before.num("row")
+    assert after.num("layer") == before.num("layer")
+
+
+GQA = (hc.DSP(), hc.DSP(shrinking=None), hc.Random(), hc.Magnitude())
+
+
+def heads_per_group(table, values):
+    """The sums over the query heads of each key-value head, [sites, 4]."""
+    assert {site.num_groups for site in table.sites} == {4}
+    return torch.stack([values[span].view(4, -1).sum(1) for span in table.slices])
+
+
+@pytest.mark.parametrize("heads", [0, 4, 12, 24, 0.5, 0.3])
+@pytest.mark.parametrize("method", GQA, ids=ids)
+def test_query_heads_stay_in_equal_numbers_for_every_key_value_head(method, heads):
+    """At every step of the run, in training and in evaluation, and in the cut model."""
+    model, total = llama(), {0.5: 12, 0.3: 8}.get(heads, heads)
+    drawn = []
+    with hc.attach(model, method, hc.Budget(heads=heads), num_steps=6) as session:
+        optimizer = torch.optim.AdamW([*model.parameters(), *session.parameters()], lr=0.05)
+        for _ in range(6):
+            model.train()
+            model(**batch(), labels=batch()["input_ids"]).loss.backward()
+            drawn.append(session.gates.value.detach())
+            session.clip_grad()
+            optimizer.step()
+            optimizer.zero_grad()
+            session.step()
+            counts = heads_per_group(session.units, session.keep().long())
+            assert counts.sum() == total
+            assert (counts == counts[:, :1]).all()
+        decision = session.decision()
+    sizes = [heads_per_group(session.units, gates) for gates in drawn]
+    assert all((counts == counts[:, :1]).all() for counts in sizes)
+    falls = [int(counts.sum()) for counts in sizes]
+    assert falls == sorted(falls, reverse=True)
+    assert falls[-1] == total
+    small = hc.units(hc.cut(model, decision))
+    assert small.num("head") == decision.num_kept == total
+    assert small.num("group") == sum(4 for site in decision.sites if any(site.keep))
+
+
+@pytest.mark.parametrize("method", METHODS, ids=ids)
+def test_every_method_decides_for_equal_numbers_of_query_heads(method):
+    model = llama()
+    with train_llama(model, method, 12, 3) as session:
+        counts = heads_per_group(session.units, session.keep().long())
+        decision = session.decision()
+    assert counts.sum() == decision.num_kept == 12
+    assert (counts == counts[:, :1]).all()
+    assert hc.units(hc.cut(model, decision)).num("head") == 12
+
+
+@pytest.mark.parametrize("heads", [4, 8])
+@pytest.mark.parametrize("method", GQA, ids=ids)
+def test_query_heads_stay_in_equal_numbers_in_every_layer(method, heads):
+    model = llama()
+    with train_llama(model, method, hc.Budget(heads=heads, scope="layer"), 5) as session:
+        decision = session.decision()
+    assert decision.kept_per_layer == (heads,) * 3
+    assert hc.units(hc.cut(model, decision), "head").num_per_layer == (heads,) * 3
+
+
+@pytest.mark.parametrize("limits", [{}, {"min_per_layer": 1}, {"scope": "layer"}], ids=str)
+@pytest.mark.parametrize("method", METHODS, ids=ids)
+def test_whole_groups_are_kept_exactly(method, limits):
+    model, total = llama(), 9 if "scope" in limits else 3
+    least = 3 if "scope" in limits else limits.get("min_per_layer", 0)
+    with train_llama(model, method, hc.Budget(groups=3, **limits), 3) as session:
+        assert session.units.kinds == {"group"}
+        decision = session.decision()
+    assert decision.num("group") == decision.num_kept == total
+    assert min(decision.kept_per_layer) >= least
+    small = hc.units(hc.cut(model, decision))
+    assert (small.num("group"), small.num("head")) == (total, 2 * total)
+
+
+@pytest.mark.parametrize("method", GQA, ids=ids)
+@pytest.mark.parametrize(
+    ("budget", "counts"),
+    [
+        (hc.Budget(groups=3, rows=20), {"group": 3, "row": 20}),
+        (hc.Budget(modules={"self": 2, "ffn": 2}, heads=12), {"module": 4, "head": 12}),
+        (hc.Budget(layers=2, groups=5, rows=11), {"layer": 2, "group": 5, "row": 11}),
+    ],
+    ids=str,
+)
+def test_a_decoder_keeps_every_kind_exactly(method, budget, counts):
+    model = llama().double()
+    with train_llama(model, method, budget, 3) as session:
+        model.eval()
+        gated = model(**batch()).logits
+        decision = session.decision()
+    assert {kind: decision.num(kind) for kind in decision.kinds} == counts
+    small = hc.cut(model, decision)
+    table = hc.units(small)
+    assert {kind: table.num(kind) for kind in counts} == counts
+    torch.testing.assert_close(small(**batch()).logits, gated, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("method", [hc.Magnitude(), hc.DSP(training="pipelined")], ids=ids)
+def test_a_failing_start_leaves_the_model_as_it_was(method, monkeypatch):
+    """The keep of the start cannot be made, for instance because a weight is not a number."""
+
+    def fail(*args, **kwargs):
+        raise hc.BudgetError("the scores of units [0] are not finite")
+
+    model = bert()
+    monkeypatch.setattr(Quota, "keep", fail)
+    with pytest.raises(hc.BudgetError, match="not finite"):
+        hc.attach(model, method, hc.Budget(heads=5), num_steps=1)
+    assert not has_gates(model)
+    assert not model._forward_pre_hooks
+    assert all(parameter.requires_grad for parameter in model.parameters())

@@ -34,7 +34,9 @@ class StopAt(TrainerCallback):
             raise KeyboardInterrupt
 
 
-def trainer(folder, *, method=None, heads=5, steps=8, model=None, callbacks=(), **settings):
+def trainer(
+    folder, *, method=None, heads=5, steps=8, model=None, callbacks=(), budget=None, **settings
+):
     args = TrainingArguments(
         str(folder),
         max_steps=steps,
@@ -51,7 +53,7 @@ def trainer(folder, *, method=None, heads=5, steps=8, model=None, callbacks=(), 
     made = hc.PruningTrainer(
         model=model or bert(),
         method=method or hc.DSP(),
-        budget=hc.Budget(heads=heads),
+        budget=budget or hc.Budget(heads=heads),
         args=args,
         train_dataset=Rows(),
         eval_dataset=Rows(),
@@ -115,6 +117,21 @@ def test_a_killed_run_resumes_to_the_same_weights_and_decision(tmp_path, method,
     assert second.decision().sites == whole.decision().sites
     expected = whole.model.state_dict()
     assert all(torch.equal(v, expected[k]) for k, v in second.model.state_dict().items())
+
+
+def test_a_killed_run_over_several_kinds_resumes_to_the_same_decision(tmp_path):
+    several = {"budget": hc.Budget(modules={"self": 2, "ffn": 2}, heads=5, rows=30)}
+    whole = trainer(tmp_path / "whole", **several)
+    whole.train()
+    with pytest.raises(KeyboardInterrupt):
+        trainer(tmp_path / "killed", callbacks=[StopAt(5)], **several).train()
+    second = trainer(tmp_path / "killed", **several)
+    second.train(True)
+    decision = second.decision()
+    assert decision.sites == whole.decision().sites
+    assert [decision.num(kind) for kind in ("module", "head", "row")] == [4, 5, 30]
+    small = hc.units(second.prune())
+    assert [small.num(kind) for kind in ("module", "head", "row")] == [4, 5, 30]
 
 
 def test_a_half_written_checkpoint_is_passed_over(tmp_path):

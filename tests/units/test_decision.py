@@ -6,17 +6,65 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import headcount as hc
-from cases import bert, keep_decision
+from cases import bert, keep_decision, with_cross_attention
+
+BERT = hc.units(bert())
+
+
+def given_decision(table, keep):
+    return hc.Decision.of(table, keep, torch.arange(len(table)) / 7, {"method": {"name": "given"}})
 
 
 @given(st.lists(st.booleans(), min_size=12, max_size=12))
 def test_json_gives_back_the_same_decision(keep):
-    model = bert()
-    decision = keep_decision(model, torch.tensor(keep))
+    heads = BERT.only("head")
+    decision = given_decision(heads, torch.tensor(keep))
     again = hc.Decision.from_json(decision.to_json())
     assert again == decision
-    assert again.keep(hc.units(model)).tolist() == keep
+    assert again.keep(heads).tolist() == keep
     assert again.num_kept == sum(again.kept_per_layer) == sum(keep)
+
+
+@given(st.integers(0, 2 ** len(BERT) - 1))
+def test_json_gives_back_a_decision_about_every_kind(bits):
+    keep = [bool(bits >> i & 1) for i in range(len(BERT))]
+    decision = given_decision(BERT, torch.tensor(keep))
+    again = hc.Decision.from_json(decision.to_json())
+    assert again == decision
+    assert again.keep(BERT).tolist() == keep
+    assert set(again.kinds) == BERT.kinds
+    assert sum(again.num(kind) for kind in again.kinds) == again.num_kept == sum(keep)
+
+
+def test_json_keeps_where_a_site_is():
+    table = hc.units(with_cross_attention())
+    decision = given_decision(table, torch.ones(len(table), dtype=torch.bool))
+    again = hc.Decision.from_json(decision.to_json())
+    places = [(s.tower, s.stack, s.layer, s.where, s.key) for s in again.sites]
+    assert places == [(s.tower, s.stack, s.layer, s.where, s.key) for s in table.sites]
+
+
+@given(st.sets(st.sampled_from(["head", "row", "module", "layer"])), st.randoms())
+def test_sites_that_a_decision_is_not_about_stay_whole(kinds, random):
+    part = BERT.only(*kinds)
+    keep = torch.tensor([random.random() < 0.5 for _ in part], dtype=torch.bool)
+    decision = given_decision(part, keep)
+    whole = decision.keep(BERT)
+    for site, span in zip(BERT.sites, BERT.slices, strict=True):
+        mine = next((entry.keep for entry in decision.sites if entry.key == site.key), None)
+        assert tuple(whole[span].tolist()) == (mine or (True,) * site.num_units)
+    assert decision.check(BERT) == part
+    assert [i for s in decision.sites for i in s.kept] == [
+        unit.index for unit, kept in zip(part, keep.tolist(), strict=True) if kept
+    ]
+
+
+def test_the_order_of_a_table_does_not_matter():
+    heads = BERT.only("head")
+    decision = given_decision(heads, torch.arange(12) < 5)
+    turned = hc.UnitTable(sites=heads.sites[::-1])
+    assert decision.check(turned) == heads
+    assert decision.keep(turned).view(3, 4).flip(0).flatten().tolist() == [i < 5 for i in range(12)]
 
 
 def test_json_is_plain_to_read():
@@ -24,7 +72,10 @@ def test_json_is_plain_to_read():
     assert (body["num_units"], body["num_kept"], body["sites"][1]["kept"]) == (12, 5, [0])
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}', '{"format": 1, "sites": 3}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"format": 2}', '{"format": 2, "sites": 3}', '{"format": 1, "sites": 3}'],
+)
 def test_what_is_not_a_decision_is_refused(text):
     with pytest.raises(hc.DecisionError, match=r"Decision.from_json"):
         hc.Decision.from_json(text)
@@ -32,8 +83,8 @@ def test_what_is_not_a_decision_is_refused(text):
 
 def test_another_format_is_refused():
     text = keep_decision(bert(), torch.ones(12, dtype=torch.bool)).to_json()
-    with pytest.raises(hc.DecisionError, match="format 2; this version of headcount reads 1"):
-        hc.Decision.from_json(text.replace('"format": 1', '"format": 2'))
+    with pytest.raises(hc.DecisionError, match="format 1; this version of headcount reads 2"):
+        hc.Decision.from_json(text.replace('"format": 2', '"format": 1'))
 
 
 def test_a_unit_outside_its_site_is_refused():
@@ -47,8 +98,19 @@ def test_a_unit_outside_its_site_is_refused():
 def test_a_decision_about_another_model_is_refused():
     decision = keep_decision(bert(), torch.ones(12, dtype=torch.bool))
     small = hc.cut(bert(), keep_decision(bert(), torch.arange(12) < 9))
-    with pytest.raises(hc.DecisionError, match="about another model"):
+    with pytest.raises(
+        hc.DecisionError, match=r"about another model: it has 4 units of kind 'head'"
+    ):
         hc.cut(small, decision)
+
+
+def test_a_decision_about_a_site_that_is_not_there_is_refused():
+    keep = torch.ones(12, dtype=torch.bool)
+    decision = given_decision(hc.units(bert(), "head"), keep)
+    with pytest.raises(hc.DecisionError, match=r"the model has no such site. Decide again"):
+        decision.check(hc.units(with_cross_attention()))
+    with pytest.raises(hc.DecisionError, match=r"the model has no such site. Decide again"):
+        decision.keep(BERT.only("row"))
 
 
 def test_a_decision_survives_a_file(tmp_path):

@@ -1,0 +1,82 @@
+import json
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from headcount.cli.coverage import coverage_command
+from headcount.zoo import survey
+from headcount.zoo.tables import CHECKS, Outcome, Record
+
+app = typer.Typer()
+app.command()(coverage_command)
+
+
+def run(folder, *arguments: str):
+    words = ["--work", str(folder / "work"), "--output", str(folder / "docs" / "coverage")]
+    return CliRunner().invoke(app, [*words, *arguments], env={"COLUMNS": "160", "TERM": "dumb"})
+
+
+def pages(folder):
+    body = json.loads((folder / "docs" / "coverage.json").read_text(encoding="utf-8"))
+    return body, (folder / "docs" / "coverage.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def found(monkeypatch):
+    """Every type is exact, without any process, except for those that are added to the set."""
+    wrong: set[str] = set()
+
+    def checked(self, waiting):
+        for name in waiting:
+            outcome = Outcome(state="fails" if name in wrong else "ok", reason="differs by 1")
+            checks = dict.fromkeys(CHECKS, Outcome(state="ok")) | {"heads": outcome}
+            yield Record(
+                model_type=name, attention=("Attention",), units={"head": 8}, checks=checks
+            )
+
+    monkeypatch.setattr(survey.Survey, "_checked", checked)
+    return wrong
+
+
+def test_two_types_are_written_as_json_and_markdown(tmp_path):
+    done = run(tmp_path, "--types", "bert,timm_backbone", "--no-onnx", "--jobs", "1")
+    assert done.exit_code == 0, done.output
+    body, page = pages(tmp_path)
+    assert {name: entry["verdict"] for name, entry in body["types"].items()} == {
+        "bert": "exact",
+        "timm_backbone": "not built",
+    }
+    assert body["command"] == "headcount coverage --types bert,timm_backbone --no-onnx"
+    assert str(tmp_path) not in page + json.dumps(body)
+    assert "| exact | 1 |" in page
+
+
+def test_a_type_that_must_be_exact_and_is_not_gives_exit_code_1(tmp_path, found):
+    found |= {"gpt2", "blip"}
+    done = run(tmp_path, "--types", "bert,gpt2,blip")
+    assert done.exit_code == 1
+    assert "Not exact: gpt2" in done.output
+    assert "`gpt2` (not exact)" in pages(tmp_path)[1]
+    assert run(tmp_path, "--types", "bert,blip").exit_code == 0
+
+
+def test_all_types_by_default(tmp_path, found):
+    assert run(tmp_path).exit_code == 0
+    body, _ = pages(tmp_path)
+    assert len(body["types"]) == body["summary"]["known to transformers"]
+    assert body["summary"]["of those that must be exact, exact"] == 40
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        (["--types", "bert,nonesuch"], 2, "transformers knows no nonesuch"),
+        (["--types", "bert", "--jobs", "0"], 1, "give one job or more"),
+    ],
+)
+def test_bad_input_is_refused(tmp_path, flags, code, message):
+    done = run(tmp_path, *flags)
+    assert done.exit_code == code
+    assert message in " ".join(done.output.split())
+    assert not (tmp_path / "docs").exists()
