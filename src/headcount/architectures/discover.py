@@ -29,10 +29,11 @@ def units(model: nn.Module, *kinds: str) -> UnitTable:
         kinds: only these kinds: ``head``, ``group``, ``row``, ``module``, ``layer``; none for all.
 
     Returns:
-        The table of units: kind, site, layer, and cost in parameters and MACs.
+        The table of units: kind, site, layer, and cost in parameters and MACs. Empty if the model
+        has no units of the kinds.
 
     Raises:
-        ArchitectureError: no known attention in the model, or none of the kinds; the message says
+        ArchitectureError: no known attention in the model, or an unknown kind; the message says
             what was looked for and what was found.
 
     Example:

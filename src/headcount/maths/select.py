@@ -182,6 +182,8 @@ def _counts(
     ceilings: Sequence[int],
 ) -> list[int] | None:
     """How many units each site keeps, for the greatest sum; None if no choice adds up."""
+    if num_keep < 0:
+        return None
     inside: dict[int, dict[int, tuple[float, tuple[int, ...]]]] = {}
     for options, home in zip(sites, homes, strict=True):
         inside[home] = _both(inside.get(home, {0: (0.0, ())}), options)

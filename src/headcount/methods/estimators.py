@@ -111,6 +111,8 @@ class RelaxedTopK(Estimator):
         tensor([0., 1., 0.], dtype=torch.float64)
 
     Source: Li, Cotterell, Sachan 2021, arXiv 2108.04657; Xie and Ermon 2019, arXiv 1901.10517.
+    Differs: query heads that share key-value heads are relaxed as if each could go alone; the
+        decision at the end has equally many for each.
     """
 
     suffix: ClassVar[str] = "-relaxed"

@@ -1,7 +1,7 @@
 """How many units must remain, exactly."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -205,10 +205,6 @@ class Budget:
                     f"{', '.join(own.places)}. Give one of these, or several joined by dots."
                 )
             own = own.at(part)
-        if not own.sites:
-            raise BudgetError(
-                f"{call}: no {name} are both at {self.where!r} and at {place!r}. Give one place."
-            )
         quota = self._quota(own, call, amount, name)
         return Pool(own, quota, place)
 
@@ -221,6 +217,15 @@ class Budget:
                 _count(amount, size, call, f"a layer of the model has {size} {name}")
                 for size in sizes
             )
+            if bundles and isinstance(amount, float):
+                inside = [
+                    [b for b, home in zip(bundles, homes, strict=True) if home == layer]
+                    for layer in range(len(sizes))
+                ]
+                counts = tuple(
+                    _nearest(totals(own), amount * size)
+                    for own, size in zip(inside, sizes, strict=True)
+                )
             quota = Quota(
                 num_keep=sum(counts), floors=counts, ceilings=counts, bundles=bundles, homes=homes
             )
@@ -303,15 +308,19 @@ def _legal(quota: Quota, units: UnitTable, call: str, amount: Amount, name: str)
         return quota
     below = max((count for count in possible if count < total), default=None)
     above = min((count for count in possible if count > total), default=None)
-    if isinstance(amount, float) and owner == "the model":
-        nearest = (n for n in (above, below) if n is not None)
-        return replace(quota, num_keep=min(nearest, key=lambda n: abs(n - total)))
+    if isinstance(amount, float):
+        return replace(quota, num_keep=_nearest(possible, amount * len(units)))
     options = " or ".join(str(count) for count in (below, above) if count is not None)
     raise BudgetError(
         f"{call}: {owner} cannot keep exactly {total} {name}: each of the {groups} key-value heads "
         f"of a layer keeps equally many query heads. Give {options}, or a budget of groups, which "
         "takes whole key-value heads."
     )
+
+
+def _nearest(counts: Iterable[int], asked: float) -> int:
+    """The count that is nearest to what was asked; of two, the greater."""
+    return min(counts, key=lambda count: (abs(count - asked), -count))
 
 
 def _layer_that_cannot(quota: Quota, units: UnitTable) -> int:

@@ -72,7 +72,8 @@ class UnitTable:
     def places(self) -> tuple[str, ...]:
         """The names that ``at`` knows here."""
         found = dict.fromkeys(name for site in self.sites for name in self._names_of(site))
-        return tuple(name for name in found if name not in ("ffn", "layer"))
+        said = {"layer"} if self.kinds == {"module"} else {"layer", "ffn"}
+        return tuple(name for name in found if name not in said)
 
     @staticmethod
     def _names_of(site: Site) -> tuple[str, ...]:
