@@ -114,15 +114,17 @@ class _Reader:
         row, heads, groups, size = self.row, self.heads, self.groups, self.size
         widths = {path: width(mapping, 0) for path, mapping in self.maps.items()}
         if row.packing == "separate" and not row.keys_per_head:
-            each = self._each() if self._norm(row.query) else widths[row.query] // heads
-            whole = self._norm(row.query) or self._norm(row.key)
             fits = {row.value: groups * size}
-            fits |= {} if whole else {row.query: heads * each, row.key: groups * each}
+            if not self._norm(row.query) and not self._norm(row.key):
+                key = widths[row.key] // groups
+                query = widths[row.query] // heads  # may hold more than a query: a gate
+                fits |= {row.key: groups * key, row.query: heads * query}
+                fits |= {} if key and query % key == 0 and key in (query, self._each()) else {"": 0}
         elif row.packing == "stacked":
             fits = {row.fused: ((0 if row.query else heads) + 2 * groups) * size}
         else:
             fits = {path: full - full % heads for path, full in widths.items()}
-        if any(widths[path] != full for path, full in fits.items()):
+        if any(widths.get(path) != full for path, full in fits.items()):
             raise ArchitectureError(
                 f"units(model): the projections of {self.name} are {widths} wide, which does not "
                 f"go with {heads} query heads and {groups} key-value heads of size {size}. If the "

@@ -31,6 +31,15 @@ ATTENTION = (
         skips=True,
     ),
     AttentionLayout(
+        name="layoutlmv3",
+        classes=("LayoutLMv3SelfAttention",),
+        query="query",
+        key="key",
+        value="value",
+        output="..output.dense",
+        slopes={"rel_pos": 1, "rel_2d_pos": 1},
+    ),
+    AttentionLayout(
         name="bert-like",
         query="query",
         key="key",

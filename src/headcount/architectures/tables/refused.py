@@ -1,6 +1,24 @@
 """Attention that has the parts of a row, but is not cut, and why."""
 
+_WIDE = "it takes the width of its input, or of all heads, for that of the heads it has"
+
 REFUSED = {
+    "GroundingDinoMultiheadAttention": _WIDE,
+    "GroupViTAttention": _WIDE,
+    "HieraMaskUnitAttention": _WIDE,
+    "LEDDecoderAttention": _WIDE,
+    "LxmertAttention": _WIDE,
+    "MMGroundingDinoMultiheadAttention": _WIDE,
+    "Mask2FormerAttention": _WIDE,
+    "MgpstrAttention": _WIDE,
+    "MoonshineStreamingAttention": _WIDE,
+    "OneFormerAttention": _WIDE,
+    "PegasusXGlobalLocalAttention": _WIDE,
+    "PvtV2SelfAttention": _WIDE,
+    "TimesformerSelfAttention": _WIDE,
+    "TrOCRAttention": _WIDE,
+    "Sam3Attention": "its masks are made for each head, elsewhere",
+    "UdopAttention": "its position biases are made for all heads, elsewhere",
     "Gemma3nTextAttention": "some layers take the keys and values of others",
     "Gemma3nTextMLP": "its neurons are thresholded by the spread of all of them",
     "AutoformerAttention": "its heads choose their delays together",
@@ -8,10 +26,10 @@ REFUSED = {
         "it is replaced by a dense module on short inputs: set "
         "config.attention_type = 'original_full'"
     ),
-    "Blip2Attention": "it reads the size of a head off the width of its input",
-    "InstructBlipAttention": "it reads the size of a head off the width of its input",
-    "InstructBlipVideoAttention": "it reads the size of a head off the width of its input",
-    "modeling_fsmt.Attention": "it takes the width of its input for that of its heads",
-    "BlipAttention": "it reads the size of a head off the width of its input",
+    "Blip2Attention": _WIDE,
+    "InstructBlipAttention": _WIDE,
+    "InstructBlipVideoAttention": _WIDE,
+    "modeling_fsmt.Attention": _WIDE,
+    "BlipAttention": _WIDE,
 }
 """Name of a class, or file and class -> the reason."""

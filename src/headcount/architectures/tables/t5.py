@@ -12,7 +12,6 @@ ATTENTION = (
             "LongT5LocalAttention",
             "Pop2PianoAttention",
             "SwitchTransformersAttention",
-            "UdopAttention",
             "UMT5Attention",
         ),
         query="q",
