@@ -5,7 +5,7 @@ import transformers
 import headcount as hc
 from cases import METHODS, TINY, batch, bert, llama, with_cross_attention
 from headcount.gates.attach import has_gates
-from headcount.units.budget import Quota
+from headcount.units.quota import Quota
 
 LABELS = torch.tensor([0, 1, 2])
 

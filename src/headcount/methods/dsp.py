@@ -12,7 +12,7 @@ from headcount.errors import BudgetError
 from headcount.maths.schedules import falling_count
 from headcount.methods.estimators import Estimator, StraightThrough
 from headcount.methods.method import Method, Step
-from headcount.units.budget import Quota
+from headcount.units.quota import Quota
 from headcount.units.table import UnitTable
 
 

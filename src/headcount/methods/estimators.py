@@ -14,7 +14,7 @@ from headcount.maths.gumbel import gumbel_noise
 from headcount.maths.relaxed_topk import relaxed_top_k, successive_softmax
 from headcount.maths.schedules import log_linear
 from headcount.methods.method import Step
-from headcount.units.budget import Quota
+from headcount.units.quota import Quota
 
 
 @final

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from headcount.methods.method import Method, Step
-from headcount.units.budget import Quota
+from headcount.units.quota import Quota
 from headcount.units.table import UnitTable
 
 

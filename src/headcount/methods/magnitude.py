@@ -9,7 +9,7 @@ from torch import Generator, nn
 from headcount.errors import PruningError
 from headcount.methods.fixed import FixedMethod, FixedState
 from headcount.methods.method import Evidence
-from headcount.units.budget import Quota
+from headcount.units.quota import Quota
 from headcount.units.table import UnitTable
 
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from headcount.units.budget import Quota
+from headcount.units.quota import Quota
 from headcount.units.table import UnitTable
 
 

@@ -8,7 +8,7 @@ from torch import Generator
 
 from headcount.errors import BudgetError
 from headcount.methods.fixed import FixedMethod, FixedState
-from headcount.units.budget import Quota
+from headcount.units.quota import Quota
 from headcount.units.table import UnitTable
 
 
