@@ -65,7 +65,7 @@ class _Reader:
     ) -> None:
         self.name, self.module, self.row = name, module, row
         self.values = vars(module)
-        self.maps = {path: self._map(path) for path in row.projections}
+        self.maps = {path: module.get_submodule(path) for path in row.projections}
         self.output_name = resolve(name, row.output)
         self.output = model.get_submodule(self.output_name)
 
@@ -111,25 +111,28 @@ class _Reader:
 
     def _check_widths(self) -> None:
         """Refuse projections that do not go with the number of heads."""
-        row, heads, groups, size = self.row, self.heads, self.groups, self.size
         widths = {path: width(mapping, 0) for path, mapping in self.maps.items()}
-        if row.packing == "separate" and not row.keys_per_head:
-            fits = {row.value: groups * size}
-            if not self._norm(row.query) and not self._norm(row.key):
-                key = widths[row.key] // groups
-                query = widths[row.query] // heads  # may hold more than a query: a gate
-                fits |= {row.key: groups * key, row.query: heads * query}
-                fits |= {} if key and query % key == 0 and key in (query, self._each()) else {"": 0}
-        elif row.packing == "stacked":
-            fits = {row.fused: ((0 if row.query else heads) + 2 * groups) * size}
-        else:
-            fits = {path: full - full % heads for path, full in widths.items()}
-        if any(widths.get(path) != full for path, full in fits.items()):
+        if not self._widths_fit(widths):
             raise ArchitectureError(
                 f"units(model): the projections of {self.name} are {widths} wide, which does not "
-                f"go with {heads} query heads and {groups} key-value heads of size {size}. If the "
-                "weights are quantised, load the model unquantised."
+                f"go with {self.heads} query heads and {self.groups} key-value heads of size "
+                f"{self.size}. If the weights are quantised, load the model unquantised."
             )
+
+    def _widths_fit(self, widths: dict[str, int]) -> bool:
+        row, heads, groups = self.row, self.heads, self.groups
+        if row.packing == "stacked":
+            return widths[row.fused] == ((0 if row.query else heads) + 2 * groups) * self.size
+        if row.packing != "separate" or row.keys_per_head:
+            return all(full % heads == 0 for full in widths.values())
+        if widths[row.value] != groups * self.size:
+            return False
+        if self._norm(row.query) or self._norm(row.key):
+            return True
+        query, more = divmod(widths[row.query], heads)  # may hold more than a query: a gate
+        key, rest = divmod(widths[row.key], groups)
+        whole = not more and not rest and key > 0 and query % key == 0
+        return whole and key in (query, self._each())
 
     def _without_heads(self, size: int) -> Attention:
         return Attention(
@@ -147,9 +150,6 @@ class _Reader:
     def _knows_groups(self) -> bool:
         known = any(name in self.values for name in (*names.NUM_GROUPS, *names.HEADS_PER_GROUP))
         return known and not self.row.keys_per_head
-
-    def _map(self, path: str) -> nn.Module:
-        return self.module.get_submodule(path)
 
     def _attribute(self, options: tuple[str, ...]) -> int:
         found = (self.values[name] for name in options if name in self.values)
@@ -191,29 +191,31 @@ class _Reader:
     def _head_parts(self) -> Iterator[Part]:
         row, count = self.row, self.heads
         grouped = self.groups < count
-        if row.packing == "separate" or row.query:
+        if row.query:
             yield from self._outputs(row.query, "query", count)
-        if row.packing == "separate" and not grouped:
-            for path, role in ((row.key, "key"), (row.value, "value")):
-                if path != row.key or role == "key":
-                    yield from self._outputs(path, role, count)
-        elif row.packing != "separate":
-            yield from self._fused_heads(grouped)
+        if row.fused:
+            yield from self._fused(count, 1, keys=not grouped)
+        elif not grouped:
+            yield from self._keys_and_values(count)
         yield from self._inputs(count, 1)
-        yield from self._per_head(count, 1)
+        yield from self._per_head(count)
 
     def _group_parts(self) -> Iterator[Part]:
         row, count = self.row, self.groups
         share = self.heads // count
-        if row.packing == "separate":
-            for path, role in ((row.query, "query"), (row.key, "key"), (row.value, "value")):
-                yield from self._outputs(path, role, count)
+        if row.query:
+            yield from self._outputs(row.query, "query", count)
+        if row.fused:
+            yield from self._fused(count, share, keys=True)
         else:
-            if row.query:
-                yield from self._outputs(row.query, "query", count)
-            yield from self._fused_groups(share)
+            yield from self._keys_and_values(count)
         yield from self._inputs(count, share)
-        yield from self._per_head(count, share)
+        yield from self._per_head(count)
+
+    def _keys_and_values(self, count: int) -> Iterator[Part]:
+        roles = {self.row.value: "value", self.row.key: "key"}  # one map may make both
+        for path, role in reversed(roles.items()):
+            yield from self._outputs(path, role, count)
 
     def _outputs(self, path: str, role: str, count: int) -> Iterator[Part]:
         mapping = self.maps[path]
@@ -234,52 +236,28 @@ class _Reader:
                     whole=True,
                 )
 
-    def _fused_heads(self, grouped: bool) -> Iterator[Part]:
-        row, mapping = self.row, self.maps[self.row.fused]
-        size = self.size
-        if row.packing == "heads":
-            each = width(mapping, 0) // self.heads
-            starts = range(0, self.heads * each, each)
+    def _fused(self, count: int, share: int, *, keys: bool) -> Iterator[Part]:
+        """The outputs that ``count`` units of ``share`` query heads have of a fused projection."""
+        row, mapping, size = self.row, self.maps[self.row.fused], self.size
+        if row.packing == "groups":
+            block = (self.heads // self.groups + 2) * size
+            each = block if count == self.groups else size
+            inside = range(1 if count == self.groups else self.heads // self.groups)
+            starts = tuple(g * block + j * size for g in range(self.groups) for j in inside)
             yield from self._weight_and_bias(row.fused, mapping, "value", each, starts)
-        elif row.packing == "groups":
-            share = self.heads // self.groups
-            block = (share + 2) * size
-            starts = tuple(g * block + j * size for g in range(self.groups) for j in range(share))
-            yield from self._weight_and_bias(row.fused, mapping, "query", size, starts)
+        elif row.packing == "heads":
+            each = width(mapping, 0) // count
+            starts = range(0, count * each, each)
+            yield from self._weight_and_bias(row.fused, mapping, "value", each, starts)
         else:
             first = 0 if row.query else self.heads * size
             if not row.query:
-                starts = range(0, first, size)
-                yield from self._weight_and_bias(row.fused, mapping, "query", size, starts)
-            if not grouped:
-                yield from self._stacked(first, size, 1)
-
-    def _fused_groups(self, share: int) -> Iterator[Part]:
-        row, mapping, size = self.row, self.maps[self.row.fused], self.size
-        if row.packing == "groups":
-            block = (share + 2) * size
-            starts = range(0, self.groups * block, block)
-            yield from self._weight_and_bias(row.fused, mapping, "value", block, starts)
-            return
-        if row.packing == "heads":
-            each = width(mapping, 0) // self.heads
-            starts = range(0, self.heads * each, each)
-            yield from self._weight_and_bias(row.fused, mapping, "value", each, starts)
-            return
-        first = 0
-        if not row.query:
-            first = self.heads * size
-            starts = range(0, first, share * size)
-            yield from self._weight_and_bias(row.fused, mapping, "query", share * size, starts)
-        yield from self._stacked(first, size, share)
-
-    def _stacked(self, first: int, size: int, share: int) -> Iterator[Part]:
-        del share
-        mapping, span = self.maps[self.row.fused], self.groups * size
-        for role in ("key", "value"):
-            starts = range(first, first + span, size)
-            yield from self._weight_and_bias(self.row.fused, mapping, role, size, starts)
-            first += span
+                starts = range(0, first, share * size)
+                yield from self._weight_and_bias(row.fused, mapping, "query", share * size, starts)
+            for role in ("key", "value") if keys else ():
+                starts = range(first, first + self.groups * size, size)
+                yield from self._weight_and_bias(row.fused, mapping, role, size, starts)
+                first += self.groups * size
 
     def _weight_and_bias(
         self,
@@ -314,8 +292,7 @@ class _Reader:
             starts=range(0, count * size, size),
         )
 
-    def _per_head(self, count: int, share: int) -> Iterator[Part]:
-        del share
+    def _per_head(self, count: int) -> Iterator[Part]:
         for path in names.PER_HEAD_MAPS:
             mapping = child(self.module, path)
             if mapping is not None and width(mapping, 0) and width(mapping, 0) % count == 0:

@@ -17,9 +17,9 @@ from transformers import PreTrainedConfig
 
 from headcount.architectures import names
 from headcount.architectures.discover import find_sites
+from headcount.architectures.maps import is_emptied
 from headcount.architectures.places import owner_of
 from headcount.architectures.stock import is_stock
-from headcount.surgery.pieces import WithoutWeight
 from headcount.units.site import Site
 
 MARK = "headcount"
@@ -169,7 +169,7 @@ def _try_stock(
     """Write plain keys if the stock class builds just this shape from them."""
     marked = [config for config in configs if MARK in vars(config)]
     outer = vars(model).get("config")
-    replaced = any(isinstance(m, WithoutWeight) or _is_skipped(m) for m in model.modules())
+    replaced = any(map(is_emptied, model.modules()))
     if not marked or replaced or not isinstance(outer, PreTrainedConfig):
         return
     owned = [(site, owner_of(model, site.module)) for site in sites.values()]
@@ -189,10 +189,6 @@ def _try_stock(
         for config, values in kept:
             config.__dict__.clear()
             config.__dict__.update(values)
-
-
-def _is_skipped(module: nn.Module) -> bool:
-    return bool(vars(module).get("skipped"))
 
 
 def _write_plain(config: PreTrainedConfig, counts: dict[str, Any], size: int, unnamed: str) -> None:

@@ -10,12 +10,11 @@ from torch import nn
 from headcount.architectures import names
 from headcount.architectures.attention import Attention, attention_of
 from headcount.architectures.feedforward import FeedForward, feed_forward_of
-from headcount.architectures.maps import child, is_map, tensors
+from headcount.architectures.maps import child, is_emptied, is_map, tensors
 from headcount.architectures.match import resolve, unexplained, why_refused
 from headcount.architectures.places import Place, layer_path, nearest_config, place_of
 from headcount.architectures.tables import ATTENTION
 from headcount.errors import ArchitectureError
-from headcount.surgery.pieces import WithoutWeight
 from headcount.units.cost import Cost
 from headcount.units.site import KINDS, Part, Site
 from headcount.units.table import UnitTable
@@ -48,17 +47,11 @@ def units(model: nn.Module, *kinds: str) -> UnitTable:
     if unknown:
         raise ArchitectureError(f"units(kinds={kinds}): give some of {', '.join(KINDS)}.")
     sites = find_sites(model)
-    if not any(_is_cut(module) for module in model.modules()) and not any(
-        site.kind in ("head", "group") for site in sites
-    ):
+    known = any(site.kind == "head" for site in sites)
+    if not known and not any(map(is_emptied, model.modules())):
         raise ArchitectureError(_nothing_found(model))
     table = UnitTable(sites=tuple(site for site in sites if site.num_units))
     return table.only(*kinds) if kinds else table
-
-
-def _is_cut(module: nn.Module) -> bool:
-    """Whether something was cut out here, so that a model may have nothing left."""
-    return isinstance(module, WithoutWeight) or bool(vars(module).get("skipped"))
 
 
 @dataclass(frozen=True, slots=True)

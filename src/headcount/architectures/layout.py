@@ -35,8 +35,6 @@ class AttentionLayout:
     """How the fused projection's outputs are ordered. ``stacked``: all queries, all keys, all
     values. ``heads``: query, key, value of the first head, then of the second. ``groups``: the
     queries of a key-value head, its key, its value; then the next."""
-    gate: str = ""
-    """Path of the module whose input is gated, where that is not the output projection."""
     classes: tuple[str, ...] = ()
     """Names of the only classes the row is for; empty: any class with these parts."""
     bias_argument: str = ""

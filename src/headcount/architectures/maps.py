@@ -3,12 +3,22 @@
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from headcount.surgery.pieces import BiasOnly, Zeros
+from headcount.surgery.pieces import WithoutWeight
 
 
 def is_map(module: nn.Module | None) -> bool:
     """Whether a module is a linear map whose weight can be cut, or what is left of one."""
-    return isinstance(module, nn.Linear | Conv1D | Zeros | BiasOnly)
+    return isinstance(module, nn.Linear | Conv1D | WithoutWeight)
+
+
+def is_skipped(module: nn.Module) -> bool:
+    """Whether a module is a layer that was removed."""
+    return bool(vars(module).get("skipped"))
+
+
+def is_emptied(module: nn.Module) -> bool:
+    """Whether a module stands for something that was removed as a whole."""
+    return isinstance(module, WithoutWeight) or is_skipped(module)
 
 
 def output_dim(module: nn.Module) -> int:

@@ -17,14 +17,13 @@ NUM_HEADS = (
     "n_heads",
     "n_head",
     "num_attn_heads",
-    "num_query_heads",
 )
 """Attributes with the number of (query) heads."""
 
-NUM_GROUPS = ("num_key_value_heads", "num_kv_heads", "num_k_heads", "n_kv_heads")
+NUM_GROUPS = ("num_key_value_heads", "num_kv_heads", "num_k_heads")
 """Attributes with the number of key-value heads."""
 
-HEADS_PER_GROUP = ("num_key_value_groups", "n_rep")
+HEADS_PER_GROUP = ("num_key_value_groups",)
 """Attributes with query heads for each key-value head."""
 
 ALL_HEADS_SIZE = (
@@ -32,12 +31,10 @@ ALL_HEADS_SIZE = (
     "inner_dim",
     "split_size",
     "embed_dim",
-    "opt_embed_dim",
     "hidden_size",
     "q_dim",
     "qkv_dim",
     "d_model_size",
-    "qkv_size",
 )
 """Attributes with heads times head size, if that is their value."""
 
@@ -46,7 +43,6 @@ ALL_GROUPS_SIZE = ("kv_dim",)
 
 PER_HEAD = {
     "sinks": 0,
-    "attention_sink_bias": 0,
     "relative_position_bias_table": 1,
     "logit_scale": 0,
     "pos_bias_u": 0,
@@ -56,10 +52,7 @@ PER_HEAD = {
     "relative_attention_bias.weight": 1,
     "relative_position_bias.relative_position_bias_table": 1,
     "q_bias": 0,
-    "k_bias": 0,
     "v_bias": 0,
-    "attention_biases": 0,
-    "alpha": 0,
 }
 """Tensors of attention modules -> the dimension along which the heads lie, one share each."""
 
@@ -71,8 +64,6 @@ PER_HEAD_MAPS = (
     "pos_proj",
     "g_proj",
     "gate_proj",
-    "gate",
-    "rel_pos_emb_proj",
     "continuous_position_bias_mlp.2",
 )
 """Linear maps of attention modules whose outputs belong to the heads, one share each."""
@@ -85,18 +76,15 @@ NORMS = (
     "k_layernorm",
     "query_layernorm",
     "key_layernorm",
-    "query_norm",
-    "key_norm",
     "qk_norm",
     "ln_q",
-    "ln_k",
 )
 """Normalisation of queries and keys: of each head alone, or of all heads together."""
 
-QUERY_NORMS = ("q_norm", "q_layernorm", "query_layernorm", "query_norm", "ln_q")
+QUERY_NORMS = ("q_norm", "q_layernorm", "query_layernorm", "ln_q")
 """Those of ``NORMS`` that queries go through."""
 
-KEY_NORMS = ("k_norm", "k_layernorm", "key_layernorm", "key_norm", "ln_k")
+KEY_NORMS = ("k_norm", "k_layernorm", "key_layernorm")
 """Those that keys go through."""
 
 NUM_ROWS = (
@@ -150,7 +138,7 @@ CONFIG_HEADS = (
 )
 """Configurations' names for the number of heads."""
 
-CONFIG_GROUPS = ("num_key_value_heads", "num_kv_heads", "n_head_kv")
+CONFIG_GROUPS = ("num_key_value_heads", "num_kv_heads")
 """Configurations' names for the number of key-value heads."""
 
 CONFIG_HEAD_SIZE = ("head_dim", "d_kv", "attention_head_size", "kv_channels")

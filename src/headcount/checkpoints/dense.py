@@ -27,12 +27,7 @@ def dense_config(config: PreTrainedConfig) -> PreTrainedConfig:
 def dense_twin(model: PreTrainedModel) -> PreTrainedModel:
     """A model of the stock class and the dense shape, on the meta device."""
     with torch.device("meta"):
-        return stock_class(model)(dense_config(model.config))
-
-
-def stock_class(model: PreTrainedModel) -> type[PreTrainedModel]:
-    """The class of a model; cutting does not change it."""
-    return type(model)
+        return type(model)(dense_config(model.config))
 
 
 def marks(model: PreTrainedModel) -> dict[str, Left]:

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from headcount.architectures.discover import find_sites
-from headcount.checkpoints.dense import dense_config, plan_again, stock_class
+from headcount.architectures.maps import is_skipped
+from headcount.checkpoints.dense import dense_config, plan_again
 from headcount.errors import CheckpointError
 from headcount.surgery.draft import Plan
 from headcount.surgery.plan import plan
@@ -38,13 +39,13 @@ def padded(model: PreTrainedModel) -> PreTrainedModel:
         24
     """
     call = f"save({type(model).__name__}, padded=True)"
-    if any(vars(module).get("skipped") for module in model.modules()):
+    if any(map(is_skipped, model.modules())):
         raise CheckpointError(
             f"{call}: whole layers were removed; zeros in a layer do not make it hand its input "
             "on. Save with standalone=True instead."
         )
     planned = _plan_in_place(model, call)
-    dense = stock_class(model)(dense_config(model.config)).eval()
+    dense = type(model)(dense_config(model.config)).eval()
     cast(nn.Module, dense).to(dtype=model.dtype)
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     gone = (*planned.structure.get("zeros", {}), *planned.structure.get("bias_only", {}))

@@ -68,23 +68,25 @@ def select(
     sizes = torch.bincount(layer[may], minlength=len(floors)).tolist()
     room = [min(ceiling, size) for ceiling, size in zip(ceilings, sizes, strict=True)]
     _check(num_keep, floors, room)
-    owed, free = list(floors), num_keep - sum(floors)
+    ranking = scores.detach().cpu().argsort(descending=True, stable=True)
+    ranking = ranking[may[ranking]]
+    home = layer[ranking]
+    place = _place_in_layer(home)
+    owed = place < torch.tensor(floors, dtype=torch.long)[home]
+    rest = ~owed & (place < torch.tensor(room, dtype=torch.long)[home])
+    chosen = owed | (rest & (rest.cumsum(0) <= num_keep - sum(floors)))
     keep = torch.zeros(len(scores), dtype=torch.bool)
-    ranking = scores.detach().cpu().argsort(descending=True, stable=True).tolist()
-    layers, candidates = layer.tolist(), may.tolist()
-    for unit in ranking:
-        home = layers[unit]
-        if not candidates[unit]:
-            continue
-        if owed[home]:
-            owed[home] -= 1
-        elif free and room[home]:
-            free -= 1
-        else:
-            continue
-        room[home] -= 1
-        keep[unit] = True
+    keep[ranking[chosen]] = True
     return keep
+
+
+def _place_in_layer(home: Int[Tensor, " m"]) -> Int[Tensor, " m"]:
+    """How many units before each one are of the same layer, [M]."""
+    order = home.argsort(stable=True)
+    first = home.bincount().cumsum(0) - home.bincount()
+    place = torch.empty_like(home)
+    place[order] = torch.arange(len(home)) - first[home[order]]
+    return place
 
 
 def totals(

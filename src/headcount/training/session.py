@@ -175,15 +175,14 @@ class Session:
     def metrics(self) -> dict[str, float]:
         """Numbers worth a line in the log: temperature, entropy of the choice.
 
-        With several pools their names have the kind of unit in front.
+        With several pools their names have kind and place in front.
         """
         named = {}
         for pool, state in zip(self.pools, self.states, strict=True):
-            parts = (pool.units.sites[0].kind, *pool.place.split("."))
-            front = "" if len(self.pools) == 1 else "_".join(filter(None, (*parts, "")))
-            front = front if not front or front.endswith("_") else f"{front}_"
-            found = self.method.metrics(state, self.progress)
-            named |= {f"{front}{name}": value for name, value in found.items()}
+            place = [pool.units.sites[0].kind, *pool.place.split(".")]
+            front = [] if len(self.pools) == 1 else [part for part in place if part]
+            for name, value in self.method.metrics(state, self.progress).items():
+                named["_".join([*front, name])] = value
         return named
 
     def _spans(self) -> list[slice]:
