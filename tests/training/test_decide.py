@@ -22,6 +22,9 @@ class Sensitivity(FixedMethod):
     def init(self, units, quota, generator):
         return FixedState(torch.zeros(len(units), dtype=torch.float64), units, quota)
 
+    def gates(self, state, step, generator):
+        return torch.ones_like(state.get_buffer("scores"))
+
     def observe(self, state, evidence):
         state.get_buffer("scores").add_(evidence.gate_grads.abs().sum(0))
 

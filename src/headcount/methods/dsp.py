@@ -1,7 +1,7 @@
 """Differentiable subset pruning: importance logits learnt by gradient descent."""
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, cast, final
 
 import torch
@@ -24,7 +24,7 @@ class Logits(nn.Module):
         super().__init__()
         self.logits = nn.Parameter(logits)
         self.layer, self.quota = units.layer_of_unit, quota
-        self.sizes = units.num_per_layer
+        self.sizes, self.whole = units.num_per_layer, quota.whole(units)
 
 
 @final
@@ -77,15 +77,7 @@ class Shrinking:
                 step.index, start=start, end=end, first=first, last=last, power=self.power
             )
 
-        if quota.floors == quota.ceilings:
-            counts = tuple(at(*pair) for pair in zip(sizes, quota.floors, strict=True))
-            if quota.bundles:  # equal counts in every layer cannot fall evenly
-                ceilings = tuple(sizes)
-                loose = replace(quota, floors=(0,) * len(sizes), ceilings=ceilings)
-                done = counts == quota.floors
-                return quota if done else loose.at_least(sum(counts))
-            return Quota(num_keep=sum(counts), floors=counts, ceilings=counts)
-        return quota.at_least(at(sum(quota.ceilings), quota.num_keep))
+        return quota.between(sizes, at)
 
 
 @final
@@ -155,6 +147,11 @@ class DSP(Method):
         return "weights and logits" if self.training == "joint" else "logits"
 
     @property
+    def start(self) -> Literal["pretrained", "finetuned"]:
+        """Pipelined training needs a model that is fine-tuned already."""
+        return "pretrained" if self.training == "joint" else "finetuned"
+
+    @property
     def optimizer_group(self) -> dict[str, float]:
         """The learning rate of the logits."""
         return {"lr": self.learning_rate}
@@ -174,7 +171,7 @@ class DSP(Method):
         """A subset of the step's size, hard or relaxed, with the estimator's gradient."""
         held = cast(Logits, state)
         quota = self.quota(held, step)
-        if quota.num_keep == len(held.logits):  # nothing to choose, so nothing to learn
+        if quota.target == held.whole:  # nothing to choose, so nothing to learn
             return 0 * held.logits + 1
         return self.estimator.gates(
             held.logits, quota, layer=held.layer, step=step, generator=generator
@@ -194,5 +191,5 @@ class DSP(Method):
         """Temperature, and the entropy in nats of the first choice, softmax(w)."""
         log_p = torch.log_softmax(self.scores(state).double(), 0)
         entropy = -(log_p.exp() * log_p).sum().item()
-        size = float(self.quota(cast(Logits, state), step).num_keep)
+        size = float(self.quota(cast(Logits, state), step).target)
         return {"size": size, "entropy": entropy, **self.estimator.metrics(step)}

@@ -48,7 +48,9 @@ class Method(abc.ABC):
 
     ``init`` makes the state; ``gates`` are the multipliers of a training step; ``penalty`` is
     added to the loss; ``observe`` takes evidence in; ``scores`` rank the units. A method returns
-    scores, never a keep: exactness is the business of ``headcount.maths.select`` alone.
+    scores, never a keep: exactness is the business of ``Quota.keep`` alone. A state has the quota
+    as its attribute ``quota``, and ``scores`` goes by it: to ask for another budget, the session
+    exchanges it.
     """
 
     evidence: ClassVar[frozenset[str]] = frozenset()
@@ -65,6 +67,11 @@ class Method(abc.ABC):
     def trains(self) -> Literal["weights", "logits", "weights and logits"]:
         """What a training run with this method changes."""
         return "weights"
+
+    @property
+    def start(self) -> Literal["pretrained", "finetuned"]:
+        """The model to begin with: as it was pretrained, or fine-tuned on the task already."""
+        return "finetuned" if self.evidence & {"gate_grads"} else "pretrained"
 
     @property
     def optimizer_group(self) -> dict[str, float]:
@@ -94,6 +101,15 @@ class Method(abc.ABC):
     def observe(self, state: nn.Module, evidence: Evidence) -> None:
         """Take evidence into the state; called for what ``evidence`` names."""
         raise NotImplementedError(f"{type(self).__name__} asks for {sorted(self.evidence)}")
+
+    def num_rounds(self, units: UnitTable, quota: Quota) -> int:
+        """Passes over the data that the method looks at; ``gates`` gets the round as its step."""
+        del units, quota
+        return 1
+
+    def finish_round(self, state: nn.Module, step: Step) -> None:
+        """Called when a pass over the data is done; nothing unless the method says otherwise."""
+        del state, step
 
     def metrics(self, state: nn.Module, step: Step) -> dict[str, float]:
         """Numbers worth a line in the log."""

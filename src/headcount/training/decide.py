@@ -56,21 +56,29 @@ def decide(
 
 
 def _observe_gradients(session: Session, batches: Iterable[Mapping[str, Any]] | None) -> None:
-    name = type(session.method).__name__
+    method = session.method
     if batches is None:
+        name = type(method).__name__
         raise TrainingError(f"decide(method={name}): the method looks at data. Give batches.")
+    rounds = max(method.num_rounds(pool.units, pool.quota) for pool in session.pools)
+    if rounds > 1 and iter(batches) is batches:  # can be gone through only once
+        batches = list(batches)
+    session.begin(rounds)
     was_training = session.model.training
     session.model.eval()
-    for batch in batches:
-        session.observe(gate_grads=_gate_grads(session, batch))
+    for _ in range(rounds):
+        gates = session.draw()
+        for batch in batches:
+            session.observe(gate_grads=_gate_grads(session, batch, gates))
+        session.finish_round()
     session.model.train(was_training)
 
 
-def _gate_grads(session: Session, batch: Mapping[str, Any]) -> Tensor:
+def _gate_grads(session: Session, batch: Mapping[str, Any], gates: Tensor) -> Tensor:
     size = next(value.shape[0] for value in batch.values() if isinstance(value, Tensor))
     device = next(session.model.parameters()).device
-    ones = torch.ones(size, len(session.units), device=device, requires_grad=True)
-    with session.held(ones):
+    own = gates.detach().to(device).expand(size, -1).clone().requires_grad_()
+    with session.held(own):
         loss = session.model(**batch).loss
-        (grads,) = torch.autograd.grad(loss * size, ones)
+        (grads,) = torch.autograd.grad(loss * size, own)
     return grads

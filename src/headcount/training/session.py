@@ -147,6 +147,17 @@ class Session:
             own = {name: value[..., span] for name, value in evidence.items()}
             self.method.observe(state, Evidence(**own))
 
+    def finish_round(self) -> None:
+        """Say that a pass over the data the method looks at is done."""
+        for state in self.states:
+            self.method.finish_round(state, self.progress)
+        self.step()
+
+    def draw(self) -> Tensor:
+        """The method's gates for one forward pass, [N]."""
+        drawn = (self.method.gates(state, self.progress, self.generator) for state in self.states)
+        return torch.cat([*drawn])
+
     def scores(self) -> Tensor:
         """The scores of the moment, [N]."""
         return torch.cat([self.method.scores(state) for state in self.states])
@@ -274,10 +285,7 @@ class Session:
         if self._held is not None:
             gates = self._held
         elif module.training:
-            drawn = (
-                self.method.gates(state, self.progress, self.generator) for state in self.states
-            )
-            gates = torch.cat([*drawn])
+            gates = self.draw()
         else:
             gates = self.keep()
         self.gates.value = gates.to(device=device, dtype=self._dtype)

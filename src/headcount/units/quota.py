@@ -1,5 +1,6 @@
 """A budget checked against one model: exact counts for a pool of units."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from jaxtyping import Bool, Float, Int
@@ -47,6 +48,38 @@ class Quota:
             bundles=self.bundles,
             allowed=allowed,
         )
+
+    @property
+    def target(self) -> int:
+        """How much remains: K."""
+        return self.num_keep
+
+    def whole(self, units: UnitTable) -> int:
+        """How much there is before anything is removed: N."""
+        return len(units)
+
+    def expected(self, chances: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+        """How much remains on the mean if each unit stays by chance; compare with ``target``.
+
+        Args:
+            chances: probability that a unit stays, [N]; a gradient passes through.
+        """
+        return chances.sum()
+
+    def between(self, sizes: tuple[int, ...], at: Callable[[int, int], int]) -> "Quota":
+        """A quota on the way from all units to this one.
+
+        Args:
+            sizes: units of each layer, [L].
+            at: from a number at the start and one at the end to the one in between.
+        """
+        if self.floors != self.ceilings:
+            return self.at_least(at(sum(self.ceilings), self.num_keep))
+        counts = tuple(at(size, floor) for size, floor in zip(sizes, self.floors, strict=True))
+        if self.bundles:  # equal counts in every layer cannot fall evenly
+            loose = replace(self, floors=(0,) * len(sizes), ceilings=tuple(sizes))
+            return self if counts == self.floors else loose.at_least(sum(counts))
+        return Quota(num_keep=sum(counts), floors=counts, ceilings=counts)
 
     def at_least(self, num_keep: int) -> "Quota":
         """This quota with the smallest total that can be met from ``num_keep`` up."""
