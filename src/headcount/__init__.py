@@ -26,10 +26,11 @@ from headcount.errors import (
     TrainingError,
 )
 from headcount.evaluate import evaluate
-from headcount.methods.dsp import DSP, Shrinking
+from headcount.methods.dsp import DSP
 from headcount.methods.estimators import Annealing, RelaxedTopK, StraightThrough
 from headcount.methods.magnitude import Magnitude
 from headcount.methods.random import Random
+from headcount.methods.sizes import Sampling, Shrinking
 from headcount.prune import Options, Pruned, prune
 from headcount.surgery.cut import cut
 from headcount.surgery.masked import masked
@@ -67,6 +68,7 @@ __all__ = [
     "Random",
     "Recipe",
     "RelaxedTopK",
+    "Sampling",
     "Saved",
     "Session",
     "Shrinking",

@@ -113,6 +113,7 @@ def test_shared_key_value_heads_come_down_to_equal_counts_in_every_layer(heads):
     [
         ({}, "dsp"),
         ({"shrinking": None}, "dsp-constant"),
+        ({"shrinking": hc.Sampling()}, "dsp-sampled"),
         ({"training": "pipelined"}, "dsp-pipelined"),
         ({"training": "pipelined", "shrinking": None}, "dsp-pipelined"),
         ({"estimator": hc.RelaxedTopK()}, "dsp-relaxed"),
@@ -122,3 +123,28 @@ def test_shared_key_value_heads_come_down_to_equal_counts_in_every_layer(heads):
 )
 def test_names(arguments, name):
     assert hc.DSP(**arguments).name == name
+
+
+@pytest.mark.parametrize("heads", [0, 2, 12])
+@pytest.mark.parametrize("limits", [{}, {"scope": "layer"}], ids=["global", "layer"])
+def test_sampled_sizes_lie_between_the_budget_and_all_units(heads, limits):
+    """Each comes up in a long run, small ones more often than their share of all numbers."""
+    heads = heads // 3 if limits else heads
+    drawn = sizes(hc.DSP(shrinking=hc.Sampling()), hc.Budget(heads=heads, **limits), 200)
+    whole, least = [round(size) for size in drawn], 3 * heads if limits else heads
+    assert whole[:20] == [12] * 20
+    assert min(whole) == least
+    assert max(whole[20:]) == 12
+    if heads == 2 and not limits:
+        assert set(whole) == set(range(2, 13))
+        assert sum(size <= 4 for size in whole[20:]) > 180 * 3 / 11
+
+
+def test_sampled_sizes_depend_on_the_step_alone():
+    method = hc.DSP(shrinking=hc.Sampling(hold=0.0))
+    assert sizes(method, hc.Budget(heads=1), 30) == sizes(method, hc.Budget(heads=1), 30)
+
+
+def test_a_sampling_that_never_draws_is_refused():
+    with pytest.raises(hc.BudgetError, match=r"Sampling\(hold=1.0\): give a share of the run"):
+        hc.Sampling(hold=1.0)

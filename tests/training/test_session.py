@@ -464,3 +464,27 @@ def test_a_failing_start_leaves_the_model_as_it_was(method, monkeypatch):
     assert not has_gates(model)
     assert not model._forward_pre_hooks
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_one_session_decides_for_many_budgets(method):
+    """Each decision is exact, and nested in the next."""
+    model = bert()
+    with train(model, method, 6, 3) as session:
+        small, own, large = session.decisions([2, hc.Budget(heads=6), 9])
+        assert [d.num_kept for d in (small, own, large)] == [2, 6, 9]
+        assert [d.provenance["budget"] for d in (small, large)] == [{"heads": 2}, {"heads": 9}]
+        assert own == session.decision()
+        units = hc.units(model, "head")
+        assert (small.keep(units) <= own.keep(units)).all()
+        assert (own.keep(units) <= large.keep(units)).all()
+
+
+@pytest.mark.parametrize("budget", [hc.Budget(rows=3), hc.Budget(heads=2, where="cross")], ids=repr)
+def test_decisions_about_other_units_are_refused(budget):
+    with (
+        hc.attach(with_cross_attention(), hc.DSP(), hc.Budget(heads=6), num_steps=0) as session,
+        pytest.raises(hc.BudgetError, match="the session has scores for Budget"),
+    ):
+        session.decisions([budget])
+    assert session.budget == hc.Budget(heads=6)

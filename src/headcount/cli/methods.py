@@ -6,6 +6,7 @@ from headcount.methods.estimators import Annealing, RelaxedTopK
 from headcount.methods.magnitude import Magnitude
 from headcount.methods.method import Method
 from headcount.methods.random import Random
+from headcount.methods.sizes import Sampling
 
 PAPER = RelaxedTopK(annealing=Annealing(start=1000.0, end=1e-8))
 METHODS: dict[str, Method] = {
@@ -15,6 +16,7 @@ METHODS: dict[str, Method] = {
     "dsp-relaxed": DSP(estimator=RelaxedTopK()),
     "dsp-relaxed-constant": DSP(estimator=PAPER, shrinking=None),  # the paper's joint
     "dsp-relaxed-pipelined": DSP(estimator=RelaxedTopK(), training="pipelined"),
+    "dsp-sampled": DSP(shrinking=Sampling()),  # one run for many budgets
     "magnitude": Magnitude(),
     "random": Random(),
 }

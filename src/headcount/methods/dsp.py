@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from headcount.errors import BudgetError
-from headcount.maths.schedules import falling_count
 from headcount.methods.estimators import Estimator, StraightThrough
 from headcount.methods.method import Method, Step
+from headcount.methods.sizes import Shrinking, Sizes
 from headcount.units.quota import Quota
 from headcount.units.table import UnitTable
 
@@ -25,59 +25,6 @@ class Logits(nn.Module):
         self.logits = nn.Parameter(logits)
         self.layer, self.quota = units.layer_of_unit, quota
         self.sizes, self.whole = units.num_per_layer, quota.whole(units)
-
-
-@final
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Shrinking:
-    """The size of the subset falls from all units to K while the model trains.
-
-    With the budget's K from the first step on, the logits are set apart by the gradients of a
-    model that cannot yet use its heads: those of the last layer, nearest to the loss, win. Here
-    the model first learns with all of them.
-
-    Example:
-        >>> quota = Quota(num_keep=2, floors=(0, 0), ceilings=(4, 4))
-        >>> shrinking = Shrinking(hold=0.0, end=0.8, power=3.0)
-        >>> sizes = [shrinking.quota(quota, (4, 4), Step(index=i, total=10)) for i in (0, 4, 8)]
-        >>> [size.num_keep for size in sizes]
-        [8, 3, 2]
-
-    Source: the schedule of Zhu and Gupta 2017, arXiv 1710.01878, equation 1.
-    """
-
-    hold: float = 0.1
-    """Share of the run in which all units stay on."""
-    end: float = 0.8
-    """Share of the run after which K are on."""
-    power: float = 3.0
-    """1 falls evenly; 3, the cubic schedule, falls fast at first."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.hold < self.end <= 1:
-            raise BudgetError(
-                f"Shrinking(hold={self.hold!r}, end={self.end!r}): give shares of the run, 0 <= "
-                "hold < end <= 1."
-            )
-        if not (math.isfinite(self.power) and self.power > 0):
-            raise BudgetError(f"Shrinking(power={self.power!r}): give a positive number.")
-
-    def quota(self, quota: Quota, sizes: tuple[int, ...], step: Step) -> Quota:
-        """The quota at a step: between all units and ``quota``.
-
-        Args:
-            quota: that of the budget.
-            sizes: units of each layer, [L].
-            step: where training stands.
-        """
-
-        def at(start: int, end: int) -> int:
-            first, last = round(self.hold * step.total), round(self.end * step.total)
-            return falling_count(
-                step.index, start=start, end=end, first=first, last=last, power=self.power
-            )
-
-        return quota.between(sizes, at)
 
 
 @final
@@ -113,7 +60,7 @@ class DSP(Method):
     the run's schedule (warm-up, decay) scales it like that of the weights."""
     max_grad_norm: float = 1.0
     """The gradient of the logits is clipped to this norm, apart from the weights' gradient."""
-    shrinking: Shrinking | None = field(default_factory=Shrinking)
+    shrinking: Sizes | None = field(default_factory=Shrinking)
     """How the size of the subset comes down to K in joint training; None: it is K from the first
     step on, as in the paper. Always None when pipelined: the model can use its units already."""
     training: Literal["joint", "pipelined"] = "joint"
@@ -132,14 +79,16 @@ class DSP(Method):
 
     @property
     def name(self) -> str:
-        """``dsp``, or ``dsp-relaxed``, with ``-pipelined`` or ``-constant`` behind.
+        """``dsp``, or ``dsp-relaxed``, with ``-pipelined``, ``-constant`` or ``-sampled`` behind.
 
         Pipelined: the weights rest. Constant: they do not, and the size of the subset is K from
-        the first step on.
+        the first step on. Sampled: it is drawn at each step.
         """
         if self.training == "pipelined":
             return f"dsp{self.estimator.suffix}-pipelined"
-        return f"dsp{self.estimator.suffix}{'' if self.shrinking else '-constant'}"
+        return (
+            f"dsp{self.estimator.suffix}{self.shrinking.suffix if self.shrinking else '-constant'}"
+        )
 
     @property
     def trains(self) -> Literal["weights", "logits", "weights and logits"]:

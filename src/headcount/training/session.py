@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from itertools import pairwise
@@ -16,11 +16,12 @@ from torch import Generator, Tensor, nn
 
 from headcount.architectures.discover import units as find_units
 from headcount.architectures.weights import weight_norms
-from headcount.errors import ArchitectureError, CheckpointError, TrainingError
+from headcount.errors import ArchitectureError, BudgetError, CheckpointError, TrainingError
 from headcount.gates.attach import Gates, gate_dtype
 from headcount.methods.method import Evidence, Method, Step
 from headcount.units.budget import Budget, allowed
 from headcount.units.decision import Decision
+from headcount.units.quota import Pool
 from headcount.units.table import UnitTable
 
 logger = logging.getLogger("headcount")
@@ -56,17 +57,17 @@ class Session:
     ) -> None:
         """Attach; see ``attach``."""
         self.model, self.method, self.budget = model, method, budget
-        found = find_units(model)
-        if not len(found):
+        self._found = find_units(model)
+        if not len(self._found):
             raise ArchitectureError(
                 f"attach({type(model).__name__}): the model has no units left to choose from. "
                 "Give a model that still has heads."
             )
-        self.pools = budget.pools(found)
+        self.pools = budget.pools(self._found)
         self.units = UnitTable(sites=tuple(s for pool in self.pools for s in pool.units.sites))
         self.num_steps, self.num_done = 0, 0
         self.generator = Generator().manual_seed(seed)
-        self._provenance = {"method": describe(method), "budget": budget.describe(), "seed": seed}
+        self._provenance = {"method": describe(method), "seed": seed}
         self.states = nn.ModuleList(
             method.init(pool.units, pool.quota, self.generator) for pool in self.pools
         )
@@ -180,8 +181,50 @@ class Session:
 
     def decision(self) -> Decision:
         """The decision of the moment, exact."""
-        provenance = {**self._provenance, "steps": self.num_done, "num_steps": self.num_steps}
+        budget = self.budget.describe()
+        progress = {"steps": self.num_done, "num_steps": self.num_steps}
+        provenance = {**self._provenance, "budget": budget, **progress}
         return Decision.of(self.units, self.keep(), self.scores(), provenance)
+
+    def decisions(self, budgets: Iterable[int | Budget]) -> list[Decision]:
+        """What the same scores decide for other budgets, without training again.
+
+        Args:
+            budgets: budgets of the same units as the session's own; a number means heads.
+
+        Raises:
+            BudgetError: the model cannot meet a budget, or it is about other units.
+
+        Example:
+            >>> import headcount as hc, transformers
+            >>> model = transformers.BertModel(transformers.BertConfig(num_hidden_layers=1))
+            >>> with hc.attach(model, hc.DSP(), hc.Budget(heads=3), num_steps=0) as session:
+            ...     [decision.num_kept for decision in session.decisions([2, 4, 6])]
+            [2, 4, 6]
+        """
+        asked = [Budget(heads=b) if isinstance(b, int) else b for b in budgets]
+        return [self._decision_at(budget) for budget in asked]
+
+    def _decision_at(self, budget: Budget) -> Decision:
+        pools = budget.pools(self._found)
+        about = [[site.key for site in pool.units.sites] for pool in pools]
+        if about != [[site.key for site in pool.units.sites] for pool in self.pools]:
+            raise BudgetError(
+                f"decisions([{budget}]): the session has scores for {self.budget} only. Give "
+                "budgets of the same kinds at the same places."
+            )
+        before = self.budget, self.pools
+        try:
+            self._ask(budget, pools)
+            return self.decision()
+        finally:
+            self._ask(*before)
+
+    def _ask(self, budget: Budget, pools: tuple[Pool, ...]) -> None:
+        """Make a budget the one that is asked for; the scores stay."""
+        self.budget, self.pools = budget, pools
+        for state, pool in zip(self.states, pools, strict=True):
+            cast(Any, state).quota = pool.quota
 
     def metrics(self) -> dict[str, float]:
         """Numbers worth a line in the log: temperature, entropy of the choice.
@@ -217,7 +260,8 @@ class Session:
     def fingerprint(self) -> dict[str, Any]:
         """What a checkpoint must have in common with the run that resumes it: plain values."""
         sites = [[s.module, s.kind, s.num_units, s.width] for s in self.units.sites]
-        return json.loads(json.dumps({**self._provenance, "sites": sites}))
+        budget = self.budget.describe()
+        return json.loads(json.dumps({**self._provenance, "budget": budget, "sites": sites}))
 
     @contextmanager
     def lifted(self) -> Iterator[None]:

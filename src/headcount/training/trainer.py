@@ -1,5 +1,6 @@
 """transformers' Trainer with a pruning session inside."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -102,6 +103,10 @@ class PruningTrainer(Trainer):
     def decision(self) -> Decision:
         """The decision of the moment; after training, the final one."""
         return self.session.decision()
+
+    def decisions(self, budgets: Iterable[int | Budget]) -> list[Decision]:
+        """What the scores of the moment decide for other budgets; see ``Session.decisions``."""
+        return self.session.decisions(budgets)
 
     def prune(self, decision: Decision | None = None) -> nn.Module:
         """A new, smaller model: the trained weights, cut by ``decision`` (default: the final one).

@@ -1,0 +1,121 @@
+"""How many units are on at a step of training: the ways from all of them to K."""
+
+import abc
+import math
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Generator
+
+from headcount.errors import BudgetError
+from headcount.maths.schedules import falling_count
+from headcount.methods.method import Step
+from headcount.units.quota import Quota
+
+
+class Sizes(abc.ABC):
+    """How many units are on at each step of a run."""
+
+    suffix: ClassVar[str]
+    """Stands behind ``dsp`` in the method's name."""
+
+    @abc.abstractmethod
+    def quota(self, quota: Quota, sizes: tuple[int, ...], step: Step) -> Quota:
+        """The quota at a step.
+
+        Args:
+            quota: that of the budget.
+            sizes: units of each layer, [L].
+            step: where training stands.
+        """
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shrinking(Sizes):
+    """The size of the subset falls from all units to K while the model trains.
+
+    With the budget's K from the first step on, the logits are set apart by the gradients of a
+    model that cannot yet use its heads: those of the last layer, nearest to the loss, win. Here
+    the model first learns with all of them.
+
+    Example:
+        >>> quota = Quota(num_keep=2, floors=(0, 0), ceilings=(4, 4))
+        >>> shrinking = Shrinking(hold=0.0, end=0.8, power=3.0)
+        >>> sizes = [shrinking.quota(quota, (4, 4), Step(index=i, total=10)) for i in (0, 4, 8)]
+        >>> [size.num_keep for size in sizes]
+        [8, 3, 2]
+
+    Source: the schedule of Zhu and Gupta 2017, arXiv 1710.01878, equation 1.
+    """
+
+    suffix: ClassVar[str] = ""
+
+    hold: float = 0.1
+    """Share of the run in which all units stay on."""
+    end: float = 0.8
+    """Share of the run after which K are on."""
+    power: float = 3.0
+    """1 falls evenly; 3, the cubic schedule, falls fast at first."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.hold < self.end <= 1:
+            raise BudgetError(
+                f"Shrinking(hold={self.hold!r}, end={self.end!r}): give shares of the run, 0 <= "
+                "hold < end <= 1."
+            )
+        if not (math.isfinite(self.power) and self.power > 0):
+            raise BudgetError(f"Shrinking(power={self.power!r}): give a positive number.")
+
+    def quota(self, quota: Quota, sizes: tuple[int, ...], step: Step) -> Quota:
+        """Between all units and ``quota``."""
+
+        def at(start: int, end: int) -> int:
+            first, last = round(self.hold * step.total), round(self.end * step.total)
+            return falling_count(
+                step.index, start=start, end=end, first=first, last=last, power=self.power
+            )
+
+        return quota.between(sizes, at)
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling(Sizes):
+    """The size of the subset is drawn anew at each step, between all units and K.
+
+    One run then serves every budget from K up: see ``Session.decisions``. Sizes are drawn evenly on
+    a logarithmic scale, so that small ones come as often as large ones. The draw depends on the
+    number of the step alone, so that a resumed run and every process draw alike.
+
+    Example:
+        >>> quota = Quota(num_keep=2, floors=(0, 0), ceilings=(4, 4))
+        >>> sampling = Sampling(hold=0.0)
+        >>> [sampling.quota(quota, (4, 4), Step(index=i, total=5)).num_keep for i in range(5)]
+        [4, 6, 5, 2, 5]
+
+    Source: one set of weights for many widths: Yu et al. 2019, arXiv 1812.08928; sizes drawn at
+        random: Yu and Huang 2019, arXiv 1903.05134.
+    Differs: one size a step, no distillation between sizes.
+    """
+
+    suffix: ClassVar[str] = "-sampled"
+
+    hold: float = 0.1
+    """Share of the run in which all units stay on."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.hold < 1:
+            raise BudgetError(f"Sampling(hold={self.hold!r}): give a share of the run in [0, 1).")
+
+    def quota(self, quota: Quota, sizes: tuple[int, ...], step: Step) -> Quota:
+        """A quota between all units and ``quota``, by the luck of the step."""
+        luck = torch.rand((), generator=Generator().manual_seed(step.index)).item()
+        share = 1.0 if step.index < round(self.hold * step.total) else luck
+
+        def at(start: int, end: int) -> int:
+            low, high = math.log(end + 1), math.log(start + 1)  # 0 has no logarithm
+            return round(math.exp(low + share * (high - low))) - 1
+
+        return quota.between(sizes, at)
