@@ -40,7 +40,11 @@ class Evidence:
     weight_norms: Float[Tensor, " n"] | None = None
     """L2 norm of each unit's value and output weights."""
     gate_grads: Float[Tensor, "batch n"] | None = None
-    """Gradient of each example's loss with respect to each unit's gate at one."""
+    """Gradient of each example's loss with respect to each unit's gate, where ``gates`` has it."""
+    attention_maps: Float[Tensor, "batch query key n"] | None = None
+    """What each head attends to: rows sum to one."""
+    output_norms: Float[Tensor, " n"] | None = None
+    """Mean norm of what each unit adds; in training it has a gradient."""
 
 
 class Method(abc.ABC):
