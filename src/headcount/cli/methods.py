@@ -3,8 +3,10 @@
 from headcount.errors import BudgetError
 from headcount.methods.dsp import DSP
 from headcount.methods.estimators import Annealing, RelaxedTopK
+from headcount.methods.hard_concrete import HardConcrete
 from headcount.methods.magnitude import Magnitude
 from headcount.methods.method import Method
+from headcount.methods.pressure import L0Penalty
 from headcount.methods.random import Random
 
 PAPER = RelaxedTopK(annealing=Annealing(start=1000.0, end=1e-8))
@@ -15,6 +17,8 @@ METHODS: dict[str, Method] = {
     "dsp-relaxed": DSP(estimator=RelaxedTopK()),
     "dsp-relaxed-constant": DSP(estimator=PAPER, shrinking=None),  # the paper's joint
     "dsp-relaxed-pipelined": DSP(estimator=RelaxedTopK(), training="pipelined"),
+    "hard-concrete": HardConcrete(),
+    "hard-concrete-penalty": HardConcrete(pressure=L0Penalty()),  # as in Voita et al.
     "magnitude": Magnitude(),
     "random": Random(),
 }
