@@ -109,10 +109,12 @@ METHODS = (
     hc.DSP(shrinking=None),
     hc.DSP(estimator=hc.RelaxedTopK()),
     hc.DSP(estimator=hc.RelaxedTopK(), training="pipelined"),
+    hc.HardConcrete(),
+    hc.HardConcrete(pressure=hc.L0Penalty()),
     hc.Magnitude(),
     hc.Random(),
 )
-"""Every method, with the settings that change its way."""
+"""Every method for any kind of unit, with the settings that change its way."""
 
 
 def bert() -> PreTrainedModel:

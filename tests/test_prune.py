@@ -15,6 +15,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trai
 
 import headcount as hc
 from cases import write_model, write_pairs
+from headcount.prune import plan
 from headcount.reports.report import report_of
 
 
@@ -129,6 +130,24 @@ def test_pipelined_starts_from_a_model_that_is_fine_tuned(inputs, result, tmp_pa
     whole = AutoModelForSequenceClassification.from_pretrained(dense.folder)
     assert torch.equal(pruned.model.classifier.weight, whole.classifier.weight)
     assert "dense" in [row.name for row in pruned.report.rows]
+
+
+@pytest.mark.parametrize(
+    ("method", "finetuned", "starts"),
+    [
+        (hc.HardConcrete(), False, {"dense": "model", "hard-concrete": "dense/model"}),
+        (hc.HardConcrete(), True, {"hard-concrete": "model"}),
+        (hc.HardConcrete(begin="pretrained"), False, {"hard-concrete": "model"}),
+        (hc.DSP(), False, {"dsp": "model"}),
+    ],
+    ids=repr,
+)
+def test_a_method_that_begins_with_a_fine_tuned_model_gets_one(method, finetuned, starts, tmp_path):
+    given = options(finetuned=finetuned)
+    arms = plan("model", method, hc.Budget(heads=5), given, tmp_path)
+    places = {arm.name: arm.start.removeprefix(f"{tmp_path}/") for arm in arms}
+    assert places == starts
+    assert {arm.recipe for arm in arms} == {given.recipe}  # weights train as long as elsewhere
 
 
 def test_an_older_result_of_ours_gives_way(inputs, tmp_path):

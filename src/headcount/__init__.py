@@ -28,7 +28,10 @@ from headcount.errors import (
 from headcount.evaluate import evaluate
 from headcount.methods.dsp import DSP
 from headcount.methods.estimators import Annealing, RelaxedTopK, StraightThrough
+from headcount.methods.hard_concrete import HardConcrete
+from headcount.methods.layer_drop import LayerDrop
 from headcount.methods.magnitude import Magnitude
+from headcount.methods.pressure import L0Penalty, Lagrangian
 from headcount.methods.random import Random
 from headcount.methods.sizes import Sampling, Shrinking
 from headcount.prune import Options, Pruned, prune
@@ -60,6 +63,10 @@ __all__ = [
     "Decision",
     "DecisionError",
     "Exported",
+    "HardConcrete",
+    "L0Penalty",
+    "Lagrangian",
+    "LayerDrop",
     "Magnitude",
     "Options",
     "Pruned",

@@ -46,7 +46,7 @@ class Options:
     pipelined_epochs: float = 1.0
     """Epochs for the logits when the method is pipelined."""
     finetuned: bool = False
-    """Whether the model is fine-tuned on the task already; pipelined methods then start from it
+    """Whether the model is fine-tuned already; methods that begin with such a one start from it
     instead of fine-tuning the dense model first."""
     baselines: tuple[str, ...] = ()
     """Arms trained the same way, for comparison: ``dense`` (all heads), ``random`` heads."""
@@ -214,20 +214,22 @@ def label_names(model: str) -> tuple[str, ...]:
 def plan(model: str, method: Method, budget: Budget, options: Options, work: Path) -> list[Arm]:
     """The arms of a run, in order; the asked method comes last.
 
-    A pipelined method starts from the dense arm's result, unless the model is fine-tuned already.
+    A method that begins with a fine-tuned model starts from the dense arm's result, unless the
+    model is fine-tuned already.
     """
-    pipelined = method.trains == "logits"
+    needs_finetuned = method.start == "finetuned"
     recipe = options.recipe
     start = model
     arms = []
-    if "dense" in options.baselines or (pipelined and not options.finetuned):
+    if "dense" in options.baselines or (needs_finetuned and not options.finetuned):
         arms.append(
             Arm(name="dense", method=Random(), budget=Budget(heads=1.0), start=model, recipe=recipe)
         )
     if "random" in options.baselines:
         arms.append(Arm(name="random", method=Random(), budget=budget, start=model, recipe=recipe))
-    if pipelined:
-        start = model if options.finetuned else str(work / "dense" / "model")
+    if needs_finetuned and not options.finetuned:
+        start = str(work / "dense" / "model")
+    if method.trains == "logits":
         recipe = replace(recipe, epochs=options.pipelined_epochs)
     name = method.name if not (method.name == "random" and arms) else "random (asked)"
     return [*arms, Arm(name=name, method=method, budget=budget, start=start, recipe=recipe)]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headcount.maths.schedules import falling_count, log_linear
+from headcount.maths.schedules import falling_count, log_linear, rising
 
 
 @given(
@@ -37,3 +37,10 @@ def test_the_cubic_schedule_by_hand():
 @pytest.mark.parametrize(("step", "expected"), [(0, 100.0), (1, 10.0), (2, 1.0), (5, 1.0)])
 def test_a_logarithm_falls_linearly(step, expected):
     assert log_linear(step, start=100.0, end=1.0, num_steps=2) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "values"), [(4, [0.0, 0.2, 0.4, 0.6, 0.8, 0.8]), (0, [0.8] * 6)]
+)
+def test_a_value_rises_linearly_then_stays(num_steps, values):
+    assert [rising(i, end=0.8, num_steps=num_steps) for i in range(6)] == pytest.approx(values)

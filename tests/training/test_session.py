@@ -205,22 +205,32 @@ def planted(seed):
     return model, heads, ids, labels
 
 
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("training", ["joint", "pipelined"])
-def test_the_heads_that_carry_the_label_are_the_ones_kept(training, seed):
+def finds_the_planted_heads(method, seed, steps):
+    """Whether the logits, trained on the planted model, tell the heads that carry the label."""
     model, heads, ids, labels = planted(seed)
-    method = hc.DSP(estimator=hc.RelaxedTopK(), training=training)
-    steps = 150
     with hc.attach(model, method, hc.Budget(heads=3), num_steps=steps, seed=seed) as session:
         optimizer = torch.optim.Adam(session.parameters(), lr=method.learning_rate)
         for _ in range(steps):
             rows = torch.randint(256, (64,))
             model.train()
-            model(ids[rows], labels=labels[rows]).loss.backward()
+            (model(ids[rows], labels=labels[rows]).loss + session.penalty()).backward()
             session.clip_grad()
             optimizer.step()
             session.step()
-        assert session.keep().tolist() == heads.tolist()
+        return session.keep().tolist() == heads.tolist()
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("training", ["joint", "pipelined"])
+def test_the_heads_that_carry_the_label_are_the_ones_kept(training, seed):
+    method = hc.DSP(estimator=hc.RelaxedTopK(), training=training)
+    assert finds_the_planted_heads(method, seed, 150)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("pressure", [hc.Lagrangian(), hc.L0Penalty(weight=0.05)], ids=repr)
+def test_hard_concrete_gates_keep_the_heads_that_carry_the_label(pressure, seed):
+    assert finds_the_planted_heads(hc.HardConcrete(pressure=pressure), seed, 100)
 
 
 def ids(method):

@@ -94,6 +94,21 @@ def test_the_log_shows_temperature_size_entropy_and_changes(tmp_path):
     assert all(entry["heads_changed"] in range(0, 13, 2) for entry in logs)
 
 
+def test_hard_concrete_gates_train_under_their_pressure_until_they_settle(tmp_path):
+    made = trainer(tmp_path, method=hc.HardConcrete(), steps=10)
+    made.train()
+    logs = [entry for entry in made.state.log_history if "loss" in entry]
+    assert [entry["target"] for entry in logs] == pytest.approx(
+        [10.25, 8.5, 6.75, 5, 5, 5, 5, 5, 5, 5]
+    )
+    moving = [entry["lambda1"] for entry in logs[:8]]
+    assert moving[0] > 0 > moving[-1]  # at first more is closed than asked, then less
+    assert len(set(moving)) == 8
+    for name in ("lambda1", "lambda2", "expected", "decided"):
+        assert len({entry[name] for entry in logs[7:]}) == 1
+    assert made.optimizer.param_groups[-1]["initial_lr"] == 0.1
+
+
 def test_logits_have_their_own_group_without_decay(tmp_path):
     made = trainer(tmp_path, weight_decay=0.1)
     made.train()

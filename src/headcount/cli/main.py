@@ -66,7 +66,8 @@ def prune_command(
     max_length: Annotated[int, typer.Option(help="Tokens kept of an example.")] = 128,
     save_steps: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
     finetuned: Annotated[
-        bool, typer.Option(help="MODEL is fine-tuned on the task: pipelined starts from it.")
+        bool,
+        typer.Option(help="MODEL is fine-tuned on the task: methods that need that begin with it."),
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     latency_batch: Annotated[int, typer.Option(help="Batch size of the latency table.")] = 8,

@@ -3,8 +3,10 @@
 from headcount.errors import BudgetError
 from headcount.methods.dsp import DSP
 from headcount.methods.estimators import Annealing, RelaxedTopK
+from headcount.methods.hard_concrete import HardConcrete
 from headcount.methods.magnitude import Magnitude
 from headcount.methods.method import Method
+from headcount.methods.pressure import L0Penalty
 from headcount.methods.random import Random
 from headcount.methods.sizes import Sampling
 
@@ -17,6 +19,8 @@ METHODS: dict[str, Method] = {
     "dsp-relaxed-constant": DSP(estimator=PAPER, shrinking=None),  # the paper's joint
     "dsp-relaxed-pipelined": DSP(estimator=RelaxedTopK(), training="pipelined"),
     "dsp-sampled": DSP(shrinking=Sampling()),  # one run for many budgets
+    "hard-concrete": HardConcrete(),
+    "hard-concrete-penalty": HardConcrete(pressure=L0Penalty()),  # as in Voita et al.
     "magnitude": Magnitude(),
     "random": Random(),
 }

@@ -28,6 +28,26 @@ def log_linear(step: int, *, start: float, end: float, num_steps: int) -> float:
     return start * (end / start) ** (step / num_steps)
 
 
+def rising(step: int, *, end: float, num_steps: int) -> float:
+    r"""A value that rises linearly from zero, then stays: ``v = min(step / num_steps, 1) end``.
+
+    Args:
+        step: steps done, 0 or more.
+        end: value from step ``num_steps`` on.
+        num_steps: steps the way takes; 0 starts at ``end``.
+
+    Returns:
+        The value at ``step``.
+
+    Example:
+        >>> [rising(step, end=0.5, num_steps=2) for step in (0, 1, 2, 9)]
+        [0.0, 0.25, 0.5, 0.5]
+
+    Source: Xia, Zhong, Chen 2022, arXiv 2204.00408 (the target sparsity).
+    """
+    return end if step >= num_steps else end * step / num_steps
+
+
 def falling_count(step: int, *, start: int, end: int, first: int, last: int, power: float) -> int:
     r"""A count that stays, falls fast at first and slower later, then stays.
 

@@ -1,0 +1,179 @@
+"""Hard concrete gates: each unit is on by a chance of its own, which is learnt."""
+
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, cast, final
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from headcount.errors import BudgetError
+from headcount.maths.hard_concrete import (
+    hard_concrete,
+    log_alpha_of,
+    noiseless_gate,
+    open_chance,
+    open_uniform,
+)
+from headcount.methods.method import Method, Step
+from headcount.methods.pressure import Lagrangian, Pressure
+from headcount.units.quota import Quota
+from headcount.units.table import UnitTable
+
+START_STD = 0.01
+"""Spread of log alpha at the start: breaks ties, so that no layer comes first."""
+
+
+class Leanings(nn.Module):
+    """One log alpha for each unit, and what the pressure learns."""
+
+    def __init__(
+        self, log_alpha: Float[Tensor, " n"], learnt: nn.Module, units: UnitTable, quota: Quota
+    ) -> None:
+        """Make log alpha a parameter, so that optimizers and checkpoints see it."""
+        super().__init__()
+        self.log_alpha = nn.Parameter(log_alpha)
+        self.pressure = learnt
+        self.units, self.quota = units, quota
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HardConcrete(Method):
+    """Stochastic gates and a differentiable count of those that are open.
+
+    Each unit n has a free parameter ``log alpha_n``. Each training step draws every gate by
+    itself; many are exactly 0 or exactly 1, those in between carry a gradient. A pressure on
+    P(open) closes gates: a Lagrangian, so that as many are open on the mean as the budget says,
+    or a fixed price. At the end the K units of the highest log alpha stay, which are those of the
+    highest P(open).
+
+    Example:
+        >>> HardConcrete().name
+        'hard-concrete'
+        >>> HardConcrete(pressure=L0Penalty(weight=0.01)).name
+        'hard-concrete-penalty'
+
+    Source: Voita et al. 2019, arXiv 1905.09418; Louizos, Welling, Kingma 2018, arXiv 1712.01312;
+        the Lagrangian: Xia, Zhong, Chen 2022, arXiv 2204.00408.
+    Differs: the decision is the exact best K by P(open), not the gates that happen to be open; in
+        the last part of the run the gates are that decision, so that the weights train with what
+        will be tested (``settle=0`` is the papers' way); noise in float64.
+    """
+
+    learns: ClassVar[bool] = True
+
+    pressure: Pressure = field(default_factory=Lagrangian)
+    """What closes gates: ``Lagrangian``, or ``L0Penalty`` (as in Voita et al.)."""
+    temperature: float = 0.33
+    """T: the lower, the more gates are exactly 0 or 1, and the fewer have a gradient."""
+    openness: float = 0.9
+    """P(open) of every gate at the start."""
+    learning_rate: float = 0.1
+    """Learning rate of log alpha and of the pressure's multipliers, in an optimizer group of their
+    own without weight decay; the run's schedule scales it like that of the weights."""
+    settle: float = 0.2
+    """Share of the run at its end in which log alpha rests, and the gates are the exact keep."""
+    begin: Literal["finetuned", "pretrained"] = "finetuned"
+    """The model to begin with; ``finetuned``: one that is trained on the task already."""
+
+    def __post_init__(self) -> None:
+        for name in ("temperature", "learning_rate"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise BudgetError(f"HardConcrete({name}={value!r}): give a positive number.")
+        if not 0 < self.openness < 1:
+            raise BudgetError(
+                f"HardConcrete(openness={self.openness!r}): give a probability between 0 and 1, "
+                "such as 0.9."
+            )
+        if not 0 <= self.settle < 1:
+            raise BudgetError(
+                f"HardConcrete(settle={self.settle!r}): give a share of the run, 0 <= settle < 1."
+            )
+        if self.begin not in ("finetuned", "pretrained"):
+            raise BudgetError(
+                f"HardConcrete(begin={self.begin!r}): give 'finetuned' or 'pretrained'."
+            )
+
+    @property
+    def name(self) -> str:
+        """``hard-concrete``, or ``hard-concrete-penalty``."""
+        return f"hard-concrete{self.pressure.suffix}"
+
+    @property
+    def trains(self) -> Literal["weights", "logits", "weights and logits"]:
+        """Both together."""
+        return "weights and logits"
+
+    @property
+    def start(self) -> Literal["pretrained", "finetuned"]:
+        """As ``begin`` says."""
+        return self.begin
+
+    @property
+    def optimizer_group(self) -> dict[str, float]:
+        """The learning rate of log alpha."""
+        return {"lr": self.learning_rate}
+
+    def init(self, units: UnitTable, quota: Quota, generator: Generator) -> Leanings:
+        """All gates open by the same chance, but for a little noise."""
+        noise = torch.randn(len(units), generator=generator)
+        start = log_alpha_of(self.openness, self.temperature)
+        return Leanings(start + START_STD * noise, self.pressure.init(), units, quota)
+
+    def gates(self, state: nn.Module, step: Step, generator: Generator) -> Float[Tensor, " n"]:
+        """A draw of every gate by itself; once settled, the exact keep."""
+        held = cast(Leanings, state)
+        if self._settled(step):
+            keep = held.quota.keep(self.scores(held), layer=held.units.layer_of_unit)
+            return keep.double()
+        uniform = open_uniform(held.log_alpha.shape, generator)
+        return hard_concrete(held.log_alpha.double(), uniform, self.temperature)
+
+    def penalty(self, state: nn.Module, step: Step) -> Float[Tensor, ""]:
+        """The pressure on P(open); nothing once the gates have settled, so that log alpha rests."""
+        held = cast(Leanings, state)
+        if self._settled(step):
+            return torch.zeros(())
+        loss = self.pressure.penalty(
+            open_chance(held.log_alpha.double(), self.temperature),
+            held.quota,
+            whole=held.quota.whole(held.units),
+            learnt=held.pressure,
+            step=self._learning(step),
+        )
+        return loss.to(held.log_alpha.dtype)  # a loss in float64 would be news to the model
+
+    def scores(self, state: nn.Module) -> Float[Tensor, " n"]:
+        """Log alpha."""
+        return cast(Leanings, state).log_alpha.detach()
+
+    def metrics(self, state: nn.Module, step: Step) -> dict[str, float]:
+        """What is open on the mean, the share of decided gates, and the pressure's numbers.
+
+        A gate is decided if it is exactly 0 or exactly 1 without noise.
+        """
+        held = cast(Leanings, state)
+        log_alpha = self.scores(held).double()
+        gates = noiseless_gate(log_alpha)
+        numbers = self.pressure.metrics(
+            held.quota,
+            whole=held.quota.whole(held.units),
+            learnt=held.pressure,
+            step=self._learning(step),
+        )
+        return {
+            "expected": held.quota.expected(open_chance(log_alpha, self.temperature)).item(),
+            "decided": ((gates == 0) | (gates == 1)).double().mean().item(),
+            **numbers,
+        }
+
+    def _learning(self, step: Step) -> Step:
+        """Where the part of the run stands in which log alpha is learnt."""
+        return Step(index=step.index, total=round((1 - self.settle) * step.total))
+
+    def _settled(self, step: Step) -> bool:
+        learning = self._learning(step)
+        return learning.index >= learning.total

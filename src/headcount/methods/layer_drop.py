@@ -1,0 +1,102 @@
+"""LayerDrop: layers are skipped by chance in training, so that any of them can go afterwards."""
+
+from dataclasses import dataclass
+from typing import cast, final
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from headcount.errors import BudgetError
+from headcount.maths.spacing import evenly_spaced
+from headcount.methods.method import Method, Step
+from headcount.units.quota import Quota
+from headcount.units.table import UnitTable
+
+KINDS = {"layer", "module"}
+
+
+class Row(nn.Module):
+    """Units in the order of the model; nothing is learnt."""
+
+    def __init__(self, units: UnitTable, quota: Quota) -> None:
+        """Hold units and quota."""
+        super().__init__()
+        self.units, self.quota = units, quota
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayerDrop(Method):
+    """Skips each layer by chance in training; keeps evenly spaced ones.
+
+    The choice does not depend on the training: one model that was trained so can be cut to any
+    number of layers afterwards, with ``decide``.
+
+    Example:
+        >>> import headcount as hc, transformers
+        >>> model = transformers.BertModel(transformers.BertConfig(num_hidden_layers=5))
+        >>> decision = hc.decide(model, hc.LayerDrop(), hc.Budget(layers=3))
+        >>> [site.layer for site in decision.sites if site.kept]
+        [0, 2, 4]
+
+    Source: Fan, Grave, Joulin 2020, arXiv 1909.11556.
+    Differs: the layers that stay are spread from the first to the last; the paper keeps every
+        other one, or every third, by their index.
+    """
+
+    drop: float = 0.2
+    """Probability that a unit is skipped in a forward pass; the paper trains with 0.2, and with
+    0.5 where few layers are to stay."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.drop < 1:
+            raise BudgetError(
+                f"LayerDrop(drop={self.drop!r}): give a probability, 0 <= drop < 1, such as 0.2."
+            )
+
+    @property
+    def name(self) -> str:
+        """``layer-drop``."""
+        return "layer-drop"
+
+    def init(self, units: UnitTable, quota: Quota, generator: Generator) -> Row:
+        """Nothing but the units and the quota.
+
+        Raises:
+            BudgetError: the units are neither layers nor modules.
+        """
+        del generator
+        if not units.kinds <= KINDS:
+            named = " and ".join(f"{kind}s" for kind in sorted(units.kinds - KINDS))
+            raise BudgetError(
+                f"LayerDrop(): the budget is about {named}. Evenly spaced ones are no choice of "
+                "these: give Budget(layers=...) or Budget(modules=...), or another method."
+            )
+        return Row(units, quota)
+
+    def gates(self, state: nn.Module, step: Step, generator: Generator) -> Float[Tensor, " n"]:
+        """One, or zero with probability ``drop``, for each unit by itself; no rescaling."""
+        del step
+        num = len(cast(Row, state).units)
+        uniform = torch.rand(num, generator=generator, dtype=torch.float64)
+        return (uniform >= self.drop).double()
+
+    def scores(self, state: nn.Module) -> Float[Tensor, " n"]:
+        """One for each unit of the largest evenly spaced choice within the quota, else zero."""
+        held = cast(Row, state)
+        num = len(held.units)
+        choices = (_indicator(num, num_keep) for num_keep in range(num, -1, -1))
+        fitting = (scores for scores in choices if self._fits(scores, held.quota))
+        return next(fitting, torch.zeros(num, dtype=torch.float64))
+
+    @staticmethod
+    def _fits(scores: Float[Tensor, " n"], quota: Quota) -> bool:
+        return quota.expected(scores).item() <= quota.target
+
+
+def _indicator(num: int, num_keep: int) -> Float[Tensor, " n"]:
+    """One at the evenly spaced places."""
+    scores = torch.zeros(num, dtype=torch.float64)
+    scores[list(evenly_spaced(num, num_keep))] = 1
+    return scores
