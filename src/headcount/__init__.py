@@ -28,6 +28,7 @@ from headcount.errors import (
 from headcount.evaluate import evaluate
 from headcount.methods.dsp import DSP, Shrinking
 from headcount.methods.estimators import Annealing, RelaxedTopK, StraightThrough
+from headcount.methods.gradient import GradientImportance
 from headcount.methods.magnitude import Magnitude
 from headcount.methods.random import Random
 from headcount.prune import Options, Pruned, prune
@@ -59,6 +60,7 @@ __all__ = [
     "Decision",
     "DecisionError",
     "Exported",
+    "GradientImportance",
     "Magnitude",
     "Options",
     "Pruned",
