@@ -114,7 +114,14 @@ METHODS = (
     hc.Magnitude(),
     hc.Random(),
 )
-"""Every method for any kind of unit, with the settings that change its way."""
+"""Every method that can be attached to a training loop, with the settings that change its way."""
+
+LOOKING = (
+    hc.GradientImportance(),
+    hc.GradientImportance(average="batch", normalise="none"),
+    hc.GradientImportance(share=1.0),
+)
+"""Every method that looks at data before it scores, likewise."""
 
 
 def bert() -> PreTrainedModel:

@@ -27,7 +27,13 @@ from headcount.errors import (
 )
 from headcount.evaluate import evaluate
 from headcount.methods.dsp import DSP
-from headcount.methods.estimators import Annealing, RelaxedTopK, StraightThrough
+from headcount.methods.estimators import (
+    Annealing,
+    CentredStraightThrough,
+    RelaxedTopK,
+    StraightThrough,
+)
+from headcount.methods.gradient import GradientImportance
 from headcount.methods.hard_concrete import HardConcrete
 from headcount.methods.layer_drop import LayerDrop
 from headcount.methods.magnitude import Magnitude
@@ -57,12 +63,14 @@ __all__ = [
     "ArchitectureError",
     "Budget",
     "BudgetError",
+    "CentredStraightThrough",
     "CheckpointError",
     "Cost",
     "DataError",
     "Decision",
     "DecisionError",
     "Exported",
+    "GradientImportance",
     "HardConcrete",
     "L0Penalty",
     "Lagrangian",

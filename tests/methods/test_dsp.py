@@ -11,7 +11,7 @@ from cases import bert, llama
 from headcount.methods.method import Step
 
 UNITS, GROUPED = hc.units(bert(), "head"), hc.units(llama(), "head")
-ESTIMATORS = (hc.RelaxedTopK(), hc.StraightThrough())
+ESTIMATORS = (hc.RelaxedTopK(), hc.StraightThrough(), hc.CentredStraightThrough())
 
 
 def started(method, budget, units=UNITS):
@@ -114,6 +114,8 @@ def test_shared_key_value_heads_come_down_to_equal_counts_in_every_layer(heads):
         ({}, "dsp"),
         ({"shrinking": None}, "dsp-constant"),
         ({"shrinking": hc.Sampling()}, "dsp-sampled"),
+        ({"estimator": hc.StraightThrough()}, "dsp-ste"),
+        ({"estimator": hc.StraightThrough(), "shrinking": None}, "dsp-ste-constant"),
         ({"training": "pipelined"}, "dsp-pipelined"),
         ({"training": "pipelined", "shrinking": None}, "dsp-pipelined"),
         ({"estimator": hc.RelaxedTopK()}, "dsp-relaxed"),
@@ -148,3 +150,19 @@ def test_sampled_sizes_depend_on_the_step_alone():
 def test_a_sampling_that_never_draws_is_refused():
     with pytest.raises(hc.BudgetError, match=r"Sampling\(hold=1.0\): give a share of the run"):
         hc.Sampling(hold=1.0)
+
+
+@pytest.mark.parametrize("shift", [0.0, 7.0])
+def test_a_gradient_that_all_units_share_moves_no_centred_logit(shift):
+    """The forward pass is that of straight-through, and the logits keep their mean."""
+    logits = torch.arange(12.0, requires_grad=True)
+    (pool,) = hc.Budget(heads=5).pools(UNITS)
+    layer, step = UNITS.layer_of_unit, Step(index=0, total=1)
+    gates, plain = (
+        estimator.gates(logits, pool.quota, layer=layer, step=step, generator=Generator())
+        for estimator in (hc.CentredStraightThrough(), hc.StraightThrough())
+    )
+    assert torch.equal(gates, plain)
+    slope = torch.tensor([3.0, -1.0] * 6)
+    (gates * (slope + shift)).sum().backward()
+    assert torch.allclose(logits.grad, slope - 1.0, atol=1e-5)

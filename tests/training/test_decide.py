@@ -5,8 +5,10 @@ import pytest
 import torch
 
 import headcount as hc
-from cases import batch, bert, llama
+from cases import LOOKING, batch, bert, llama
+from headcount.gates.attach import has_gates
 from headcount.methods.fixed import FixedMethod, FixedState
+from headcount.methods.method import Step
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,6 +123,113 @@ def test_a_method_that_looks_at_data_needs_batches():
         hc.decide(bert(), Sensitivity(), hc.Budget(heads=5))
 
 
+@pytest.mark.parametrize("method", LOOKING, ids=lambda method: method.name)
+def test_a_method_that_looks_at_data_cannot_be_attached(method):
+    with pytest.raises(hc.TrainingError, match=r"looks at data before it scores. Use decide"):
+        hc.attach(bert(), method, hc.Budget(heads=5), num_steps=1)
+
+
+BUDGETS = (
+    (hc.Budget(heads=0), {"head": 0}),
+    (hc.Budget(heads=7, min_per_layer=2), {"head": 7}),
+    (hc.Budget(heads=1, scope="layer"), {"head": 3}),
+    (hc.Budget(heads=5, rows=30), {"head": 5, "row": 30}),
+    (hc.Budget(modules={"self": 1, "ffn": 2}, heads=3), {"module": 3, "head": 3}),
+    (hc.Budget(layers=2, heads=5, rows=9), {"layer": 2, "head": 5, "row": 9}),
+    (hc.Budget(layers=1, modules=1), {"layer": 1, "module": 1}),
+)
+
+
+@pytest.mark.parametrize(("budget", "counts"), BUDGETS, ids=[repr(b) for b, _ in BUDGETS])
+@pytest.mark.parametrize("method", LOOKING, ids=lambda method: method.name)
+def test_methods_that_look_at_data_keep_every_kind_exactly(method, budget, counts):
+    model = bert()
+    decision = hc.decide(model, method, budget, [labelled()])
+    assert {kind: decision.num(kind) for kind in decision.kinds} == counts
+    assert min(decision.kept_per_layer) >= budget.min_per_layer
+    small = hc.units(hc.cut(model, decision))
+    assert {kind: small.num(kind) for kind in counts} == counts
+
+
+@pytest.mark.parametrize("fields", [{"heads": 12}, {"heads": 4, "scope": "layer"}, {"groups": 5}])
+@pytest.mark.parametrize("method", LOOKING, ids=lambda method: method.name)
+def test_methods_that_look_at_data_respect_shared_key_value_heads(method, fields):
+    model, inputs = llama(), batch()
+    batches = [{**inputs, "labels": inputs["input_ids"]}]
+    decision = hc.decide(model, method, hc.Budget(**fields), batches)
+    assert decision.num_kept == (5 if "groups" in fields else 12)
+    small = hc.units(hc.cut(model, decision))
+    assert small.num("head") == (10 if "groups" in fields else 12)
+
+
+@pytest.mark.parametrize("make", [list, iter, lambda batches: (b for b in batches)])
+def test_batches_may_be_an_iterator(make):
+    """It is gone through once for each of nine rounds."""
+    model, batches = bert(), [labelled(), labelled()]
+    budget, method = hc.Budget(heads=3), hc.GradientImportance(share=1 / 12)
+    steps = []
+    decision = hc.decide(model, method, budget, make(batches), progress=steps.append)
+    assert decision == hc.decide(model, method, budget, batches)
+    assert steps == [Step(index=done, total=9) for done in range(1, 10)]
+    assert decision.provenance["steps"] == decision.provenance["num_steps"] == 9
+
+
+class Once:
+    """Batches that can be gone through once, and do not say so."""
+
+    def __init__(self, batches):
+        self.left = list(batches)
+
+    def __iter__(self):
+        while self.left:
+            yield self.left.pop()
+
+
+@pytest.mark.parametrize(
+    ("batches", "message"),
+    [
+        ([], r"there are no batches in round 1 of 4. Give a list"),
+        (Once([labelled()]), r"there are no batches in round 2 of 4. Give a list"),
+        (
+            [batch()],
+            r"gives no loss for a batch of \['attention_mask', 'input_ids'\]. Give batches",
+        ),
+        ([{"return_dict": True}], r"a batch has no tensor, only \['return_dict'\]. Give batches"),
+    ],
+)
+def test_batches_that_say_nothing_are_refused_and_the_model_is_as_before(batches, message):
+    model = bert().train()
+    model.dropout.eval()  # a part of a model may be in another mode than the whole
+    modes = [module.training for module in model.modules()]
+    with pytest.raises(
+        hc.TrainingError, match=r"decide\(method=GradientImportance\): .*" + message
+    ):
+        hc.decide(model, hc.GradientImportance(), hc.Budget(heads=5), batches)
+    assert [module.training for module in model.modules()] == modes
+    assert not has_gates(model)
+
+
+def test_a_model_without_a_loss_is_refused():
+    with pytest.raises(hc.TrainingError, match=r"BertModel gives no loss .* with the task's head"):
+        hc.decide(bert().bert, hc.GradientImportance(), hc.Budget(heads=5), [batch()])
+
+
+def test_gradients_are_taken_where_they_are_switched_off():
+    budget, model = hc.Budget(heads=5), bert()
+    decision = hc.decide(model, hc.GradientImportance(), budget, [labelled()])
+    with torch.no_grad():
+        same = hc.decide(model, hc.GradientImportance(), budget, [labelled()])
+    assert same == decision
+
+
+def test_a_loss_that_is_not_finite_is_named():
+    model = bert()
+    with torch.no_grad():
+        model.classifier.weight.fill_(float("nan"))
+    with pytest.raises(hc.BudgetError, match="look for a loss or a gradient that is not finite"):
+        hc.decide(model, hc.GradientImportance(), hc.Budget(heads=5), [labelled()])
+
+
 def test_a_method_that_learns_is_refused():
     with pytest.raises(hc.TrainingError, match=r"learns its scores by training. Use Pruning"):
         hc.decide(bert(), hc.DSP(), hc.Budget(heads=5))
@@ -128,8 +237,10 @@ def test_a_method_that_learns_is_refused():
 
 def test_deciding_leaves_the_model_alone():
     model = bert().train()
+    model.dropout.eval()
+    modes = [module.training for module in model.modules()]
     before = {name: value.clone() for name, value in model.state_dict().items()}
     hc.decide(model, Sensitivity(), hc.Budget(heads=5), [labelled()])
-    assert model.training
+    assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())

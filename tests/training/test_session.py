@@ -188,51 +188,6 @@ def test_a_model_without_any_unit_left_is_refused():
         hc.attach(empty, hc.DSP(), hc.Budget(heads=0), num_steps=1)
 
 
-def planted(seed):
-    """A frozen model in which only three heads reach the output, and the labels it gives."""
-    torch.manual_seed(seed)
-    settings = {**TINY, "num_labels": 3, "initializer_range": 0.5, "num_hidden_layers": 2}
-    settings |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    model = transformers.BertForSequenceClassification(transformers.BertConfig(**settings))
-    heads = torch.zeros(8, dtype=torch.bool)
-    heads[torch.randperm(8)[:3]] = True
-    with torch.no_grad():
-        for layer, kept in zip(model.bert.encoder.layer, heads.view(2, 4), strict=True):
-            layer.attention.output.dense.weight *= 3 * kept.repeat_interleave(6)
-        model.classifier.weight *= 3
-        ids = torch.randint(5, 40, (256, 6))
-        labels = model.eval()(ids).logits.argmax(-1)
-    return model, heads, ids, labels
-
-
-def finds_the_planted_heads(method, seed, steps):
-    """Whether the logits, trained on the planted model, tell the heads that carry the label."""
-    model, heads, ids, labels = planted(seed)
-    with hc.attach(model, method, hc.Budget(heads=3), num_steps=steps, seed=seed) as session:
-        optimizer = torch.optim.Adam(session.parameters(), lr=method.learning_rate)
-        for _ in range(steps):
-            rows = torch.randint(256, (64,))
-            model.train()
-            (model(ids[rows], labels=labels[rows]).loss + session.penalty()).backward()
-            session.clip_grad()
-            optimizer.step()
-            session.step()
-        return session.keep().tolist() == heads.tolist()
-
-
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("training", ["joint", "pipelined"])
-def test_the_heads_that_carry_the_label_are_the_ones_kept(training, seed):
-    method = hc.DSP(estimator=hc.RelaxedTopK(), training=training)
-    assert finds_the_planted_heads(method, seed, 150)
-
-
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("pressure", [hc.Lagrangian(), hc.L0Penalty(weight=0.05)], ids=repr)
-def test_hard_concrete_gates_keep_the_heads_that_carry_the_label(pressure, seed):
-    assert finds_the_planted_heads(hc.HardConcrete(pressure=pressure), seed, 100)
-
-
 def ids(method):
     return method.name
 

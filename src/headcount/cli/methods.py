@@ -2,7 +2,8 @@
 
 from headcount.errors import BudgetError
 from headcount.methods.dsp import DSP
-from headcount.methods.estimators import Annealing, RelaxedTopK
+from headcount.methods.estimators import Annealing, RelaxedTopK, StraightThrough
+from headcount.methods.gradient import GradientImportance
 from headcount.methods.hard_concrete import HardConcrete
 from headcount.methods.magnitude import Magnitude
 from headcount.methods.method import Method
@@ -13,12 +14,14 @@ from headcount.methods.sizes import Sampling
 PAPER = RelaxedTopK(annealing=Annealing(start=1000.0, end=1e-8))
 METHODS: dict[str, Method] = {
     "dsp": DSP(),
-    "dsp-constant": DSP(shrinking=None),  # the paper's straight-through baseline
     "dsp-pipelined": DSP(training="pipelined"),
     "dsp-relaxed": DSP(estimator=RelaxedTopK()),
     "dsp-relaxed-constant": DSP(estimator=PAPER, shrinking=None),  # the paper's joint
     "dsp-relaxed-pipelined": DSP(estimator=RelaxedTopK(), training="pipelined"),
     "dsp-sampled": DSP(shrinking=Sampling()),  # one run for many budgets
+    "dsp-ste": DSP(estimator=StraightThrough()),
+    "dsp-ste-constant": DSP(estimator=StraightThrough(), shrinking=None),  # the paper's baseline
+    "gradient": GradientImportance(),
     "hard-concrete": HardConcrete(),
     "hard-concrete-penalty": HardConcrete(pressure=L0Penalty()),  # as in Voita et al.
     "magnitude": Magnitude(),

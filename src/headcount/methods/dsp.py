@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from headcount.errors import BudgetError
-from headcount.methods.estimators import Estimator, StraightThrough
+from headcount.methods.estimators import CentredStraightThrough, Estimator
 from headcount.methods.method import Method, Step
 from headcount.methods.sizes import Shrinking, Sizes
 from headcount.units.quota import Quota
@@ -53,8 +53,8 @@ class DSP(Method):
 
     learns: ClassVar[bool] = True
 
-    estimator: Estimator = field(default_factory=StraightThrough)
-    """How logits become gates: ``StraightThrough``, or ``RelaxedTopK`` (the paper's)."""
+    estimator: Estimator = field(default_factory=CentredStraightThrough)
+    """How logits become gates: ``CentredStraightThrough``, or ``RelaxedTopK`` (the paper's)."""
     learning_rate: float = 0.5
     """Learning rate of the logits, in an optimizer group of their own without weight decay;
     the run's schedule (warm-up, decay) scales it like that of the weights."""

@@ -169,7 +169,7 @@ class StraightThrough(Estimator):
     Differs: exactly K ones on ties and for K = N.
     """
 
-    suffix: ClassVar[str] = ""
+    suffix: ClassVar[str] = "-ste"
 
     def gates(
         self,
@@ -184,6 +184,58 @@ class StraightThrough(Estimator):
         del step, generator
         keep = quota.keep(logits, layer=layer)
         return keep.to(logits.dtype) + (logits - logits.detach())
+
+    def metrics(self, step: Step) -> dict[str, float]:
+        """Nothing to anneal, nothing to log."""
+        del step
+        return {}
+
+    def notes(self, total: int) -> list[str]:
+        """Nothing to say."""
+        del total
+        return []
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CentredStraightThrough(Estimator):
+    """Straight-through whose gradient is freed of its mean over the units.
+
+    Forward: the K units of the highest logits. Backward: of a gradient, only the part that tells
+    units apart, since the number of those that are on is given: the projection of the gradient on
+    the plane where the gates sum to K. The rest, which all units share, would push every logit the
+    same way; and an optimizer that makes all steps one size, such as Adam, would then raise the
+    logit of a unit that helps a little as fast as that of one without which nothing goes.
+
+    Example:
+        >>> quota = Quota(num_keep=1, floors=(0,), ceilings=(3,))
+        >>> logits = torch.tensor([0.1, 0.3, 0.2], requires_grad=True)
+        >>> gates = CentredStraightThrough().gates(logits, quota, layer=torch.zeros(3).long(),
+        ...     step=Step(index=0, total=9), generator=Generator())
+        >>> (gates * torch.tensor([1.0, 2.0, 6.0])).sum().backward()
+        >>> logits.grad
+        tensor([-2., -1.,  3.])
+
+    Source: Bengio et al. 2013, arXiv 1308.3432, for straight-through.
+    Differs: the mean is taken out of the gradient.
+    """
+
+    suffix: ClassVar[str] = ""
+
+    def gates(
+        self,
+        logits: Float[Tensor, " n"],
+        quota: Quota,
+        *,
+        layer: Int[Tensor, " n"],
+        step: Step,
+        generator: Generator,
+    ) -> Float[Tensor, " n"]:
+        """The hard K-subset of the logits."""
+        del step, generator
+        keep = quota.keep(logits, layer=layer)
+        centred = logits - logits.mean()
+        return keep.to(logits.dtype) + (centred - centred.detach())
 
     def metrics(self, step: Step) -> dict[str, float]:
         """Nothing to anneal, nothing to log."""

@@ -1,25 +1,28 @@
 """Decide without training."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from headcount.errors import TrainingError
-from headcount.methods.method import Method
+from headcount.methods.method import Method, Step
 from headcount.training.session import Session
 from headcount.units.budget import Budget
 from headcount.units.decision import Decision
+
+Batches = Iterable[Mapping[str, Any]]
 
 
 def decide(
     model: nn.Module,
     method: Method,
     budget: Budget,
-    batches: Iterable[Mapping[str, Tensor]] | None = None,
+    batches: Batches | None = None,
     *,
     seed: int = 0,
+    progress: Callable[[Step], None] | None = None,
 ) -> Decision:
     """The decision of a method that needs no training.
 
@@ -28,14 +31,17 @@ def decide(
         method: for instance ``Random(seed=0)`` or ``Magnitude()``.
         budget: what must remain.
         batches: keyword arguments of the model with labels, on its device; only methods that look
-            at data (``"gate_grads" in method.evidence``) use them.
+            at data (``"gate_grads" in method.evidence``) use them. They are gone through once for
+            each of the method's rounds; an iterator is kept as a list if there are several.
         seed: seed of the method's generator.
+        progress: called after each pass over the data, with the rounds done and their number.
 
     Returns:
         Exactly the asked number of units.
 
     Raises:
-        TrainingError: the method learns by training, or needs batches and got none.
+        TrainingError: the method learns by training; or it needs batches and got none, or some
+            for which the model gives no loss.
         BudgetError: the model cannot meet the budget.
 
     Example:
@@ -51,34 +57,68 @@ def decide(
         )
     with Session(model, method, budget, num_steps=0, seed=seed) as session:
         if "gate_grads" in method.evidence:
-            _observe_gradients(session, batches)
+            _observe_gradients(session, batches, progress)
         return session.decision()
 
 
-def _observe_gradients(session: Session, batches: Iterable[Mapping[str, Any]] | None) -> None:
+def _observe_gradients(
+    session: Session, batches: Batches | None, progress: Callable[[Step], None] | None
+) -> None:
+    """Let the method look at the data, as often as it asks for."""
     method = session.method
     if batches is None:
-        name = type(method).__name__
-        raise TrainingError(f"decide(method={name}): the method looks at data. Give batches.")
+        raise TrainingError(f"{_call(session)}: the method looks at data. Give batches.")
     rounds = max(method.num_rounds(pool.units, pool.quota) for pool in session.pools)
     if rounds > 1 and iter(batches) is batches:  # can be gone through only once
         batches = list(batches)
     session.begin(rounds)
-    was_training = session.model.training
+    modes = [(module, module.training) for module in session.model.modules()]
     session.model.eval()
-    for _ in range(rounds):
-        gates = session.draw()
-        for batch in batches:
-            session.observe(gate_grads=_gate_grads(session, batch, gates))
-        session.finish_round()
-    session.model.train(was_training)
+    try:
+        for _ in range(rounds):
+            _look(session, batches)
+            if progress is not None:
+                progress(session.progress)
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _look(session: Session, batches: Batches) -> None:
+    """One pass over the data."""
+    gates, num_batches = session.draw(), 0
+    for batch in batches:
+        session.observe(gate_grads=_gate_grads(session, batch, gates))
+        num_batches += 1
+    if not num_batches:
+        now = session.progress
+        raise TrainingError(
+            f"{_call(session)}: there are no batches in round {now.index + 1} of {now.total}. Give "
+            "a list, or a loader that can be gone through again."
+        )
+    session.finish_round()
 
 
 def _gate_grads(session: Session, batch: Mapping[str, Any], gates: Tensor) -> Tensor:
-    size = next(value.shape[0] for value in batch.values() if isinstance(value, Tensor))
+    """The gradient of each example's loss with respect to the gates, [B, N]."""
+    sizes = [value.shape[0] for value in batch.values() if isinstance(value, Tensor)]
+    if not sizes:
+        raise TrainingError(
+            f"{_call(session)}: a batch has no tensor, only {sorted(batch)}. Give batches as the "
+            "model takes them, with labels."
+        )
     device = next(session.model.parameters()).device
-    own = gates.detach().to(device).expand(size, -1).clone().requires_grad_()
-    with session.held(own):
-        loss = session.model(**batch).loss
-        (grads,) = torch.autograd.grad(loss * size, own)
+    own = gates.detach().to(device).expand(sizes[0], -1).clone().requires_grad_()
+    with session.held(own), torch.enable_grad():
+        loss = getattr(session.model(**batch), "loss", None)
+        if loss is None:
+            raise TrainingError(
+                f"{_call(session)}: {type(session.model).__name__} gives no loss for a batch of "
+                f"{sorted(batch)}. Give batches with labels, and a model with the task's head."
+            )
+        (grads,) = torch.autograd.grad(loss * sizes[0], own)
     return grads
+
+
+def _call(session: Session) -> str:
+    return f"decide(method={type(session.method).__name__})"
