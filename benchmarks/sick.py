@@ -22,9 +22,9 @@ from transformers import AutoModelForSequenceClassification
 
 import headcount as hc
 from headcount.cli.methods import METHODS
-from headcount.prune import gather
 from headcount.reports.measure import environment
 from headcount.training.arm import RESULT_FILE, Arm, run_arm
+from headcount.training.material import gather
 from headcount.training.session import describe
 
 SEEDS = (0, 1, 2)

@@ -37,8 +37,8 @@ from transformers import AutoModelForSequenceClassification, BertConfig, BertMod
 from transformers.utils import logging
 
 import headcount as hc
-from headcount.compare import example_batch
 from headcount.reports import measure
+from headcount.side_by_side import example_batch
 
 BATCH, LENGTH, LABELS = 32, 30, 3
 KEPT, MODES, WARMUP = (36, 12, 0), ("default", "in_place"), 3

@@ -17,6 +17,7 @@ import headcount as hc
 from cases import write_model, write_pairs
 from headcount.prune import plan
 from headcount.reports.report import report_of
+from looking import Looking
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +149,21 @@ def test_a_method_that_begins_with_a_fine_tuned_model_gets_one(method, finetuned
     places = {arm.name: arm.start.removeprefix(f"{tmp_path}/") for arm in arms}
     assert places == starts
     assert {arm.recipe for arm in arms} == {given.recipe}  # weights train as long as elsewhere
+
+
+def test_a_method_that_looks_at_data_decides_about_the_fine_tuned_model(inputs, result, tmp_path):
+    found = run(inputs, method=Looking(), num_examples=20, output=tmp_path / "small")
+    assert [row.name for row in found.report.rows] == ["dense", "looking"]
+    assert found.report.num_steps == 0
+    dense = run(inputs, heads=12, method=hc.Random(), output=tmp_path / "dense")
+    tuned = {**inputs, "model": str(dense.folder)}
+    again = run(tuned, method=Looking(), num_examples=20, finetuned=True)
+    assert again.decision == found.decision
+    whole = AutoModelForSequenceClassification.from_pretrained(dense.folder)
+    assert torch.equal(again.model.classifier.weight, whole.classifier.weight)
+    assert again.report.rows[-1].quality == found.report.rows[-1].quality
+    other = run(tuned, method=Looking(), num_examples=1, finetuned=True)
+    assert other.decision.sites != found.decision.sites
 
 
 def test_an_older_result_of_ours_gives_way(inputs, tmp_path):

@@ -7,8 +7,8 @@ from tempfile import TemporaryDirectory
 from transformers import AutoTokenizer, PrinterCallback, Trainer
 
 from headcount.errors import DataError
-from headcount.prune import label_names
 from headcount.tasks import TASKS
+from headcount.training.material import label_names
 from headcount.training.recipe import Recipe
 
 

@@ -1,29 +1,27 @@
 """The whole way in one call: train, decide, cut, save, measure."""
 
-import hashlib
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from rich.console import Console
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, set_seed
+from transformers import PreTrainedModel
 
 from headcount.architectures.discover import units
 from headcount.checkpoints.folder import write_card
 from headcount.checkpoints.workspace import publish, workspace
-from headcount.compare import compare, example_batch
-from headcount.errors import BudgetError, CheckpointError, DataError
+from headcount.errors import BudgetError
 from headcount.methods.dsp import DSP
 from headcount.methods.method import Method
 from headcount.methods.random import Random
 from headcount.reports.card import FIGURE
 from headcount.reports.heatmap import heat_map
 from headcount.reports.report import Report
-from headcount.tasks import TASKS
-from headcount.training.arm import Arm, Material, Trained, run_arm
+from headcount.side_by_side import example_batch, side_by_side
+from headcount.training.arm import NUM_EXAMPLES, Arm, Trained, dense_arm, recipe_of, run_arm
+from headcount.training.material import Material, describe_source, gather
 from headcount.training.recipe import Recipe
 from headcount.training.session import describe
 from headcount.units.budget import Budget
@@ -45,9 +43,11 @@ class Options:
     """How to train; the same for every arm."""
     pipelined_epochs: float = 1.0
     """Epochs for the logits when the method is pipelined."""
+    num_examples: int = NUM_EXAMPLES
+    """Training examples that a method looks at which decides without training; 0 takes all."""
     finetuned: bool = False
-    """Whether the model is fine-tuned already; methods that begin with such a one start from it
-    instead of fine-tuning the dense model first."""
+    """Whether the model is fine-tuned on the task already; methods that need such a model then
+    start from it instead of fine-tuning the dense model first."""
     baselines: tuple[str, ...] = ()
     """Arms trained the same way, for comparison: ``dense`` (all heads), ``random`` heads."""
     resume: bool = False
@@ -129,6 +129,7 @@ def prune(
         "method": describe(chosen),
         "recipe": asdict(opts.recipe),
         "pipelined_epochs": opts.pipelined_epochs,
+        "num_examples": opts.num_examples,
         "finetuned": opts.finetuned,
         "baselines": list(opts.baselines),
         "train": [describe_source(source) for source in train],
@@ -144,7 +145,7 @@ def prune(
         with workspace(target, settings, resume=opts.resume) as work:
             arms = plan(str(model), chosen, budget, opts, work)
             trained = [run_arm(arm, material, work / arm.name, opts.console) for arm in arms]
-            report = compare(
+            report = side_by_side(
                 trained,
                 material,
                 settings,
@@ -162,77 +163,29 @@ def prune(
         )
 
 
-def gather(
-    model: str, task: str, train: Sequence[Any], evaluate: Sequence[Any], recipe: Recipe
-) -> Material:
-    """The data of a run, tokenised, and a way to make fresh models.
-
-    Raises:
-        DataError: unknown task, or data that does not fit it.
-    """
-    if task not in TASKS:
-        raise DataError(f"task={task!r}: give one of {sorted(TASKS)}.")
-    if not train or not evaluate:
-        raise DataError("prune(train=..., eval=...): give at least one file for each.")
-    kind, names = TASKS[task], label_names(model)
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    labels, train_set, eval_set = kind.load(
-        train, evaluate, tokenizer=tokenizer, max_length=recipe.max_length, order=names
-    )
-
-    def fresh_model(name: str) -> PreTrainedModel:
-        set_seed(recipe.seed)
-        return kind.load_model(name, labels)
-
-    return Material(
-        fresh_model=fresh_model,
-        tokenizer=tokenizer,
-        train=train_set,
-        eval=eval_set,
-        collator=kind.collator(tokenizer),
-        metrics=kind.metrics,
-        metric=kind.primary_metric,
-    )
-
-
-def label_names(model: str) -> tuple[str, ...]:
-    """The labels a model's configuration names, in order; placeholders where it names none.
-
-    Raises:
-        CheckpointError: there is no such model.
-    """
-    try:
-        names = AutoConfig.from_pretrained(model).id2label or {}
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"model {model!r} cannot be loaded: {str(error).splitlines()[0]} Give a folder with a "
-            "config.json, or the id of a model of the hub."
-        ) from error
-    return tuple(str(name).lower() for _, name in sorted(names.items()))
-
-
 def plan(model: str, method: Method, budget: Budget, options: Options, work: Path) -> list[Arm]:
     """The arms of a run, in order; the asked method comes last.
 
-    A method that begins with a fine-tuned model starts from the dense arm's result, unless the
-    model is fine-tuned already.
+    A method that needs a fine-tuned model starts from the dense arm's result, unless the model is
+    fine-tuned already.
     """
-    needs_finetuned = method.start == "finetuned"
+    tune_first = method.start == "finetuned" and not options.finetuned
     recipe = options.recipe
-    start = model
-    arms = []
-    if "dense" in options.baselines or (needs_finetuned and not options.finetuned):
-        arms.append(
-            Arm(name="dense", method=Random(), budget=Budget(heads=1.0), start=model, recipe=recipe)
-        )
+    arms: list[Arm] = []
+    if "dense" in options.baselines or tune_first:
+        arms.append(dense_arm(model, recipe))
     if "random" in options.baselines:
         arms.append(Arm(name="random", method=Random(), budget=budget, start=model, recipe=recipe))
-    if needs_finetuned and not options.finetuned:
-        start = str(work / "dense" / "model")
-    if method.trains == "logits":
-        recipe = replace(recipe, epochs=options.pipelined_epochs)
     name = method.name if not (method.name == "random" and arms) else "random (asked)"
-    return [*arms, Arm(name=name, method=method, budget=budget, start=start, recipe=recipe)]
+    asked = Arm(
+        name=name,
+        method=method,
+        budget=budget,
+        start=str(work / "dense" / "model") if tune_first else model,
+        recipe=recipe_of(method, recipe, options.pipelined_epochs),
+        num_examples=options.num_examples,
+    )
+    return [*arms, asked]
 
 
 def write_folder(
@@ -248,12 +201,3 @@ def write_folder(
     small = material.fresh_model(str(draft)).eval()
     write_card(small, draft, name=name, decision=asked.decision, report=report)
     return small
-
-
-def describe_source(source: str | Path) -> list[Any]:
-    """A data source as a resumed run has to find it again: a file's name and digest, or an id."""
-    path = Path(source)
-    if not path.is_file():
-        return [str(source), None]
-    with path.open("rb") as file:
-        return [path.name, hashlib.file_digest(file, "sha256").hexdigest()]

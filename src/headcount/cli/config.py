@@ -35,6 +35,10 @@ def load_config(context: typer.Context, path: Path | None) -> Path | None:
         raise typer.BadParameter(
             f"{path}: unknown {', '.join(unknown)}. Known: {', '.join(sorted(map(str, known)))}."
         )
+    several = {p.name for p in context.command.params if getattr(p, "multiple", False)}
+    for name, value in values.items():
+        if isinstance(value, list) and name not in several:  # as on the command line: 36,24,12
+            values[name] = ",".join(map(str, value))
     context.default_map = {**(context.default_map or {}), **values}
     return path
 

@@ -12,6 +12,7 @@ from transformers import AutoModel
 
 from headcount.architectures.discover import units as find_units
 from headcount.checkpoints.export import export
+from headcount.cli.compare import compare_command
 from headcount.cli.config import load_config, spread
 from headcount.cli.coverage import coverage_command
 from headcount.cli.demo import RECIPE, corpus, packaged_model
@@ -19,6 +20,7 @@ from headcount.cli.methods import METHODS, method_of
 from headcount.cli.show import clean_errors, number, show_export, show_result, unit_table
 from headcount.evaluate import evaluate
 from headcount.prune import BASELINES, Options, prune
+from headcount.training.arm import NUM_EXAMPLES
 from headcount.training.recipe import Recipe
 from headcount.units.budget import Budget
 
@@ -65,9 +67,11 @@ def prune_command(
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate of the weights.")] = 1e-4,
     max_length: Annotated[int, typer.Option(help="Tokens kept of an example.")] = 128,
     save_steps: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
+    num_examples: Annotated[
+        int, typer.Option(help="Training examples that a method without training sees; 0: all.")
+    ] = NUM_EXAMPLES,
     finetuned: Annotated[
-        bool,
-        typer.Option(help="MODEL is fine-tuned on the task: methods that need that begin with it."),
+        bool, typer.Option(help="MODEL is fine-tuned on the task: methods may start from it.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     latency_batch: Annotated[int, typer.Option(help="Batch size of the latency table.")] = 8,
@@ -105,6 +109,7 @@ def prune_command(
                 save_steps=save_steps,
                 seed=seed,
             ),
+            num_examples=num_examples,
             finetuned=finetuned,
             baselines=tuple(name.strip() for name in baselines.split(",") if name.strip()),
             resume=resume,
@@ -184,6 +189,7 @@ def export_command(
 
 
 app.command("coverage")(coverage_command)
+app.command("compare")(compare_command)
 
 
 @app.command("demo")

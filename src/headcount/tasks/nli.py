@@ -146,11 +146,20 @@ class NLI(Task):
             >>> NLI().metrics(EvalPrediction(predictions=logits, label_ids=golds))
             {'accuracy': 0.5}
         """
+        return {"accuracy": float(np.mean(self.correct(eval_prediction)))}
+
+    def correct(self, eval_prediction: EvalPrediction) -> np.ndarray:
+        """Whether the greatest logit of each row is the gold label's.
+
+        Example:
+            >>> logits, golds = np.array([[0.0, 1.0], [2.0, 1.0]]), np.array([1, 1])
+            >>> NLI().correct(EvalPrediction(predictions=logits, label_ids=golds)).tolist()
+            [True, False]
+        """
         outputs = eval_prediction.predictions
         # Models that also return hidden states give a tuple, logits first.
         logits = outputs[0] if isinstance(outputs, tuple) else outputs
-        correct = np.argmax(logits, axis=-1) == eval_prediction.label_ids
-        return {"accuracy": float(np.mean(correct))}
+        return np.argmax(logits, axis=-1) == eval_prediction.label_ids
 
 
 def _labelled(table: Dataset, *, split: str) -> tuple[Dataset, list[str]]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, final
 
+import numpy as np
 from datasets import Dataset
 from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -116,6 +117,14 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def metrics(self, eval_prediction: EvalPrediction) -> dict[str, float]:
         """Measures of quality, for the Trainer's ``compute_metrics``."""
+
+    def correct(self, eval_prediction: EvalPrediction) -> np.ndarray | None:
+        """Whether each example is right, [E], where the primary metric is the share of these.
+
+        None where quality is no such share: then examples cannot be compared one by one.
+        """
+        del eval_prediction
+        return None
 
 
 def _check_max_length(tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:

@@ -1,18 +1,26 @@
-"""One arm of a run: train a fresh model with one method, cut it, and remember the result."""
+"""One arm of a run: choose with one method, cut, and remember the result."""
 
 import json
+import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from datasets import Dataset
+import torch
 from rich.console import Console
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, set_seed
+from torch import Tensor
+from transformers import PreTrainedModel, PrinterCallback, TrainerCallback, set_seed
 
+from headcount.errors import TrainingError
 from headcount.methods.method import Method
+from headcount.methods.random import Random
+from headcount.surgery.cut import cut
+from headcount.training.decide import decide
+from headcount.training.material import Material
 from headcount.training.progress import ProgressBar
+from headcount.training.quality import quality
 from headcount.training.recipe import Recipe
 from headcount.training.resume import complete_checkpoints
 from headcount.training.trainer import PruningTrainer
@@ -20,31 +28,13 @@ from headcount.units.budget import Budget
 from headcount.units.decision import Decision
 
 RESULT_FILE = "result.json"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Material:
-    """What all arms share: the data, and how a fresh model is made."""
-
-    fresh_model: Callable[[str], PreTrainedModel]
-    """Makes the model of a name or folder, with the task's head on it."""
-    tokenizer: PreTrainedTokenizerBase
-    """The model's tokenizer."""
-    train: Dataset
-    """Tokenised training examples."""
-    eval: Dataset
-    """Tokenised evaluation examples."""
-    collator: Callable[[list[dict[str, Any]]], dict[str, Any]]
-    """Makes a batch out of examples."""
-    metrics: Callable[[Any], dict[str, float]]
-    """From predictions to numbers."""
-    metric: str
-    """The number that counts."""
+NUM_EXAMPLES = 2048
+"""Training examples that a method looks at, unless asked otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Arm:
-    """One way to spend a training run."""
+    """One way to come to a smaller model."""
 
     name: str
     """Names the arm in tables and folders."""
@@ -56,6 +46,12 @@ class Arm:
     """Name or folder of the model to begin with."""
     recipe: Recipe
     """How to train."""
+    num_examples: int = NUM_EXAMPLES
+    """Training examples for a method that decides by looking at data; 0 takes all."""
+
+    def __post_init__(self) -> None:
+        if self.num_examples < 0:
+            raise TrainingError(f"num_examples={self.num_examples}: give a count, or 0 for all.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,23 +62,57 @@ class Trained:
     quality: float
     """The task's number on the evaluation data, measured on the cut model."""
     train_s: float
-    """Seconds of training; of the last sitting, where a run was resumed."""
+    """Seconds of training, or of looking at data; of the last sitting, where a run was resumed."""
     num_steps: int
     """Optimizer steps."""
     decision: Decision
     """What stayed."""
     folder: Path
     """Where the cut model is saved."""
+    correct: str | None = None
+    """Right (``1``) or wrong (``0``), evaluation example by example, if that was noted."""
 
 
-def run_arm(arm: Arm, material: Material, work: Path, console: Console) -> Trained:
-    """Train, evaluate, cut and save one arm; a finished one is read back, a killed one goes on.
+def dense_arm(start: str, recipe: Recipe) -> Arm:
+    """The arm in which every head stays: plain fine-tuning.
+
+    Example:
+        >>> dense_arm("bert-base-uncased", Recipe()).budget.heads
+        1.0
+    """
+    budget = Budget(heads=1.0)
+    return Arm(name="dense", method=Random(), budget=budget, start=start, recipe=recipe)
+
+
+def recipe_of(method: Method, recipe: Recipe, pipelined_epochs: float) -> Recipe:
+    """The recipe of a method's arm: logits alone are trained for so many epochs.
+
+    Example:
+        >>> from headcount.methods.dsp import DSP
+        >>> recipe_of(DSP(training="pipelined"), Recipe(), 1.0).epochs
+        1.0
+    """
+    return replace(recipe, epochs=pipelined_epochs) if method.trains == "logits" else recipe
+
+
+def run_arm(
+    arm: Arm,
+    material: Material,
+    work: Path,
+    console: Console,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> Trained:
+    """Choose, cut, evaluate and save; a finished arm is read back, a killed one goes on.
+
+    A method that looks at data decides about the model it is given, which is then cut and not
+    trained any more. Any other method trains.
 
     Args:
         arm: what to run.
         material: the data, and how a fresh model is made.
         work: the arm's own folder; made if absent.
         console: where progress is shown.
+        callbacks: further callbacks of the training.
 
     Returns:
         The result; the cut model lies in ``work / "model"``.
@@ -92,45 +122,104 @@ def run_arm(arm: Arm, material: Material, work: Path, console: Console) -> Train
         TrainingError: the loss is not finite.
     """
     if (work / RESULT_FILE).is_file():
-        console.print(f"{arm.name}: finished before, kept")
-        return _read(arm, work)
+        console.print(f"{arm.name}: finished before, kept", highlight=False)
+        return read_arm(arm, work)
     work.mkdir(parents=True, exist_ok=True)
     set_seed(arm.recipe.seed)
+    if "gate_grads" in arm.method.evidence:
+        return _decided(arm, material, work, console)
+    return _trained(arm, material, work, console, callbacks)
+
+
+def read_arm(arm: Arm, work: Path) -> Trained:
+    """The result of a finished arm, from its folder."""
+    result = json.loads((work / RESULT_FILE).read_text(encoding="utf-8"))
+    known = ("quality", "train_s", "num_steps", "correct")
+    return Trained(
+        arm=arm,
+        decision=Decision.load(work / "model" / "decision.json"),
+        folder=work / "model",
+        **{name: result[name] for name in known if name in result},
+    )
+
+
+def _trained(
+    arm: Arm,
+    material: Material,
+    work: Path,
+    console: Console,
+    callbacks: Sequence[TrainerCallback],
+) -> Trained:
     trainer = PruningTrainer(
         model=material.fresh_model(arm.start),
         method=arm.method,
         budget=arm.budget,
         args=arm.recipe.arguments(work),
         train_dataset=material.train,
-        eval_dataset=material.eval,
         data_collator=material.collator,
-        compute_metrics=material.metrics,
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(ProgressBar(arm.name, console))
+    for callback in (ProgressBar(arm.name, console), *callbacks):
+        trainer.add_callback(callback)
     began = time.monotonic()
     trainer.train(resume_from_checkpoint=bool(complete_checkpoints(work)))
-    return _finish(arm, trainer, material, work, time.monotonic() - began)
+    train_s = time.monotonic() - began
+    small = cast(PreTrainedModel, trainer.prune())
+    trainer.session.close()
+    return _finish(arm, small, material, work, train_s=train_s, num_steps=trainer.state.global_step)
+
+
+def _decided(arm: Arm, material: Material, work: Path, console: Console) -> Trained:
+    model = material.fresh_model(arm.start).to(arm.recipe.arguments(work).device)  # pyright: ignore[reportArgumentType]
+    batches = example_batches(arm, material, model.device)
+    seen = sum(len(batch["labels"]) for batch in batches)
+    console.print(f"{arm.name}: looking at {seen} examples", highlight=False)
+    began = time.monotonic()
+    decision = decide(model, arm.method, arm.budget, batches, seed=arm.recipe.seed)
+    train_s = time.monotonic() - began
+    small = cut(model, decision).eval()
+    return _finish(arm, small, material, work, train_s=train_s, num_steps=0)
+
+
+def example_batches(arm: Arm, material: Material, device: torch.device) -> list[dict[str, Tensor]]:
+    """The training examples that a method looks at: drawn with the arm's seed, in their order."""
+    total = len(material.train)
+    num = min(arm.num_examples or total, total)
+    rows = sorted(random.Random(arm.recipe.seed).sample(range(total), num))
+    size = arm.recipe.batch_size
+    picked = material.train.select(rows)
+    batches = (
+        material.collator([picked[row] for row in range(first, min(first + size, num))])
+        for first in range(0, num, size)
+    )
+    return [{name: value.to(device) for name, value in batch.items()} for batch in batches]
 
 
 def _finish(
-    arm: Arm, trainer: PruningTrainer, material: Material, work: Path, train_s: float
+    arm: Arm,
+    small: PreTrainedModel,
+    material: Material,
+    work: Path,
+    *,
+    train_s: float,
+    num_steps: int,
 ) -> Trained:
-    pruned = cast(PreTrainedModel, trainer.prune())
-    pruned.save_pretrained(work / "model")
-    trainer.session.close()
-    trainer.model = pruned
-    trainer.model_wrapped = pruned
-    quality = trainer.evaluate()[f"eval_{material.metric}"]
-    result = {"quality": quality, "train_s": train_s, "num_steps": trainer.state.global_step}
+    small.save_pretrained(work / "model")
+    found = quality(small, material, arm.recipe, work)
+    write_result(
+        work,
+        {
+            "quality": found.value,
+            "train_s": train_s,
+            "num_steps": num_steps,
+            "correct": found.correct,
+        },
+    )
+    return read_arm(arm, work)
+
+
+def write_result(work: Path, result: dict[str, Any]) -> None:
+    """Write the result of an arm, at once or not at all."""
     draft = work / f"{RESULT_FILE}.part"
     draft.write_text(json.dumps(result) + "\n", encoding="utf-8")
     draft.replace(work / RESULT_FILE)
-    return _read(arm, work)
-
-
-def _read(arm: Arm, work: Path) -> Trained:
-    result = json.loads((work / RESULT_FILE).read_text(encoding="utf-8"))
-    folder = work / "model"
-    decision = Decision.load(folder / "decision.json")
-    return Trained(arm=arm, decision=decision, folder=folder, **result)

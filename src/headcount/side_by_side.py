@@ -19,13 +19,14 @@ from headcount.reports.measure import (
     weight_bytes,
 )
 from headcount.reports.report import DENSE, Report, Row
-from headcount.training.arm import Material, Trained
+from headcount.training.arm import Trained
+from headcount.training.material import Material
 
 NUM_RUNS = 20
 """Timed forward passes of each model."""
 
 
-def compare(
+def side_by_side(
     trained: Sequence[Trained],
     material: Material,
     settings: dict[str, Any],

@@ -1,0 +1,166 @@
+"""Run one cell: choose, cut, measure, recover, recount."""
+
+import shutil
+import traceback
+from dataclasses import replace
+
+from rich.console import Console
+
+from headcount.arena.adopt import adopt_arm
+from headcount.arena.grid import Cell, digest
+from headcount.arena.output import ERROR_FILE, LOG_FILE, SPEC_FILE, Output, read_json, write_json
+from headcount.arena.progress import Progress, ProgressFile, write_progress
+from headcount.arena.result import Result
+from headcount.checkpoints.folder import CARD_FILE, write_card
+from headcount.errors import CheckpointError, PruningError, SurgeryError
+from headcount.methods.method import Method
+from headcount.reports.measure import environment, heads_per_layer
+from headcount.training.arm import RESULT_FILE, Trained, dense_arm, run_arm, write_result
+from headcount.training.material import Material, gather, sampled
+from headcount.units.budget import Budget
+
+
+def attempt(output: Output, cell: Cell, *, adopt: bool = False, command: str | None = None) -> bool:
+    """Run a cell; what goes wrong is written into its folder instead of raised.
+
+    Args:
+        output: the folder of the comparison.
+        cell: the cell.
+        adopt: take over an arm that was trained elsewhere.
+        command: the command line, for the record.
+
+    Returns:
+        Whether it went well.
+    """
+    folder = output.folder(cell)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / ERROR_FILE).unlink(missing_ok=True)
+    with (folder / LOG_FILE).open("a", encoding="utf-8") as log:
+        console = Console(file=log, width=120, force_terminal=False, highlight=False)
+        try:
+            run_cell(output, cell, console, adopt=adopt, command=command)
+        except Exception as error:
+            expected = isinstance(error, PruningError)
+            console.print(f"{error}" if expected else traceback.format_exc(), markup=False)
+            output.note_failure(cell, f"{type(error).__name__}: {error}")
+            return False
+    return True
+
+
+def run_cell(
+    output: Output, cell: Cell, console: Console, *, adopt: bool = False, command: str | None = None
+) -> None:
+    """Run a cell, or go on with it; a finished one is left alone.
+
+    Args:
+        output: the folder of the comparison.
+        cell: the cell.
+        console: the log.
+        adopt: take over an arm that was trained elsewhere.
+        command: the command line, for the record.
+
+    Raises:
+        CheckpointError: the cell's folder holds something else.
+        PruningError: whatever choosing, cutting or training raises.
+    """
+    folder = output.folder(cell)
+    if output.is_finished(cell):
+        return
+    obstacle = output.obstacle(cell, adopt=adopt)
+    if obstacle:
+        raise CheckpointError(obstacle)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_progress(folder, Progress(phase="reading data"))
+    settings, arm = output.grid.settings, output.grid.arm(cell, output.path)
+    material = gather(
+        settings.model, settings.task, list(settings.train), list(settings.eval), arm.recipe
+    )
+    material = sampled(material, settings.num_train, settings.data_seed)
+    if (folder / RESULT_FILE).is_file() and not (folder / SPEC_FILE).is_file():
+        write_progress(folder, Progress(phase="adopting"))
+        adopt_arm(arm, material, folder)
+        console.print(f"{cell.name}: trained elsewhere, checked and taken over")
+    write_json(folder / SPEC_FILE, output.spec(cell))
+    write_progress(folder, Progress(phase="choosing"))
+    watched = ProgressFile(folder, "training", console)
+    trained = run_arm(arm, material, folder, console, [watched])
+    recovered = None
+    if rests(arm.method) and settings.recover_epochs:
+        recovered = recover(trained, material, settings.recover_epochs, console)
+    result = _result(output, cell, trained, recovered, material)
+    for checkpoint in folder.rglob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+    write_result(folder, replace(result, command=command).plain())
+
+
+def rests(method: Method) -> bool:
+    """Whether the weights rest while a method decides.
+
+    Example:
+        >>> from headcount.methods.dsp import DSP
+        >>> rests(DSP(training="pipelined")), rests(DSP())
+        (True, False)
+    """
+    return method.trains == "logits" or "gate_grads" in method.evidence
+
+
+def recover(trained: Trained, material: Material, epochs: float, console: Console) -> Trained:
+    """Train a cut model with the recipe of its arm; it lies in ``recovered/model`` then.
+
+    Args:
+        trained: the result of the arm.
+        material: the data.
+        epochs: how long.
+        console: the log.
+
+    Returns:
+        The result, with the decision of the arm.
+    """
+    arm, folder = trained.arm, trained.folder.parent
+    recipe = replace(arm.recipe, epochs=epochs)
+    whole = replace(dense_arm(str(trained.folder), recipe), name=f"{arm.name}, recovering")
+    if not trained.decision.num_kept:  # no head is left to be asked for
+        whole = replace(whole, budget=Budget(layers=1.0))
+    watched = ProgressFile(folder, "recovering", console)
+    found = run_arm(whole, material, folder / "recovered", console, [watched])
+    return replace(found, decision=trained.decision)
+
+
+def _result(
+    output: Output, cell: Cell, trained: Trained, recovered: Trained | None, material: Material
+) -> Result:
+    """Reload the last model, recount it, and put together what is known."""
+    last, decision = recovered or trained, trained.decision
+    write_progress(output.folder(cell), Progress(phase="recounting"))
+    model = material.fresh_model(str(last.folder))
+    counts = heads_per_layer(model)
+    asked = decision.num_units if cell.heads is None else cell.heads
+    if sum(counts) != asked:
+        raise SurgeryError(
+            f"{cell.name}: recounted from {str(last.folder)!r}, the model has {sum(counts)} heads, "
+            f"asked were {asked}. This is an error of headcount; please report it."
+        )
+    if recovered is not None:  # the decision is the arm's, not that all of its heads stayed
+        decision.save(last.folder / "decision.json")
+        (last.folder / CARD_FILE).unlink(missing_ok=True)
+        write_card(model, last.folder, name=cell.name, decision=decision, report=None)
+    spec = output.spec(cell)
+    return Result(
+        method=cell.method,
+        heads=cell.heads,
+        seed=cell.seed,
+        described=spec["described"],
+        num_heads=sum(counts),
+        heads_per_layer=counts,
+        keep={site.module: "".join("01"[kept] for kept in site.keep) for site in decision.sites},
+        quality=last.quality,
+        quality_once=trained.quality if rests(trained.arm.method) else None,
+        num_steps=trained.num_steps,
+        train_s=trained.train_s,
+        recover_steps=0 if recovered is None else recovered.num_steps,
+        recover_s=0.0 if recovered is None else recovered.train_s,
+        correct=last.correct,
+        digest=digest(spec),
+        environment=environment(),
+        adopted=bool((read_json(output.folder(cell) / RESULT_FILE) or {}).get("adopted")),
+    )

@@ -1,0 +1,201 @@
+"""A grid of methods, numbers of heads and seeds on one task, from the first cell to the figures."""
+
+import signal
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import final
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+from transformers import AutoModel
+
+from headcount.architectures.discover import units
+from headcount.arena.comparison import Comparison, reference
+from headcount.arena.display import Display
+from headcount.arena.grid import DENSE, Cell, Grid
+from headcount.arena.latency import Timing, measure_latency
+from headcount.arena.output import LOCK_FILE, Output
+from headcount.arena.runner import Here, Runner
+from headcount.arena.schedule import Watch, run_cells
+from headcount.errors import CheckpointError
+from headcount.training.material import gather, sampled
+from headcount.units.budget import Budget
+
+MakeRunner = Callable[[Output], Runner]
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Conduct:
+    """How a comparison is run; nothing of this changes a result.
+
+    Example:
+        >>> Conduct().keep_models
+        True
+    """
+
+    runner: MakeRunner | None = None
+    """Makes what runs the cells, for the output folder; in this process by default."""
+    adopt: bool = False
+    """Take over arms that were trained elsewhere, after checking them."""
+    keep_models: bool = True
+    """Keep the weights of all cells; otherwise those of the dense ones alone, from which methods
+    start."""
+    against: str | None = None
+    """The method that the others are compared with; ``dsp``, or the first one, by default."""
+    timing: Timing = field(default_factory=Timing)
+    """How latency is measured."""
+    command: str | None = None
+    """The command line, for the record."""
+    console: Console = field(default_factory=Console)
+    """Where progress is shown."""
+
+
+def compare(grid: Grid, path: str | Path, conduct: Conduct | None = None) -> Comparison:
+    """Run what is not finished of a grid, then make tables and figures of all that is.
+
+    Each cell has a folder of its own, and leaves a result there. The same call goes on where an
+    interrupted one stopped; a call with more methods, heads or seeds keeps what is finished. A cell
+    that fails is told in the result, and tried again by the next call.
+
+    Args:
+        grid: what is compared.
+        path: the output folder.
+        conduct: how it is run.
+
+    Returns:
+        What was found; ``unfinished`` has the cells that failed.
+
+    Raises:
+        CheckpointError: the folder is that of something else, or another call is at work on it.
+        PruningError: a model, data or budget that no cell could use.
+
+    Example:
+        >>> from headcount.arena.grid import Settings
+        >>> from headcount.methods.random import Random
+        >>> settings = Settings(model="bert-base-uncased", train=("train.tsv",), eval=("dev.tsv",))
+        >>> grid = Grid(settings=settings, methods={"random": Random()}, heads=(36,), seeds=(0, 1))
+        >>> compare(grid, "runs/random")  # doctest: +SKIP
+    """
+    how = conduct or Conduct()
+    reference(list(grid.methods), how.against)
+    output = Output.of(Path(path), grid)
+    output.refuse(adopt=how.adopt)
+    todo = [cell for cell in grid.cells if not output.is_finished(cell)]
+    if todo:
+        check(grid)
+    with _locked(output.path):
+        output.open(command=how.command, adopt=how.adopt)
+        failures = _run(output, todo, how)
+        found = Comparison.read(output.path, against=how.against, failures=failures)
+        told = _told(how.console)
+        measure_latency(found.results, output.path, how.timing, told)
+        found = Comparison.read(output.path, against=how.against, failures=failures)
+        for file in found.save():
+            how.console.print(f"written: {file}", markup=False, highlight=False)
+    return found
+
+
+def check(grid: Grid) -> None:
+    """Refuse what no cell could use, before the first one starts.
+
+    Raises:
+        BudgetError: the model does not have so many heads.
+        PruningError: a model or data that cannot be used.
+    """
+    settings = grid.settings
+    material = gather(settings.model, settings.task, settings.train, settings.eval, settings.recipe)
+    sampled(material, settings.num_train, settings.data_seed)
+    found = units(AutoModel.from_pretrained(settings.model))
+    for heads in grid.heads:
+        Budget(heads=heads).pools(found)
+
+
+def _run(output: Output, todo: list[Cell], how: Conduct) -> dict[Cell, str]:
+    here = Here(output=output, adopt=how.adopt, command=how.command)
+    num_done = len(output.grid.cells) - len(todo)
+    if not how.keep_models:
+        drop_weights(output, output.grid.cells)
+    with _interruptible(), Display(output, how.console, num_done=num_done) as display:
+        return run_cells(
+            todo,
+            how.runner(output) if how.runner else here,
+            needs=output.grid.needs,
+            refused=lambda cell: output.obstacle(cell, adopt=how.adopt),
+            watch=display if how.keep_models else _Thrift(output, display),
+        )
+
+
+def drop_weights(output: Output, cells: Iterable[Cell]) -> None:
+    """Delete the weights of finished cells but the dense ones; configuration and decision stay."""
+    for cell in cells:
+        if cell.method != DENSE and output.is_finished(cell):
+            for weights in output.folder(cell).rglob("model*.safetensors"):
+                weights.unlink()
+
+
+@final
+class _Thrift(Watch):
+    """Drops the weights of a cell as soon as it is finished."""
+
+    def __init__(self, output: Output, inner: Watch) -> None:
+        self._output, self._inner = output, inner
+
+    def began(self, cell: Cell) -> None:
+        self._inner.began(cell)
+
+    def goes_on(self, running: Collection[Cell]) -> None:
+        self._inner.goes_on(running)
+
+    def ended(self, cell: Cell, failure: str | None) -> None:
+        drop_weights(self._output, [cell])
+        self._inner.ended(cell, failure)
+
+
+def _told(console: Console) -> Callable[[int, int], None]:
+    def told(done: int, total: int) -> None:
+        if total:
+            console.print(f"latency: {done} of {total} shapes timed", highlight=False)
+
+    return told
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Alone at work on a folder; the lock falls with the process that holds it."""
+    path.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path / LOCK_FILE)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise CheckpointError(
+            f"output: another call of compare is at work on {str(path)!r}. Wait for it, or stop it."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM and a closed terminal end the block as Ctrl-C does, so that cells are stopped."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signals = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,165 @@
+"""All that a comparison found so far, and the files that say it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self, final
+
+from headcount.arena.figures.heads import draw_heads
+from headcount.arena.figures.latency import draw_latency
+from headcount.arena.figures.quality import draw_quality
+from headcount.arena.grid import Cell
+from headcount.arena.latency import LATENCY_FILE, Latency, read_latency
+from headcount.arena.output import ERROR_FILE, asked, read_grid, read_json, write_json
+from headcount.arena.result import Result, read_result
+from headcount.arena.summary import Difference, Line, differences, lines
+from headcount.arena.table import Sheet, sheets
+from headcount.errors import BudgetError
+from headcount.reports.measure import environment
+from headcount.tasks import TASKS
+from headcount.training.arm import RESULT_FILE
+
+FORMAT = 1
+SUMMARY_FILE = "summary.json"
+TABLE_FILE = "table.md"
+HEAVY = ("correct", "environment", "described")
+"""Fields of a result that the summary leaves out."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """All that a comparison found so far.
+
+    Example:
+        >>> list(Comparison.__dataclass_fields__)[:3]
+        ['path', 'saved', 'results']
+    """
+
+    path: Path
+    """The folder."""
+    saved: Mapping[str, Any]
+    """Settings and methods, as ``grid.json`` has them."""
+    results: tuple[Result, ...]
+    """Finished cells."""
+    unfinished: Mapping[Cell, str | None]
+    """The other cells that were asked for -> why they failed; None for those that did not."""
+    against: str
+    """The method that the others are compared with."""
+    lines: tuple[Line, ...]
+    """Mean and spread of each method at each number of heads."""
+    differences: tuple[Difference, ...]
+    """Each method against that one."""
+    latencies: Mapping[tuple[str, int | None], Latency]
+    """Latency of each method at each number of heads, where it was measured."""
+
+    @classmethod
+    def read(
+        cls, path: Path, *, against: str | None = None, failures: Mapping[Cell, str] | None = None
+    ) -> Self:
+        """Collect what is finished in a folder; nothing is run.
+
+        Args:
+            path: the folder of a comparison.
+            against: name of a method; ``dsp`` by default, or the first method without it.
+            failures: cells that failed just now -> why.
+
+        Raises:
+            CheckpointError: there is no comparison.
+            BudgetError: it has no method of the name ``against``.
+        """
+        saved = read_grid(path)
+        known = failures or {}
+        results, unfinished = [], {}
+        for cell in asked(path):
+            folder = path / cell.name
+            if "digest" in (read_json(folder / RESULT_FILE) or {}):
+                results.append(read_result(folder))
+            else:
+                why = (read_json(folder / ERROR_FILE) or {}).get("reason")
+                unfinished[cell] = known.get(cell, why)
+        other = reference(list(saved["methods"]), against)
+        return cls(
+            path=path,
+            saved=saved,
+            results=tuple(results),
+            unfinished=unfinished,
+            against=other,
+            lines=tuple(lines(results)),
+            differences=tuple(differences(results, other)),
+            latencies=read_latency(results, path),
+        )
+
+    @property
+    def metric(self) -> str:
+        """Name of the quality."""
+        return TASKS[self.saved["settings"]["task"]].primary_metric
+
+    @property
+    def sheets(self) -> list[Sheet]:
+        """The tables."""
+        return sheets(self.lines, self.differences, metric=self.metric, against=self.against)
+
+    def save(self) -> list[Path]:
+        """Write ``summary.json``, ``table.md`` and the figures; returns what was written."""
+        write_json(self.path / SUMMARY_FILE, self._summary())
+        written = [self.path / SUMMARY_FILE]
+        if not self.results:
+            return written
+        text = "\n\n".join(sheet.markdown() for sheet in self.sheets)
+        (self.path / TABLE_FILE).write_text(text + "\n", encoding="utf-8")
+        names = {"quality": "quality.png", "heads": "heads.png", "latency": "latency.png"}
+        targets = {figure: self.path / name for figure, name in names.items()}
+        draw_quality(self.lines, targets["quality"], metric=self.metric)
+        drawn = ["quality"]
+        if any(result.heads is not None for result in self.results):
+            draw_heads(self.results, targets["heads"])
+            drawn.append("heads")
+        if len(self.latencies) > 1:
+            draw_latency(self.lines, self.latencies, targets["latency"], metric=self.metric)
+            drawn.append("latency")
+        return [*written, self.path / TABLE_FILE, *(targets[figure] for figure in drawn)]
+
+    def _summary(self) -> dict[str, Any]:
+        timed = read_json(self.path / LATENCY_FILE) or {}
+        return {
+            "format": FORMAT,
+            "task": self.saved["settings"]["task"],
+            "metric": self.metric,
+            "command": self.saved["command"],
+            "settings": self.saved["described"],
+            "methods": self.saved["methods"],
+            "lines": [asdict(line) for line in self.lines],
+            "against": self.against,
+            "differences": [asdict(difference) for difference in self.differences],
+            "latency": [
+                {"method": method, "heads": heads, **asdict(latency)}
+                for (method, heads), latency in self.latencies.items()
+            ],
+            "latency_measured": {k: v for k, v in timed.items() if k != "shapes"},
+            "unfinished": [
+                {"cell": cell.name, "failure": why} for cell, why in self.unfinished.items()
+            ],
+            "runs": [
+                {name: value for name, value in result.plain().items() if name not in HEAVY}
+                for result in self.results
+            ],
+            "environment": environment(),
+        }
+
+
+def reference(methods: Sequence[str], against: str | None) -> str:
+    """The method that the others are compared with: the one asked for, else ``dsp`` or the first.
+
+    Raises:
+        BudgetError: it is not one of the methods.
+
+    Example:
+        >>> reference(["random", "dsp"], None), reference(["random", "magnitude"], None)
+        ('dsp', 'random')
+    """
+    if against is None:
+        return "dsp" if "dsp" in methods else methods[0]
+    if against not in methods:
+        raise BudgetError(f"compare(against={against!r}): give one of {', '.join(methods)}.")
+    return against

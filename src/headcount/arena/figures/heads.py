@@ -1,0 +1,117 @@
+"""A figure of the heads that each method keeps: a panel for each method and number of heads."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+from headcount.arena.figures.style import INK, LABEL_SIZE, PALE, page, save
+from headcount.arena.grid import DENSE
+from headcount.arena.result import Result
+
+# One hue from light to dark, as in the picture of one decision.
+_SHADES = LinearSegmentedColormap.from_list(
+    "shares", ["#f1f5f7", "#b3d9e0", "#3f8fae", "#15527f", "#0b2545"]
+)
+# Lengths in inches.
+_TILE, _GAP, _TOP, _BOTTOM, _RIGHT, _LETTER = 0.095, 0.16, 0.62, 0.62, 0.2, 0.076
+_NARROWEST = 5.2
+
+
+def draw_heads(results: Sequence[Result], path: Path) -> None:
+    """Draw, as a PNG, the share of seeds in which each head is kept; layers down, heads across.
+
+    A method that always keeps the same heads has only the darkest and the lightest shade; one that
+    chooses by chance has all of them.
+
+    Args:
+        results: finished cells; the dense ones are left out.
+        path: the PNG file.
+
+    Example:
+        >>> import tempfile
+        >>> result = Result(method="dsp", heads=2, seed=0, described={}, num_heads=2,
+        ...     heads_per_layer=(2, 0), keep={"layer.0": "1010", "layer.1": "0000"}, quality=0.5,
+        ...     num_steps=10, train_s=1.5, digest="0123", environment={})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     draw_heads([result], Path(folder) / "heads.png")
+        ...     (Path(folder) / "heads.png").read_bytes()[1:4]
+        b'PNG'
+    """
+    pruned = [result for result in results if result.method != DENSE]
+    methods = list(dict.fromkeys(result.method for result in pruned))
+    heads = sorted({result.num_heads for result in pruned}, reverse=True)
+    shares = {
+        (method, k): _shares([r for r in pruned if (r.method, r.num_heads) == (method, k)])
+        for method in methods
+        for k in heads
+        if any((r.method, r.num_heads) == (method, k) for r in pruned)
+    }
+    num_layers, num_heads = next(iter(shares.values())).shape
+    left = 0.35 + _LETTER * max(len(method) for method in methods)
+    tile = min(_TILE, 16 / (len(heads) * num_heads))
+    across, down = num_heads * tile, num_layers * tile
+    wanted = left + len(heads) * (across + _GAP) + _RIGHT
+    width = max(wanted, _NARROWEST)
+    left += (width - wanted) / 2
+    figure = page(width, _TOP + len(methods) * (down + _GAP) + _BOTTOM)
+    high = float(figure.get_figheight())
+    for row, method in enumerate(methods):
+        for column, k in enumerate(heads):
+            x, y = left + column * (across + _GAP), _TOP + row * (down + _GAP)
+            box = (x / width, 1 - (y + down) / high, across / width, down / high)
+            axes = figure.add_axes(box)
+            _draw_panel(axes, shares.get((method, k)), (num_layers, num_heads))
+            if row == 0:
+                axes.set_title(f"{k} heads", fontsize=LABEL_SIZE, color=INK, pad=4)
+            if column == 0:
+                axes.set_ylabel(
+                    method, rotation=0, ha="right", va="center", fontsize=LABEL_SIZE, color=INK
+                )
+    _legend(figure, width, high, pruned)
+    save(figure, path)
+
+
+def _shares(results: Sequence[Result]) -> np.ndarray:
+    """The share of results in which each head stays, [sites, heads]; no number where no head is."""
+    tables = []
+    for result in results:
+        most = max(len(keep) for keep in result.keep.values())
+        rows = [
+            [*map(float, keep), *[np.nan] * (most - len(keep))] for keep in result.keep.values()
+        ]
+        tables.append(rows)
+    return np.mean(tables, axis=0)
+
+
+def _draw_panel(axes: Axes, shares: np.ndarray | None, shape: tuple[int, int]) -> None:
+    axes.set(xlim=(0, shape[1]), ylim=(shape[0], 0), xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set(color=PALE, linewidth=0.5)
+    if shares is None:
+        axes.text(
+            0.5, 0.5, "not run", transform=axes.transAxes, ha="center", va="center",
+            fontsize=LABEL_SIZE - 1.5, color=PALE,
+        )  # fmt: skip
+        return
+    axes.pcolormesh(
+        shares, cmap=_SHADES, vmin=0, vmax=1, edgecolor="white", linewidth=0.4, antialiased=True
+    )
+
+
+def _legend(figure: Figure, width: float, high: float, results: Sequence[Result]) -> None:
+    """The shades, and how to read rows and columns."""
+    axes = figure.add_axes((0.35 / width, 0.3 / high, 1.5 / width, 0.1 / high))
+    axes.pcolormesh(np.linspace(0, 1, 60)[None, :], cmap=_SHADES, vmin=0, vmax=1)
+    axes.set(xticks=[0, 60], yticks=[])
+    axes.set_xticklabels(["never", "always"])
+    axes.tick_params(length=0, labelsize=LABEL_SIZE - 1, colors=INK, pad=2)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    counts = {len({r.seed for r in results if r.method == m}) for m in {r.method for r in results}}
+    seeds = str(counts.pop()) if len(counts) == 1 else f"up to {max(counts)}"
+    text = f"kept, of {seeds} seed{'s' * (seeds != '1')}; layers from top to bottom, heads across"
+    figure.text(2.1 / width, 0.35 / high, text, fontsize=LABEL_SIZE - 1, color=INK, va="center")

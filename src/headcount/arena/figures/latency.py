@@ -1,0 +1,151 @@
+"""A figure of quality against measured latency: one point for each method and number of heads."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast, final
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.transforms import Bbox
+
+from headcount.arena.figures.style import (
+    INK,
+    LABEL_SIZE,
+    PALE,
+    Style,
+    dress,
+    page,
+    save,
+    styles,
+)
+from headcount.arena.grid import DENSE
+from headcount.arena.latency import Latency
+from headcount.arena.summary import Line
+
+_WIDTH, _HEIGHT = 7.4, 4.6
+_DENSE = Style(color=INK, mark="h", dash="-")
+
+
+def draw_latency(
+    lines: Sequence[Line],
+    latencies: Mapping[tuple[str, int | None], Latency],
+    path: Path,
+    *,
+    metric: str,
+) -> None:
+    """Draw mean quality against the ratio of latencies as a PNG.
+
+    Bars are one standard deviation over seeds; the numbers are heads kept, left out where they
+    would lie on each other. The grey line joins the points that no other beats: the Pareto front.
+
+    Args:
+        lines: means and spreads.
+        latencies: by method and number of heads; others are not drawn.
+        path: the PNG file.
+        metric: name of the quality.
+
+    Example:
+        >>> import tempfile
+        >>> latency = Latency(ratio=0.5, ratio_quartiles=(0.4, 0.6), median_s=0.01)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "latency.png"
+        ...     draw_latency([Line.of("dsp", 6, [0.7])], {("dsp", 6): latency}, path, metric="acc")
+        ...     path.read_bytes()[1:4]
+        b'PNG'
+    """
+    figure = page(_WIDTH, _HEIGHT)
+    axes = figure.add_axes((0.1, 0.13, 0.62, 0.8))
+    dress(axes)
+    points = [
+        _Point(x=latencies[key].ratio, y=line.mean, line=line)
+        for line in lines
+        if (key := (line.method, line.heads)) in latencies
+    ]
+    front = pareto([(point.x, point.y) for point in points])
+    axes.plot(*zip(*front, strict=True), color=PALE, linewidth=6, alpha=0.3, zorder=1)
+    looks = styles(
+        dict.fromkeys(point.line.method for point in points if point.line.heads is not None)
+    )
+    looks[DENSE] = _DENSE
+    for method, look in looks.items():
+        _draw_method([point for point in points if point.line.method == method], axes, look)
+    _number(sorted(points, key=lambda point: (point.x, point.y) not in front), axes, looks)
+    keys = [
+        Line2D([], [], marker=look.mark, color=look.color, linestyle="", label=method)
+        for method, look in looks.items()
+    ]
+    keys.append(Line2D([], [], color=PALE, linewidth=6, alpha=0.3, label="Pareto front"))
+    axes.legend(
+        handles=keys, loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False,
+        fontsize=LABEL_SIZE, labelcolor=INK,
+    )  # fmt: skip
+    axes.set_xlabel("latency, share of the dense model's", color=INK, fontsize=LABEL_SIZE + 1)
+    axes.set_ylabel(metric, color=INK, fontsize=LABEL_SIZE + 1)
+    save(figure, path)
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Point:
+    x: float
+    y: float
+    line: Line
+
+
+def _draw_method(points: Sequence[_Point], axes: Axes, look: Style) -> None:
+    across, up = [point.x for point in points], [point.y for point in points]
+    spreads = [point.line.std or 0.0 for point in points]
+    axes.errorbar(
+        across, up, yerr=spreads, color=look.color, linewidth=0.9, alpha=0.45, zorder=2,
+        linestyle=look.dash,
+    )  # fmt: skip
+    axes.plot(
+        across, up, marker=look.mark, color=look.color, markersize=6, zorder=3, linestyle="",
+        markeredgecolor="white", markeredgewidth=0.6,
+    )  # fmt: skip
+
+
+def _number(points: Sequence[_Point], axes: Axes, looks: Mapping[str, Style]) -> None:
+    """Heads kept beside the points, first come first served: no number lies on another."""
+    figure = axes.get_figure(root=True)
+    renderer = cast(FigureCanvasAgg, cast(Figure, figure).canvas).get_renderer()
+    taken: list[Bbox] = []
+    for point in points:
+        if point.line.heads is None:
+            continue
+        text = axes.annotate(
+            str(point.line.heads),
+            (point.x, point.y),
+            xytext=(5, 3),
+            textcoords="offset points",
+            fontsize=LABEL_SIZE - 2,
+            color=looks[point.line.method].color,
+        )
+        box = text.get_window_extent(renderer)
+        if any(box.overlaps(other) for other in taken):
+            text.remove()
+        else:
+            taken.append(box)
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points that no other beats: none is as fast and better, or as good and faster.
+
+    Args:
+        points: (latency, quality); the less and the more the better.
+
+    Returns:
+        From fast to slow.
+
+    Example:
+        >>> pareto([(1.0, 0.9), (0.5, 0.8), (0.6, 0.7)])
+        [(0.5, 0.8), (1.0, 0.9)]
+    """
+    front: list[tuple[float, float]] = []
+    for latency, quality in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not front or quality > front[-1][1]:
+            front.append((latency, quality))
+    return front

@@ -1,0 +1,104 @@
+"""How the pictures of a comparison look: one colour, mark and dash for each method."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+DOTS_PER_INCH = 160
+INK, PALE, TRACK = "#1b2733", "#7b8794", "#e3e8ec"
+LABEL_SIZE = 8.5
+
+# Apart for every kind of colour vision (after Okabe and Ito); marks tell them apart in grey.
+_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8c6bb1", "#56b4e9", "#b8860b", "#4d4d4d")
+_MARKS = ("o", "s", "^", "D", "v", "P", "X", "<")
+_DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Style:
+    """How a method is drawn.
+
+    Example:
+        >>> styles(["dsp", "random"])["dsp"].mark
+        'o'
+    """
+
+    color: str
+    """Colour of line and mark."""
+    mark: str
+    """Shape of the marks."""
+    dash: str | tuple
+    """Dash of the line."""
+
+
+def styles(methods: Iterable[str]) -> dict[str, Style]:
+    """A style for each method; every eight, the colours come again with another dash."""
+    return {
+        method: Style(
+            color=_COLORS[i % len(_COLORS)],
+            mark=_MARKS[(i + i // len(_COLORS)) % len(_MARKS)],
+            dash=_DASHES[i // len(_COLORS) % len(_DASHES)],
+        )
+        for i, method in enumerate(methods)
+    }
+
+
+def page(width: float, height: float) -> Figure:
+    """An empty figure, in inches, that draws without a display."""
+    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def dress(axes: Axes) -> None:
+    """Two axes, a light grid, small numbers."""
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(PALE)
+    axes.grid(color=TRACK, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=INK, labelsize=LABEL_SIZE, color=PALE, length=3)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG; the same figure gives the same bytes."""
+    figure.savefig(path, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+
+
+def spread_out(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Places near the wanted ones, in their order, at least ``gap`` apart and within two ends.
+
+    Where there is no room for the gap, it is smaller.
+
+    Args:
+        wanted: places, in any order.
+        gap: least distance.
+        low: lowest place.
+        high: highest place.
+
+    Example:
+        >>> spread_out([1.0, 1.0, 5.0], 2.0, 0.0, 10.0)
+        [0.0, 2.0, 5.0]
+    """
+    order = sorted(range(len(wanted)), key=lambda i: (wanted[i], i))
+    gap = min(gap, (high - low) / max(len(wanted) - 1, 1))
+    blocks: list[tuple[float, int]] = []  # lowest place, number
+    for i in order:
+        start, size = wanted[i], 1
+        start = min(max(start, low), high)
+        while blocks and blocks[-1][0] + blocks[-1][1] * gap > start + 1e-12:
+            before, count = blocks.pop()
+            # The mean of what the two want; then back within the ends.
+            start = (before * count + (start - count * gap) * size) / (count + size)
+            size += count
+            start = min(max(start, low), high - (size - 1) * gap)
+        blocks.append((start, size))
+    places = [start + k * gap for start, size in blocks for k in range(size)]
+    return [place for _, place in sorted(zip(order, places, strict=True))]

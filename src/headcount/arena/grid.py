@@ -1,0 +1,224 @@
+"""What is compared: methods, numbers of heads and seeds, under one set of settings."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self, final
+
+from headcount.errors import BudgetError, TrainingError
+from headcount.methods.method import Method
+from headcount.training.arm import NUM_EXAMPLES, Arm, dense_arm, recipe_of
+from headcount.training.material import describe_source
+from headcount.training.recipe import Recipe
+from headcount.training.session import describe
+from headcount.units.budget import Budget
+
+DENSE = "dense"
+"""The name of the cells in which every head stays."""
+LEAVES_NO_TRACE = ("seed", "save_steps")
+"""Fields of a recipe that are no setting of the comparison."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class Cell:
+    """One run: a method, a number of heads, a seed.
+
+    Example:
+        >>> Cell(method="dsp", heads=12, seed=0).name, Cell(method=DENSE, heads=None, seed=1).name
+        ('dsp-12-0', 'dense-1')
+    """
+
+    method: str
+    """Name of the method; ``dense`` keeps every head."""
+    heads: int | None
+    """Heads that remain; None for all of them."""
+    seed: int
+    """Seed of everything random."""
+
+    @property
+    def name(self) -> str:
+        """What its folder is called."""
+        return "-".join(
+            str(part) for part in (self.method, self.heads, self.seed) if part is not None
+        )
+
+    @property
+    def dense(self) -> "Cell":
+        """The dense cell of the same seed."""
+        return Cell(method=DENSE, heads=None, seed=self.seed)
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """What all cells share.
+
+    Example:
+        >>> settings = Settings(model="bert", train=("train.tsv",), eval=("dev.tsv",))
+        >>> Settings.of(settings.plain()) == settings
+        True
+
+    Raises:
+        TrainingError: a number out of range.
+    """
+
+    model: str
+    """Hub id or folder of the pretrained model."""
+    train: tuple[str, ...]
+    """Training files, or ids of data sets."""
+    eval: tuple[str, ...]
+    """Evaluation files, likewise."""
+    task: str = "nli"
+    """What the model is trained for."""
+    recipe: Recipe = field(default_factory=Recipe)
+    """How to train; its seed is that of the cell."""
+    pipelined_epochs: float = 1.0
+    """Epochs for the logits where a method trains nothing else."""
+    num_train: int = 0
+    """Training examples drawn from all there are; 0 takes all."""
+    data_seed: int = 0
+    """Seed of that draw, the same in every cell."""
+    num_examples: int = NUM_EXAMPLES
+    """Training examples for a method that decides by looking at data; 0 takes all."""
+    recover_epochs: float = 0.0
+    """Epochs of training after the cut, for methods whose weights rest while they decide."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_train", "num_examples", "recover_epochs", "data_seed"):
+            if getattr(self, name) < 0:
+                raise TrainingError(f"compare({name}={getattr(self, name)}): give 0 or more.")
+        if self.pipelined_epochs <= 0:
+            raise TrainingError(
+                f"compare(pipelined_epochs={self.pipelined_epochs}): give a positive number."
+            )
+
+    def plain(self) -> dict[str, Any]:
+        """Values that JSON can hold."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Self:
+        """Read what ``plain`` gave."""
+        known = {**plain, "recipe": Recipe(**plain["recipe"])}
+        return cls(**{**known, "train": tuple(plain["train"]), "eval": tuple(plain["eval"])})
+
+    def described(self) -> dict[str, Any]:
+        """What a later call must have in common with this one: files by their contents."""
+        plain = self.plain()
+        for name in LEAVES_NO_TRACE:
+            del plain["recipe"][name]
+        files = {name: [describe_source(s) for s in plain[name]] for name in ("train", "eval")}
+        return {**plain, **files}
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Grid:
+    """Every method with every number of heads and every seed, and the dense model of every seed.
+
+    Example:
+        >>> from headcount.methods.random import Random
+        >>> settings = Settings(model="bert", train=("train.tsv",), eval=("dev.tsv",))
+        >>> grid = Grid(settings=settings, methods={"random": Random()}, heads=(12, 6), seeds=(0,))
+        >>> [cell.name for cell in grid.cells]
+        ['dense-0', 'random-12-0', 'random-6-0']
+
+    Raises:
+        BudgetError: nothing to compare, something named twice, or numbers out of range.
+    """
+
+    settings: Settings
+    """What all cells share."""
+    methods: Mapping[str, Method]
+    """The methods by name."""
+    heads: tuple[int, ...]
+    """Numbers of heads that remain."""
+    seeds: tuple[int, ...]
+    """Seeds."""
+
+    def __post_init__(self) -> None:
+        for name in ("methods", "heads", "seeds"):
+            values = tuple(getattr(self, name))
+            if not values or len(set(values)) < len(values):
+                raise BudgetError(f"compare({name}={values}): give one or more, each once.")
+        if min(self.heads) < 0 or min(self.seeds) < 0:
+            raise BudgetError(
+                f"compare(heads={self.heads}, seeds={self.seeds}): give counts of 0 or more."
+            )
+        if DENSE in self.methods:
+            raise BudgetError(
+                f"compare(methods={list(self.methods)}): {DENSE!r} is compared in any case. Leave "
+                "it out."
+            )
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """All cells, seed after seed, so that what is there early can be compared."""
+        return tuple(
+            cell
+            for seed in self.seeds
+            for cell in (
+                Cell(method=DENSE, heads=None, seed=seed),
+                *(
+                    Cell(method=method, heads=heads, seed=seed)
+                    for heads in self.heads
+                    for method in self.methods
+                ),
+            )
+        )
+
+    def needs(self, cell: Cell) -> Cell | None:
+        """The cell that must be finished first: the dense one, or none."""
+        if cell.method == DENSE or self.methods[cell.method].start == "pretrained":
+            return None
+        return cell.dense
+
+    def described(self, cell: Cell) -> dict[str, Any]:
+        """Name and settings of a cell's method."""
+        return describe(self.arm(cell, Path()).method)
+
+    def arm(self, cell: Cell, output: Path) -> Arm:
+        """How a cell comes to its model.
+
+        Args:
+            cell: one of ``cells``.
+            output: the folder in which the cells have theirs.
+        """
+        recipe = replace(self.settings.recipe, seed=cell.seed)
+        if cell.heads is None:
+            return replace(dense_arm(self.settings.model, recipe), name=cell.name)
+        method, first = self.methods[cell.method], self.needs(cell)
+        return Arm(
+            name=cell.name,
+            method=method,
+            budget=Budget(heads=cell.heads),
+            start=self.settings.model if first is None else str(output / first.name / "model"),
+            recipe=recipe_of(method, recipe, self.settings.pipelined_epochs),
+            num_examples=self.settings.num_examples,
+        )
+
+
+def digest(values: Any) -> str:
+    """A short name for plain values: equal ones have the same.
+
+    Example:
+        >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+        True
+    """
+    text = json.dumps(values, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def in_words(cells: Sequence[Cell]) -> str:
+    """The names of some cells, a few of them if they are many.
+
+    Example:
+        >>> in_words([Cell(method="dsp", heads=h, seed=0) for h in range(20)])
+        'dsp-0-0, dsp-1-0, dsp-2-0, dsp-3-0 and 16 more'
+    """
+    names = [cell.name for cell in cells]
+    rest = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return ", ".join(names[:4]) + rest

@@ -1,0 +1,164 @@
+"""How long models of the cells' shapes take, beside the dense one."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self, final
+
+import transformers
+from torch import nn
+from transformers import AutoConfig, PreTrainedModel
+
+from headcount.arena.grid import DENSE
+from headcount.arena.output import read_json, write_json
+from headcount.arena.result import Result
+from headcount.errors import PruningError
+from headcount.reports.measure import Summary, environment, latency_s, summary
+from headcount.side_by_side import example_batch
+
+LATENCY_FILE = "latency.json"
+TOGETHER = 8
+"""Models in memory at a time, beside the dense one."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timing:
+    """How latency is measured.
+
+    Example:
+        >>> Timing(batch=1, length=32).num_runs
+        20
+
+    Raises:
+        PruningError: a number out of range.
+    """
+
+    batch: int = 8
+    """Examples of a forward pass."""
+    length: int = 64
+    """Tokens of each."""
+    num_runs: int = 20
+    """Timed passes of each model; 0 measures nothing."""
+
+    def __post_init__(self) -> None:
+        if self.batch < 1 or self.length < 1 or self.num_runs < 0:
+            raise PruningError(
+                f"Timing(batch={self.batch}, length={self.length}, num_runs={self.num_runs}): give "
+                "1 or more, and 0 or more runs."
+            )
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Latency:
+    """The latency of one shape.
+
+    Example:
+        >>> Latency(ratio=0.5, ratio_quartiles=(0.4, 0.6), median_s=0.01).ratio
+        0.5
+    """
+
+    ratio: float
+    """Seconds of this shape over seconds of the dense one: the median over rounds."""
+    ratio_quartiles: tuple[float, float]
+    """Lower and upper quartile of the same."""
+    median_s: float
+    """Median seconds of a forward pass."""
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Self:
+        """Read what ``asdict`` gave."""
+        return cls(**{**plain, "ratio_quartiles": tuple(plain["ratio_quartiles"])})
+
+
+def shape_of(result: Result) -> str:
+    """The shape of a cell's model: the heads of its layers.
+
+    Two models of one shape have one latency, whichever heads they keep.
+    """
+    return " ".join(map(str, result.heads_per_layer))
+
+
+def firsts(results: Iterable[Result]) -> list[Result]:
+    """One result for each method and number of heads: that of the lowest seed."""
+    found: dict[tuple[str, int | None], Result] = {}
+    for result in sorted(results, key=lambda result: result.seed):
+        found.setdefault((result.method, result.heads), result)
+    return list(found.values())
+
+
+def measure_latency(
+    results: Sequence[Result],
+    path: Path,
+    timing: Timing,
+    told: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Time a model of each shape that is not timed yet; ``latency.json`` remembers.
+
+    The models take turns with the dense one, a few at a time: A B C A B C ... Weights do not matter
+    for latency, so the models are made from their configurations alone.
+
+    Args:
+        results: finished cells; of each method and number of heads the lowest seed is timed.
+        path: the folder of the comparison.
+        timing: how to measure.
+        told: called with the number of shapes done and their total.
+    """
+    dense = next((r for r in firsts(results) if r.method == DENSE), None)
+    if dense is None or not timing.num_runs:
+        return
+    header = {"timing": asdict(timing), "environment": environment()}
+    saved = read_json(path / LATENCY_FILE) or {}
+    known = saved.get("shapes", {}) if all(saved.get(k) == v for k, v in header.items()) else {}
+    todo = {shape_of(r): r for r in firsts(results)}
+    todo = {shape: r for shape, r in todo.items() if shape not in known and r is not dense}
+    shapes = list(todo)
+    for start in range(0, len(shapes), TOGETHER):
+        told(start, len(shapes))
+        part = {shape: todo[shape] for shape in shapes[start : start + TOGETHER]}
+        known |= _timed({shape_of(dense): dense, **part}, shape_of(dense), path, timing)
+        write_json(path / LATENCY_FILE, {**header, "shapes": known})
+    told(len(shapes), len(shapes))
+
+
+def read_latency(results: Iterable[Result], path: Path) -> dict[tuple[str, int | None], Latency]:
+    """What was timed, by method and number of heads.
+
+    Example:
+        >>> read_latency([], Path("no such folder"))
+        {}
+    """
+    shapes = (read_json(path / LATENCY_FILE) or {}).get("shapes", {})
+    return {
+        (result.method, result.heads): Latency.of(shapes[shape_of(result)])
+        for result in firsts(results)
+        if shape_of(result) in shapes
+    }
+
+
+def _timed(
+    shapes: Mapping[str, Result], dense: str, path: Path, timing: Timing
+) -> dict[str, dict[str, Any]]:
+    models: dict[str, nn.Module] = {
+        shape: model_of(path / result.cell.name / "model") for shape, result in shapes.items()
+    }
+    inputs = example_batch(models[dense], timing.batch, timing.length)  # pyright: ignore[reportArgumentType]
+    samples = latency_s(models, inputs, num_runs=timing.num_runs, warmup=3)
+    return {shape: asdict(_latency(taken, samples[dense])) for shape, taken in samples.items()}
+
+
+def _latency(taken: Sequence[float], dense: Sequence[float]) -> Latency:
+    ratios: Summary = summary([one / other for one, other in zip(taken, dense, strict=True)])
+    return Latency(
+        ratio=ratios.median,
+        ratio_quartiles=(ratios.lower_quartile, ratios.upper_quartile),
+        median_s=summary(taken).median,
+    )
+
+
+def model_of(folder: Path) -> PreTrainedModel:
+    """A model of a saved configuration, with random weights."""
+    config = AutoConfig.from_pretrained(folder)
+    (name,) = config.architectures or ["AutoModel"]
+    return getattr(transformers, name)._from_config(config).eval()

@@ -1,0 +1,252 @@
+"""The folder of a comparison: what was asked, what is done, what went wrong."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, final
+
+from headcount.arena.grid import Cell, Grid, Settings, digest
+from headcount.errors import CheckpointError
+from headcount.methods.method import Method
+from headcount.training.arm import RESULT_FILE
+
+FORMAT = 1
+GRID_FILE = "grid.json"
+"""Settings, methods and cells of all calls so far."""
+SPEC_FILE = "cell.json"
+"""In the folder of a cell: what it is; written before anything else of it."""
+ERROR_FILE = "error.json"
+"""In the folder of a cell: why its last attempt failed."""
+LOG_FILE = "log.txt"
+"""In the folder of a cell: what was printed."""
+PROGRESS_FILE = "progress.json"
+"""In the folder of a cell: how far it is."""
+LOCK_FILE = "lock"
+"""Held while a call is at work on the folder."""
+_NOTES = {SPEC_FILE, ERROR_FILE, LOG_FILE, PROGRESS_FILE}
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Output:
+    """The folder of a comparison; each cell has a folder in it.
+
+    Example:
+        >>> from headcount.methods.random import Random
+        >>> settings = Settings(model="bert", train=("train.tsv",), eval=("dev.tsv",))
+        >>> grid = Grid(settings=settings, methods={"random": Random()}, heads=(12,), seeds=(0,))
+        >>> output = Output.of(Path("runs/bert"), grid)
+        >>> [output.is_finished(cell) for cell in grid.cells]
+        [False, False]
+    """
+
+    path: Path
+    """The folder."""
+    grid: Grid
+    """What is asked."""
+    described: Mapping[str, Any]
+    """The settings as a later call must have them, see ``Settings.described``."""
+
+    @classmethod
+    def of(cls, path: Path, grid: Grid) -> Self:
+        """A folder for a grid; nothing is written yet."""
+        return cls(path=path, grid=grid, described=grid.settings.described())
+
+    @classmethod
+    def read(cls, path: Path, methods: Mapping[str, Method]) -> Self:
+        """The folder as ``open`` left it.
+
+        Args:
+            path: the folder.
+            methods: methods by name, those of the folder among them.
+        """
+        saved = read_grid(path)
+        cells = [Cell(**cell) for cell in saved["cells"]]
+        grid = Grid(
+            settings=Settings.of(saved["settings"]),
+            methods={name: methods[name] for name in saved["methods"]},
+            heads=tuple(dict.fromkeys(c.heads for c in cells if c.heads is not None)),
+            seeds=tuple(dict.fromkeys(c.seed for c in cells)),
+        )
+        return cls(path=path, grid=grid, described=saved["described"])
+
+    def open(self, *, command: str | None = None, adopt: bool = False) -> None:
+        """Make the folder, or join what is there: methods, heads and seeds may be added.
+
+        Args:
+            command: the command line, for the record.
+            adopt: see ``refuse``.
+
+        Raises:
+            CheckpointError: see ``refuse``.
+        """
+        self.refuse(adopt=adopt)
+        saved = read_json(self.path / GRID_FILE) or {"methods": {}, "cells": []}
+        cells = [_plain(cell) for cell in self.grid.cells]
+        body = {
+            "format": FORMAT,
+            "described": self.described,
+            "settings": self.grid.settings.plain(),
+            "methods": {**saved["methods"], **self._methods()},
+            "cells": [*saved["cells"], *(cell for cell in cells if cell not in saved["cells"])],
+            "command": command,
+        }
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_json(self.path / GRID_FILE, body)
+
+    def refuse(self, *, adopt: bool = False) -> None:
+        """Refuse a folder that cannot be this comparison's; nothing is written.
+
+        Args:
+            adopt: whether cells may be there that no call of ``compare`` has made.
+
+        Raises:
+            CheckpointError: the folder is not one of a comparison, or of one with other settings.
+        """
+        if (self.path / GRID_FILE).is_file():
+            saved, mine = read_grid(self.path), self._methods()
+            self._refuse_changes(saved["described"], self.described)
+            known = {name: saved["methods"].get(name, plain) for name, plain in mine.items()}
+            self._refuse_changes({"method": known}, {"method": mine})
+            return
+        others = {path.name for path in self.path.glob("*")} - {LOCK_FILE}
+        if others and not adopt:
+            raise CheckpointError(
+                f"output {str(self.path)!r} exists and has no {GRID_FILE}, so compare did not make "
+                "it. Give another folder, or move this one away. If its cells are arms that were "
+                "trained elsewhere, give --adopt."
+            )
+
+    def folder(self, cell: Cell) -> Path:
+        """The folder of a cell."""
+        return self.path / cell.name
+
+    def spec(self, cell: Cell) -> dict[str, Any]:
+        """All that decides what comes out of a cell."""
+        return {
+            **_plain(cell),
+            "described": self.grid.described(cell),
+            "settings": dict(self.described),
+        }
+
+    def is_finished(self, cell: Cell) -> bool:
+        """Whether the result of exactly this cell is there."""
+        result = read_json(self.folder(cell) / RESULT_FILE)
+        return result is not None and result.get("digest") == digest(self.spec(cell))
+
+    def obstacle(self, cell: Cell, *, adopt: bool) -> str | None:
+        """Why a cell cannot be run in its folder as it is; None if it can."""
+        folder, name = self.folder(cell), str(self.folder(cell))
+        if not folder.is_dir():
+            return None
+        saved = read_json(folder / SPEC_FILE)
+        if saved is not None:
+            mine = json.loads(json.dumps(self.spec(cell)))
+            change = first_change(saved, mine)
+            return change and f"{name!r} is a cell with {change}. Move it away."
+        if {path.name for path in folder.iterdir()} <= _NOTES:
+            return None
+        if not (folder / RESULT_FILE).is_file():
+            return f"{name!r} holds files that compare did not make. Move it away."
+        if not adopt:
+            return (
+                f"{name!r} holds an arm that compare did not train. Give --adopt to check it and "
+                "take it over, or move it away."
+            )
+        return None
+
+    def failure(self, cell: Cell) -> str | None:
+        """Why the last attempt of an unfinished cell failed; None if none did."""
+        return (read_json(self.folder(cell) / ERROR_FILE) or {}).get("reason")
+
+    def note_failure(self, cell: Cell, reason: str) -> None:
+        """Remember why a cell failed, with the last lines of its log."""
+        folder = self.folder(cell)
+        folder.mkdir(parents=True, exist_ok=True)
+        log = folder / LOG_FILE
+        text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+        body = {"reason": reason, "log": text.splitlines()[-20:]}
+        write_json(folder / ERROR_FILE, body)
+
+    def _methods(self) -> dict[str, Any]:
+        """Name and settings of each method, as JSON gives them back."""
+        cells = {cell.method: cell for cell in self.grid.cells if cell.heads is not None}
+        plain = {method: self.grid.described(cell) for method, cell in cells.items()}
+        return json.loads(json.dumps(plain))
+
+    def _refuse_changes(self, saved: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
+        change = first_change(saved, mine)
+        if change:
+            raise CheckpointError(
+                f"output: {str(self.path)!r} holds a comparison with {change}. Go on with its "
+                "settings, or give another folder; methods, heads and seeds may be added."
+            )
+
+
+def first_change(saved: Mapping[str, Any], mine: Mapping[str, Any], front: str = "") -> str | None:
+    """The first value in which two settings differ, in words; None if they are equal.
+
+    Example:
+        >>> first_change({"recipe": {"epochs": 3.0}}, {"recipe": {"epochs": 1.0}})
+        'recipe.epochs = 3.0, this one has 1.0'
+    """
+    for name in sorted(saved.keys() | mine.keys()):
+        one, other = saved.get(name), mine.get(name)
+        if one == other:
+            continue
+        if isinstance(one, dict) and isinstance(other, dict):
+            return first_change(one, other, f"{front}{name}.")
+        return f"{front}{name} = {one!r}, this one has {other!r}"
+    return None
+
+
+def in_short(failure: str) -> str:
+    """The beginning of a reason, on one line.
+
+    Example:
+        >>> in_short("KeyError: 'a'"), len(in_short("very " * 100))
+        ("KeyError: 'a'", 160)
+    """
+    line = " ".join(failure.split())
+    return line if len(line) <= 160 else f"{line[:157]}..."
+
+
+def read_grid(path: Path) -> dict[str, Any]:
+    """What ``Output.open`` wrote.
+
+    Raises:
+        CheckpointError: there is no comparison, or one of another version.
+    """
+    saved = read_json(path / GRID_FILE)
+    if saved is None or saved.get("format") != FORMAT:
+        found = "no comparison" if saved is None else f"format {saved.get('format')!r}"
+        raise CheckpointError(
+            f"output {str(path)!r}: {found} there; this version of headcount reads format "
+            f"{FORMAT}. Give the output folder of headcount compare."
+        )
+    return saved
+
+
+def asked(path: Path) -> Iterable[Cell]:
+    """The cells of all calls so far."""
+    return [Cell(**cell) for cell in read_grid(path)["cells"]]
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A file of plain values; None if it is not there or not whole."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def write_json(path: Path, body: Mapping[str, Any]) -> None:
+    """Write a file at once or not at all."""
+    draft = path.with_name(f"{path.name}.part")
+    draft.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+def _plain(cell: Cell) -> dict[str, Any]:
+    return {"method": cell.method, "heads": cell.heads, "seed": cell.seed}

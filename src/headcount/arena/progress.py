@@ -1,0 +1,90 @@
+"""How far a cell is, in a file that another process can read."""
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, final
+
+from rich.console import Console
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from headcount.arena.output import PROGRESS_FILE, read_json, write_json
+
+_PAUSE_S = 0.5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """Where a cell stands.
+
+    Example:
+        >>> Progress(phase="training", done=50, total=200).share
+        0.25
+    """
+
+    phase: str
+    """What it is doing."""
+    done: int = 0
+    """Optimizer steps done."""
+    total: int = 0
+    """Optimizer steps of the phase; 0 where there are none."""
+
+    @property
+    def share(self) -> float:
+        """The share of the phase that is done."""
+        return self.done / self.total if self.total else 0.0
+
+
+def read_progress(folder: Path) -> Progress | None:
+    """What was written last; None if nothing was."""
+    found = read_json(folder / PROGRESS_FILE)
+    return None if found is None else Progress(**found)
+
+
+def write_progress(folder: Path, progress: Progress) -> None:
+    """Say where a cell stands."""
+    write_json(folder / PROGRESS_FILE, asdict(progress))
+
+
+@final
+class ProgressFile(TrainerCallback):
+    """Writes the step now and then; says in the log from where to where it trained.
+
+    Example:
+        >>> ProgressFile(Path("runs/dsp-12-0"), "training", Console()).phase
+        'training'
+    """
+
+    def __init__(self, folder: Path, phase: str, console: Console) -> None:
+        """Write into a folder, under the name of a phase."""
+        self.folder, self.phase, self._console = folder, phase, console
+        self._wrote = 0.0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Where training begins, or goes on."""
+        del args, control, kwargs
+        self._say(state)
+        self._console.print(f"{self.phase} from step {state.global_step} of {state.max_steps}")
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Where it is."""
+        del args, control, kwargs
+        if time.monotonic() - self._wrote > _PAUSE_S:
+            self._say(state)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Where it ended."""
+        del args, control, kwargs
+        self._say(state)
+        self._console.print(f"{self.phase} up to step {state.global_step} of {state.max_steps}")
+
+    def _say(self, state: TrainerState) -> None:
+        done, total = state.global_step, state.max_steps
+        write_progress(self.folder, Progress(phase=self.phase, done=done, total=total))
+        self._wrote = time.monotonic()

@@ -1,0 +1,184 @@
+"""Where cells run: in processes of their own, or in this one."""
+
+import abc
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import IO, cast, final
+
+from headcount.arena.cell import attempt
+from headcount.arena.grid import Cell
+from headcount.arena.output import ERROR_FILE, LOG_FILE, PROGRESS_FILE, Output
+from headcount.errors import PruningError
+from headcount.reports.measure import environment
+
+_GRACE_S = 10.0
+
+
+class Job(abc.ABC):
+    """A cell at work."""
+
+    @abc.abstractmethod
+    def is_over(self) -> bool:
+        """Whether it has ended."""
+
+    @abc.abstractmethod
+    def failure(self) -> str | None:
+        """Why it failed, once it is over; None if it went well."""
+
+    @abc.abstractmethod
+    def stop(self) -> None:
+        """End it; what it has done stays for the next time."""
+
+
+class Runner(abc.ABC):
+    """Starts cells."""
+
+    jobs: int = 1
+    """Cells at a time."""
+
+    @abc.abstractmethod
+    def start(self, cell: Cell) -> Job:
+        """Start a cell."""
+
+    @abc.abstractmethod
+    def wait(self) -> None:
+        """Let some time pass before jobs are looked at again."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Here(Runner):
+    """Runs a cell in this process, from start to end.
+
+    Example:
+        >>> Here.__doc__.splitlines()[0]
+        'Runs a cell in this process, from start to end.'
+    """
+
+    output: Output
+    """The folder of the comparison."""
+    adopt: bool = False
+    """Whether to take over arms that were trained elsewhere."""
+    command: str | None = None
+    """The command line, for the record."""
+
+    def start(self, cell: Cell) -> Job:
+        """Run it."""
+        attempt(self.output, cell, adopt=self.adopt, command=self.command)
+        return _Over(self.output, cell)
+
+    def wait(self) -> None:
+        """There is nothing to wait for."""
+
+
+@final
+class _Over(Job):
+    def __init__(self, output: Output, cell: Cell) -> None:
+        self._output, self._cell = output, cell
+
+    def is_over(self) -> bool:
+        return True
+
+    def failure(self) -> str | None:
+        return self._output.failure(self._cell)
+
+    def stop(self) -> None:
+        pass
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Processes(Runner):
+    """Runs each cell in a process of its own; cores are shared out.
+
+    Raises:
+        PruningError: fewer than one job.
+    """
+
+    output: Output
+    """The folder of the comparison."""
+    program: Sequence[str]
+    """The program that runs a cell: it is given the folder and the cell's name, then ``--adopt`` if
+    that is asked. Its standard input stays open for as long as it shall live: see
+    ``end_with_parent``."""
+    jobs: int = 1
+    """Cells at a time."""
+    adopt: bool = False
+    """Whether to take over arms that were trained elsewhere."""
+
+    def __post_init__(self) -> None:
+        if self.jobs < 1:
+            raise PruningError(f"compare(jobs={self.jobs}): give 1 or more.")
+
+    def start(self, cell: Cell) -> Job:
+        """Start a process; what it prints goes to the cell's log."""
+        folder = self.output.folder(cell)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (ERROR_FILE, PROGRESS_FILE):
+            (folder / name).unlink(missing_ok=True)
+        threads = max(1, environment()["num_cores"] // self.jobs)
+        with (folder / LOG_FILE).open("ab") as log:
+            process = subprocess.Popen(
+                [*self.program, str(self.output.path), cell.name, *["--adopt"] * self.adopt],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C comes to us, and we stop it
+                env={
+                    **os.environ,
+                    "OMP_NUM_THREADS": str(threads),
+                    "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait leave the core to others
+                },
+            )
+        return _Process(self.output, cell, process)
+
+    def wait(self) -> None:
+        """A moment."""
+        time.sleep(0.2)
+
+
+@final
+class _Process(Job):
+    def __init__(self, output: Output, cell: Cell, process: "subprocess.Popen[bytes]") -> None:
+        self._output, self._cell, self._process = output, cell, process
+
+    def is_over(self) -> bool:
+        return self._process.poll() is not None
+
+    def failure(self) -> str | None:
+        code = self._process.wait()
+        cast(IO[bytes], self._process.stdin).close()
+        if self._output.is_finished(self._cell):
+            return None
+        if self._output.failure(self._cell) is None:
+            killed = f"was killed by {signal.Signals(-code).name}" if code < 0 else ""
+            reason = killed or f"ended with code {code} and no result"
+            self._output.note_failure(self._cell, f"the process {reason}")
+        return self._output.failure(self._cell)
+
+    def stop(self) -> None:
+        for how in (signal.SIGTERM, signal.SIGKILL):
+            if self._process.poll() is not None:
+                break
+            os.killpg(self._process.pid, how)
+            try:
+                self._process.wait(_GRACE_S)
+            except subprocess.TimeoutExpired:
+                continue
+        cast(IO[bytes], self._process.stdin).close()
+
+
+def end_with_parent() -> None:
+    """End this process as soon as its standard input is closed: the one that started it is gone."""
+
+    def watch() -> None:
+        while os.read(0, 4096):  # not sys.stdin: its lock would be held when the process ends
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,156 @@
+"""The comparison as tables: for the terminal, and in Markdown."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, final
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from headcount.arena.summary import Difference, Line
+
+MINUS = "\N{MINUS SIGN}"
+NONE = "\N{EN DASH}"
+T = TypeVar("T", Line, Difference)
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sheet:
+    """Cells of text under headings.
+
+    Example:
+        >>> sheet = Sheet(title="t", head=("method", "12"), rows=(("dsp", "0.5"),), note="n")
+        >>> print(sheet.markdown())
+        **t**
+        <BLANKLINE>
+        | method | 12 |
+        |:--|--:|
+        | dsp | 0.5 |
+        <BLANKLINE>
+        n
+    """
+
+    title: str
+    """What it shows."""
+    head: tuple[str, ...]
+    """Headings."""
+    rows: tuple[tuple[str, ...], ...]
+    """Rows, as long as the head."""
+    note: str
+    """What has to be known to read it."""
+
+    def markdown(self) -> str:
+        """As Markdown."""
+        rules = (":--", *("--:" for _ in self.head[1:]))
+        shown = ["| " + " | ".join(row) + " |" for row in (self.head, *self.rows)]
+        rule = "|" + "|".join(rules) + "|"
+        return "\n".join([f"**{self.title}**", "", shown[0], rule, *shown[1:], "", self.note])
+
+    def rich(self) -> Table:
+        """The cells, for a terminal of 100 columns: what follows a value stands below it."""
+        table = Table(box=SIMPLE_HEAD)
+        for number, heading in enumerate(self.head):
+            justify = "right" if number else "left"
+            table.add_column(Text(heading), justify=justify, no_wrap=not number)
+        for row in self.rows:
+            table.add_row(*(Text(cell.replace(" ", "\n", 1)) for cell in row))
+        return table
+
+
+def sheets(
+    lines: Sequence[Line], differences: Sequence[Difference], *, metric: str, against: str
+) -> list[Sheet]:
+    """The tables of a comparison: quality, quality as decided, differences.
+
+    Args:
+        lines: means and spreads.
+        differences: against one of the methods.
+        metric: name of the quality.
+        against: name of that method.
+
+    Returns:
+        Those that have anything in them.
+
+    Example:
+        >>> table = sheets([Line.of("dsp", 12, [0.5])], [], metric="accuracy", against="dsp")[0]
+        >>> table.head, table.rows
+        (('method', '12'), (('dsp', '0.500'),))
+    """
+    once = [line for line in lines if line.once_mean is not None]
+    found = [_quality(lines, metric)] if lines else []
+    if any(line.once_mean != line.mean for line in once):
+        found.append(_once(once, metric))
+    if differences:
+        found.append(_against(differences, metric, against))
+    return found
+
+
+def _quality(lines: Sequence[Line], metric: str) -> Sheet:
+    alike = len({line.num_seeds for line in lines}) == 1
+
+    def write(line: Line) -> str:
+        count = "" if alike else f" ({line.num_seeds})"
+        return _mean(line.mean, line.std) + count
+
+    over = f"{lines[0].num_seeds} seeds" if alike else "the seeds, whose number is in brackets"
+    single = alike and lines[0].num_seeds == 1
+    return Sheet(
+        title=f"{metric}, by heads kept",
+        note="One seed." if single else f"Mean and standard deviation over {over}.",
+        **_grid(lines, lambda line: line.heads, write),
+    )
+
+
+def _once(lines: Sequence[Line], metric: str) -> Sheet:
+    return Sheet(
+        title=f"{metric} as decided, before the cut model is trained",
+        note="For the methods whose weights rest while they decide.",
+        **_grid(lines, lambda line: line.heads, lambda line: _mean(line.once_mean, line.once_std)),
+    )
+
+
+def _against(differences: Sequence[Difference], metric: str, against: str) -> Sheet:
+    usual = {d.resampled for d in differences}
+    what = usual.copy().pop() if len(usual) == 1 else "seeds and examples"
+
+    def write(difference: Difference) -> str:
+        text = _signed(difference.mean)
+        if difference.low is not None and difference.high is not None:
+            text += f" [{_signed(difference.low)}, {_signed(difference.high)}]"
+        return text if difference.resampled == what else f"{text} ({difference.resampled})"
+
+    interval = "" if what == "nothing" else f" In brackets: 95% interval, bootstrap over {what}"
+    others = "" if len(usual) == 1 else "; where over something else, it is named"
+    return Sheet(
+        title=f"{metric}: difference to {against}, seed by seed",
+        note=f"Above zero: better than {against}.{interval}{others}{'.' if interval else ''}",
+        **_grid(differences, lambda difference: difference.heads, write),
+    )
+
+
+def _grid(
+    entries: Sequence[T], heads: Callable[[T], int | None], write: Callable[[T], str]
+) -> dict[str, Any]:
+    """Methods down, numbers of heads across."""
+    columns = sorted({heads(entry) for entry in entries}, key=lambda k: -_order(k))
+    methods = list(dict.fromkeys(entry.method for entry in entries))
+    cells = {(entry.method, heads(entry)): write(entry) for entry in entries}
+    return {
+        "head": ("method", *("all" if k is None else str(k) for k in columns)),
+        "rows": tuple((m, *(cells.get((m, k), NONE) for k in columns)) for m in methods),
+    }
+
+
+def _order(heads: int | None) -> float:
+    return float("inf") if heads is None else heads
+
+
+def _mean(mean: float | None, std: float | None) -> str:
+    spread = "" if std is None else f" ± {std:.3f}"
+    return f"{mean:.3f}{spread}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", MINUS)

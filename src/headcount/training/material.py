@@ -1,0 +1,150 @@
+"""The data of a run, tokenised, and how its models are made."""
+
+import hashlib
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    set_seed,
+)
+
+from headcount.errors import CheckpointError, DataError
+from headcount.tasks import TASKS
+from headcount.training.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Material:
+    """What all arms share: the data, and how a fresh model is made.
+
+    Example:
+        >>> list(Material.__dataclass_fields__)[:4]
+        ['fresh_model', 'tokenizer', 'train', 'eval']
+    """
+
+    fresh_model: Callable[[str], PreTrainedModel]
+    """Makes the model of a name or folder, with the task's head on it."""
+    tokenizer: PreTrainedTokenizerBase
+    """The model's tokenizer."""
+    train: Dataset
+    """Tokenised training examples."""
+    eval: Dataset
+    """Tokenised evaluation examples."""
+    collator: Callable[[list[dict[str, Any]]], dict[str, Any]]
+    """Makes a batch out of examples."""
+    metrics: Callable[[Any], dict[str, float]]
+    """From predictions to numbers."""
+    metric: str
+    """The number that counts."""
+    correct: Callable[[Any], np.ndarray | None]
+    """From predictions to right or wrong, example by example; to None where the number that
+    counts is not the share of right ones."""
+
+
+def gather(
+    model: str, task: str, train: Sequence[Any], evaluate: Sequence[Any], recipe: Recipe
+) -> Material:
+    """The data of a run, tokenised, and a way to make fresh models.
+
+    Args:
+        model: hub id or folder of the model.
+        task: name of the task.
+        train: training files, or ids of data sets.
+        evaluate: evaluation files, likewise.
+        recipe: length of the examples and seed of fresh weights are taken from it.
+
+    Raises:
+        DataError: unknown task, or data that does not fit it.
+        CheckpointError: there is no such model.
+
+    Example:
+        >>> gather("small", "poetry", ["train.tsv"], ["dev.tsv"], Recipe())
+        Traceback (most recent call last):
+            ...
+        headcount.errors.DataError: task='poetry': give one of ['nli'].
+    """
+    if task not in TASKS:
+        raise DataError(f"task={task!r}: give one of {sorted(TASKS)}.")
+    if not train or not evaluate:
+        raise DataError("train=..., eval=...: give at least one file for each.")
+    kind, names = TASKS[task], label_names(model)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    labels, train_set, eval_set = kind.load(
+        train, evaluate, tokenizer=tokenizer, max_length=recipe.max_length, order=names
+    )
+
+    def fresh_model(name: str) -> PreTrainedModel:
+        set_seed(recipe.seed)
+        return kind.load_model(name, labels)
+
+    return Material(
+        fresh_model=fresh_model,
+        tokenizer=tokenizer,
+        train=train_set,
+        eval=eval_set,
+        collator=kind.collator(tokenizer),
+        metrics=kind.metrics,
+        metric=kind.primary_metric,
+        correct=kind.correct,
+    )
+
+
+def sampled(material: Material, num_train: int, seed: int) -> Material:
+    """With a random part of the training examples, in their order.
+
+    Args:
+        material: with all of them.
+        num_train: how many; 0 or as many as there are takes all.
+        seed: of the draw, from Python's ``random``.
+
+    Raises:
+        DataError: more than there are, or fewer than none.
+    """
+    total = len(material.train)
+    if not 0 <= num_train <= total:
+        raise DataError(
+            f"num_train={num_train}: there are {total} training examples. Give 0 (all) to {total}."
+        )
+    if num_train in (0, total):
+        return material
+    rows = sorted(random.Random(seed).sample(range(total), num_train))
+    return replace(material, train=material.train.select(rows))
+
+
+def label_names(model: str) -> tuple[str, ...]:
+    """The labels a model's configuration names, in order; placeholders where it names none.
+
+    Raises:
+        CheckpointError: there is no such model.
+    """
+    try:
+        names = AutoConfig.from_pretrained(model).id2label or {}
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"model {model!r} cannot be loaded: {str(error).splitlines()[0]} Give a folder with a "
+            "config.json, or the id of a model of the hub."
+        ) from error
+    return tuple(str(name).lower() for _, name in sorted(names.items()))
+
+
+def describe_source(source: str | Path) -> list[Any]:
+    """A data source as a resumed run has to find it again: a file's name and digest, or an id.
+
+    Example:
+        >>> describe_source("nyu-mll/multi_nli")
+        ['nyu-mll/multi_nli', None]
+    """
+    path = Path(source)
+    if not path.is_file():
+        return [str(source), None]
+    with path.open("rb") as file:
+        return [path.name, hashlib.file_digest(file, "sha256").hexdigest()]

@@ -1,0 +1,62 @@
+"""How good a model is on the evaluation data: in all, and example by example."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import EvalPrediction, PreTrainedModel, PrinterCallback, Trainer
+
+from headcount.training.material import Material
+from headcount.training.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quality:
+    """What an evaluation found.
+
+    Example:
+        >>> Quality(value=0.5, correct="10").correct
+        '10'
+    """
+
+    value: float
+    """The task's number that counts, higher = better."""
+    correct: str | None
+    """``1`` for each example that is right and ``0`` for each that is not, in the order of the
+    data; None where the number is not the share of right examples."""
+
+
+def quality(model: PreTrainedModel, material: Material, recipe: Recipe, scratch: Path) -> Quality:
+    """Measure a model on the evaluation data.
+
+    Examples of similar length share a batch; what comes out is in the order of the data.
+
+    Args:
+        model: the model; it goes to the device that the recipe trains on.
+        material: the data.
+        recipe: batch size and device.
+        scratch: a folder the Trainer may call its own.
+    """
+    args = recipe.arguments(scratch)
+    args.train_sampling_strategy = "random"  # for evaluation: one after the other
+    trainer = Trainer(model=model, args=args, data_collator=material.collator)
+    trainer.remove_callback(PrinterCallback)
+    order = np.argsort([len(ids) for ids in material.eval["input_ids"]], kind="stable")
+    found = trainer.predict(material.eval.select(order))  # pyright: ignore[reportArgumentType]
+    back = np.argsort(order)
+    prediction = EvalPrediction(
+        predictions=_reordered(found.predictions, back), label_ids=_reordered(found.label_ids, back)
+    )
+    correct = material.correct(prediction)
+    return Quality(
+        value=float(material.metrics(prediction)[material.metric]),
+        correct=None if correct is None else "".join("01"[int(right)] for right in correct),
+    )
+
+
+def _reordered(values: Any, index: np.ndarray) -> Any:
+    """Arrays, or tuples of them, example by example in another order."""
+    if isinstance(values, tuple):
+        return tuple(_reordered(value, index) for value in values)
+    return None if values is None else values[index]

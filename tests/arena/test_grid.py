@@ -1,0 +1,81 @@
+from pathlib import Path
+
+import pytest
+
+import headcount as hc
+from headcount.arena.grid import Cell, Settings
+from looking import Looking
+
+
+def test_every_seed_has_a_dense_cell_and_all_the_others(grid):
+    methods = {"dsp": hc.DSP(), "random": hc.Random()}
+    names = [cell.name for cell in grid(methods, heads=(6, 3), seeds=(4, 7)).cells]
+    assert names[:5] == ["dense-4", "dsp-6-4", "random-6-4", "dsp-3-4", "random-3-4"]
+    assert [name.replace("-4", "-7") for name in names[:5]] == names[5:]
+
+
+@pytest.mark.parametrize(
+    ("method", "starts_from_dense", "epochs"),
+    [
+        (hc.DSP(), False, 0.5),
+        (hc.DSP(training="pipelined"), True, 2.0),
+        (hc.Magnitude(), False, 0.5),
+        (Looking(), True, 0.5),
+    ],
+    ids=repr,
+)
+def test_an_arm_starts_where_its_method_needs(grid, tmp_path, method, starts_from_dense, epochs):
+    made = grid({"it": method}, pipelined_epochs=2.0, num_examples=7)
+    cell = Cell(method="it", heads=3, seed=1)
+    arm = made.arm(cell, tmp_path)
+    assert made.needs(cell) == (cell.dense if starts_from_dense else None)
+    assert arm.start == (
+        str(tmp_path / "dense-1" / "model") if starts_from_dense else made.settings.model
+    )
+    assert (arm.recipe.epochs, arm.recipe.seed, arm.num_examples) == (epochs, 1, 7)
+    assert arm.budget == hc.Budget(heads=3)
+
+
+def test_the_dense_arm_keeps_every_head(grid, tmp_path):
+    arm = grid().arm(Cell(method="dense", heads=None, seed=1), tmp_path)
+    assert arm.budget == hc.Budget(heads=1.0)
+    assert arm.recipe.seed == 1
+    assert grid().needs(Cell(method="dense", heads=None, seed=1)) is None
+
+
+def test_settings_survive_json(settings):
+    made = settings(num_train=50, recover_epochs=1.5)
+    assert Settings.of(made.plain()) == made
+
+
+def test_what_leaves_no_trace_is_no_setting(settings):
+    described = settings().described()
+    assert settings(recipe={"save_steps": 7, "seed": 5}).described() == described
+    assert settings(recipe={"learning_rate": 1.0}).described() != described
+
+
+def test_files_are_known_by_their_contents(settings, inputs, tmp_path):
+    copy = tmp_path / "train.tsv"
+    text = Path(inputs["train"][0]).read_text(encoding="utf-8")
+    copy.write_text(text, encoding="utf-8")
+    there = Settings(**{**inputs, "train": (str(copy),)}, recipe=settings().recipe)
+    assert there.described() == settings().described()
+    copy.write_text(text + "a dog\tno cat\tneutral\n", encoding="utf-8")
+    assert there.described()["train"] != settings().described()["train"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"heads": ()}, hc.BudgetError, r"compare\(heads=\(\)\): give one or more"),
+        ({"heads": (6, 6)}, hc.BudgetError, r"heads=\(6, 6\).*each once"),
+        ({"seeds": (0, -1)}, hc.BudgetError, "counts of 0 or more"),
+        ({"methods": {"dense": hc.Random()}}, hc.BudgetError, "'dense' is compared in any case"),
+        ({"num_train": -1}, hc.TrainingError, r"compare\(num_train=-1\): give 0 or more"),
+        ({"recover_epochs": -0.5}, hc.TrainingError, r"recover_epochs=-0.5"),
+        ({"pipelined_epochs": 0.0}, hc.TrainingError, r"pipelined_epochs=0.0\): give a positive"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(grid, changed, error, message):
+    with pytest.raises(error, match=message):
+        grid(**changed)

@@ -1,0 +1,150 @@
+"""Arms that look at data instead of training, and what is noted of every evaluation example."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from transformers import AutoModelForSequenceClassification
+
+import headcount as hc
+from cases import write_model, write_pairs
+from headcount.tasks.nli import NLI
+from headcount.training.arm import Arm, dense_arm, example_batches, read_arm, run_arm
+from headcount.training.material import describe_source, gather, sampled
+from headcount.training.quality import quality
+from looking import Looking
+
+RECIPE = hc.Recipe(epochs=0.5, batch_size=8, max_length=24, seed=3)
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    model = write_model(folder / "model")
+    train, dev = write_pairs(folder / "a.tsv", 50), write_pairs(folder / "b.tsv", 37, seed=1)
+    return model, gather(model, "nli", [train], [dev], RECIPE)
+
+
+def looking_arm(model, num_examples=20, **settings) -> Arm:
+    return Arm(
+        name="looking",
+        method=Looking(**settings),
+        budget=hc.Budget(heads=5),
+        start=model,
+        recipe=RECIPE,
+        num_examples=num_examples,
+    )
+
+
+@pytest.mark.parametrize(("num", "seen"), [(20, 20), (1, 1), (0, 50), (999, 50)])
+def test_examples_are_drawn_with_the_seed_and_stay_in_order(material, num, seen):
+    model, given = material
+    batches = example_batches(looking_arm(model, num), given, torch.device("cpu"))
+    assert [len(batch["labels"]) for batch in batches] == [8] * (seen // 8) + [seen % 8][: seen % 8]
+    rows = sorted(random.Random(3).sample(range(50), seen))
+    expected = [given.train[row]["input_ids"] for row in rows]
+    ids = [row[row != 0].tolist() for batch in batches for row in batch["input_ids"]]
+    assert ids == expected
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_an_arm_that_looks_cuts_the_model_it_was_given(material, tmp_path, rounds):
+    model, given = material
+    arm = looking_arm(model, rounds=rounds)
+    done = run_arm(arm, given, tmp_path, Console(quiet=True))
+    whole = given.fresh_model(model)
+    batches = example_batches(arm, given, torch.device("cpu"))
+    expected = hc.decide(whole, arm.method, arm.budget, batches, seed=3)
+    assert done.decision == expected
+    assert done.num_steps == 0
+    saved = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
+    cut = hc.cut(whole, expected).state_dict()
+    assert all(torch.equal(value, cut[name]) for name, value in saved.state_dict().items())
+    assert done.quality == done.correct.count("1") / 37
+    assert read_arm(arm, tmp_path) == done
+
+
+def test_a_finished_arm_is_read_back(material, tmp_path, monkeypatch):
+    model, given = material
+    arm = looking_arm(model)
+    done = run_arm(arm, given, tmp_path, Console(quiet=True))
+    monkeypatch.setattr("headcount.training.arm.decide", None)
+    assert run_arm(arm, given, tmp_path, Console(quiet=True)) == done
+
+
+def test_a_result_that_notes_no_answers_is_read(material, tmp_path):
+    model, given = material
+    arm = looking_arm(model)
+    run_arm(arm, given, tmp_path, Console(quiet=True))
+    old = {"quality": 0.25, "train_s": 2.5, "num_steps": 7}
+    (tmp_path / "result.json").write_text(json.dumps(old), encoding="utf-8")
+    done = read_arm(arm, tmp_path)
+    assert (done.quality, done.train_s, done.num_steps, done.correct) == (0.25, 2.5, 7, None)
+
+
+def test_a_negative_number_of_examples_is_refused():
+    with pytest.raises(hc.TrainingError, match=r"num_examples=-1: give a count, or 0 for all"):
+        looking_arm("model", -1)
+
+
+def test_answers_are_in_the_order_of_the_data(material, tmp_path):
+    """Compared with one example at a time, without any padding."""
+    model, given = material
+    trained = run_arm(dense_arm(model, RECIPE), given, tmp_path, Console(quiet=True))
+    tuned = given.fresh_model(str(trained.folder)).eval()
+    expected = ""
+    with torch.no_grad():
+        for row in given.eval:
+            ids = {k: torch.tensor([v]) for k, v in row.items() if k != "labels"}
+            expected += "01"[int(tuned(**ids).logits.argmax()) == row["labels"]]
+    found = quality(tuned, given, RECIPE, tmp_path / "scratch")
+    assert found.correct == expected == trained.correct
+    assert found.value == expected.count("1") / 37
+    assert 0 < expected.count("1") < 37
+
+
+def test_a_task_without_right_and_wrong_has_no_answers(material, tmp_path):
+    from dataclasses import replace
+
+    model, given = material
+    other = replace(given, correct=lambda prediction: None)
+    found = quality(given.fresh_model(model), other, RECIPE, tmp_path)
+    assert found.correct is None
+    assert found.value == quality(given.fresh_model(model), given, RECIPE, tmp_path).value
+
+
+def test_a_sample_is_drawn_by_pythons_own_generator(material):
+    _, given = material
+    rows = sorted(random.Random(4).sample(range(50), 12))
+    part = sampled(given, 12, 4)
+    assert part.train["input_ids"] == [given.train[row]["input_ids"] for row in rows]
+    assert part.eval is given.eval
+    assert sampled(given, 0, 4) is sampled(given, 50, 4) is given
+
+
+@pytest.mark.parametrize("num", [-1, 51])
+def test_a_sample_of_more_than_there_is_is_refused(material, num):
+    with pytest.raises(hc.DataError, match=rf"num_train={num}: there are 50 .* Give 0 \(all\)"):
+        sampled(material[1], num, 0)
+
+
+def test_a_source_is_known_by_name_and_contents(tmp_path):
+    (tmp_path / "a.tsv").write_text("one", encoding="utf-8")
+    first = describe_source(tmp_path / "a.tsv")
+    (tmp_path / "a.tsv").write_text("two", encoding="utf-8")
+    assert first[0] == describe_source(str(tmp_path / "a.tsv"))[0] == "a.tsv"
+    assert first[1] != describe_source(tmp_path / "a.tsv")[1]
+    assert describe_source("some/id") == ["some/id", None]
+
+
+def test_right_and_wrong_agree_with_the_accuracy():
+    from transformers import EvalPrediction
+
+    generator = np.random.default_rng(0)
+    logits, golds = generator.normal(size=(40, 3)), generator.integers(0, 3, 40)
+    prediction = EvalPrediction(predictions=(logits, logits), label_ids=golds)
+    task = NLI()
+    assert task.metrics(prediction)["accuracy"] == task.correct(prediction).mean()
