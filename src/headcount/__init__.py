@@ -44,6 +44,7 @@ from headcount.prune import Options, Pruned, prune
 from headcount.surgery.cut import cut
 from headcount.surgery.masked import masked
 from headcount.training.decide import decide
+from headcount.training.distillation import Distillation, taught
 from headcount.training.recipe import Recipe
 from headcount.training.session import Session, attach
 from headcount.training.trainer import PruningTrainer
@@ -69,6 +70,7 @@ __all__ = [
     "DataError",
     "Decision",
     "DecisionError",
+    "Distillation",
     "Exported",
     "GradientImportance",
     "HardConcrete",
@@ -100,5 +102,6 @@ __all__ = [
     "masked",
     "prune",
     "save",
+    "taught",
     "units",
 ]

@@ -1,9 +1,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 import headcount as hc
 from headcount.arena.grid import Cell, Settings
+from headcount.training.arm import run_arm
+from headcount.training.material import gather
 from looking import Looking
 
 
@@ -79,3 +82,38 @@ def test_files_are_known_by_their_contents(settings, inputs, tmp_path):
 def test_what_cannot_be_compared_is_refused(grid, changed, error, message):
     with pytest.raises(error, match=message):
         grid(**changed)
+
+
+def test_a_distilled_method_waits_for_its_teacher_and_begins_where_it_would(grid, tmp_path):
+    made = grid({"random+distil": hc.Random(), "random": hc.Random()})
+    cell, plain = (Cell(method=name, heads=3, seed=1) for name in ("random+distil", "random"))
+    assert made.needs(cell) == cell.dense
+    arm = made.arm(cell, tmp_path)
+    assert arm.teacher == str(tmp_path / "dense-1" / "model")
+    assert arm.start == made.settings.model
+    assert made.arm(plain, tmp_path).teacher == ""
+    assert "distillation" in made.described(cell)
+    assert "distillation" not in made.described(plain)
+
+
+@pytest.mark.parametrize("method", [hc.DSP(training="pipelined"), Looking()], ids=repr)
+def test_a_method_that_trains_no_weights_has_no_teacher(grid, method):
+    with pytest.raises(hc.BudgetError, match="trains no weights that could learn from a teacher"):
+        grid({"it+distil": method})
+
+
+def test_a_distilled_arm_trains_otherwise_than_a_plain_one(settings, grid, tmp_path, quiet):
+    """Same seed, same data, same decision; other weights."""
+    made = grid({"random": hc.Random(), "random+distil": hc.Random()}, recipe={"epochs": 1.0})
+    given = made.settings
+    recipe = made.arm(made.cells[0], tmp_path).recipe
+    material = gather(given.model, given.task, list(given.train), list(given.eval), recipe)
+    found = {}
+    for cell in (made.cells[0], *(c for c in made.cells if (c.heads, c.seed) == (3, 0))):
+        found[cell.method] = run_arm(
+            made.arm(cell, tmp_path), material, tmp_path / cell.name, quiet
+        )
+    plain, distilled = found["random"], found["random+distil"]
+    assert plain.decision == distilled.decision
+    heads = [material.fresh_model(str(arm.folder)).classifier.weight for arm in (plain, distilled)]
+    assert not torch.equal(*heads)

@@ -10,6 +10,7 @@ from typing import Any, Self, final
 from headcount.errors import BudgetError, TrainingError
 from headcount.methods.method import Method
 from headcount.training.arm import NUM_EXAMPLES, Arm, dense_arm, recipe_of
+from headcount.training.distillation import Distillation
 from headcount.training.material import describe_source
 from headcount.training.recipe import Recipe
 from headcount.training.session import describe
@@ -17,6 +18,10 @@ from headcount.units.budget import Budget
 
 DENSE = "dense"
 """The name of the cells in which every head stays."""
+DISTILLED = "+distil"
+"""Behind a method's name: it learns from the dense model of its seed as well as from the labels."""
+LOOKS = {"gate_grads"}
+"""Evidence that is gathered instead of training."""
 LEAVES_NO_TRACE = ("seed", "save_steps")
 """Fields of a recipe that are no setting of the comparison."""
 
@@ -44,6 +49,11 @@ class Cell:
         return "-".join(
             str(part) for part in (self.method, self.heads, self.seed) if part is not None
         )
+
+    @property
+    def is_distilled(self) -> bool:
+        """Whether it learns from the dense cell."""
+        return self.method.endswith(DISTILLED)
 
     @property
     def dense(self) -> "Cell":
@@ -154,6 +164,13 @@ class Grid:
                 "it out."
             )
 
+        for name, method in self.methods.items():
+            if name.endswith(DISTILLED) and (method.trains == "logits" or method.evidence & LOOKS):
+                raise BudgetError(
+                    f"compare(methods={list(self.methods)}): {name!r} trains no weights that could "
+                    f"learn from a teacher. Leave {DISTILLED!r} out, or give --recover-epochs."
+                )
+
     @property
     def cells(self) -> tuple[Cell, ...]:
         """All cells, seed after seed, so that what is there early can be compared."""
@@ -172,13 +189,16 @@ class Grid:
 
     def needs(self, cell: Cell) -> Cell | None:
         """The cell that must be finished first: the dense one, or none."""
-        if cell.method == DENSE or self.methods[cell.method].start == "pretrained":
+        if cell.method == DENSE:
             return None
-        return cell.dense
+        begins = self.methods[cell.method].start == "finetuned"
+        return cell.dense if begins or cell.is_distilled else None
 
     def described(self, cell: Cell) -> dict[str, Any]:
         """Name and settings of a cell's method."""
-        return describe(self.arm(cell, Path()).method)
+        arm = self.arm(cell, Path())
+        extra = {"distillation": asdict(Distillation())} if arm.teacher else {}
+        return {**describe(arm.method), **extra}
 
     def arm(self, cell: Cell, output: Path) -> Arm:
         """How a cell comes to its model.
@@ -190,14 +210,15 @@ class Grid:
         recipe = replace(self.settings.recipe, seed=cell.seed)
         if cell.heads is None:
             return replace(dense_arm(self.settings.model, recipe), name=cell.name)
-        method, first = self.methods[cell.method], self.needs(cell)
+        method, dense = self.methods[cell.method], str(output / cell.dense.name / "model")
         return Arm(
             name=cell.name,
             method=method,
             budget=Budget(heads=cell.heads),
-            start=self.settings.model if first is None else str(output / first.name / "model"),
+            start=self.settings.model if method.start == "pretrained" else dense,
             recipe=recipe_of(method, recipe, self.settings.pipelined_epochs),
             num_examples=self.settings.num_examples,
+            teacher=dense if cell.is_distilled else "",
         )
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from headcount.arena.compare import Conduct, compare
 from headcount.arena.comparison import Comparison
-from headcount.arena.grid import Grid, Settings
+from headcount.arena.grid import DISTILLED, Grid, Settings
 from headcount.arena.latency import Timing
 from headcount.arena.output import ERROR_FILE, LOG_FILE, in_short
 from headcount.arena.runner import Processes
@@ -32,7 +32,11 @@ def compare_command(
     train: Annotated[list[str] | None, typer.Option(help=f"Training file(s): {FILES}.")] = None,
     eval: Annotated[list[str] | None, typer.Option(help="Evaluation file(s), likewise.")] = None,  # noqa: A002
     methods: Annotated[
-        str, typer.Option(help=f"Some of: {', '.join(METHODS)} (comma-separated).")
+        str,
+        typer.Option(
+            help=f"Some of: {', '.join(METHODS)} (comma-separated). With {DISTILLED} behind its "
+            "name, a method learns from the dense model, too."
+        ),
     ] = "dsp,random",
     heads: Annotated[str, typer.Option(help="Heads to keep: 36,24,12.")] = "",
     seeds: Annotated[str, typer.Option(help="Seeds: 0,1,2.")] = "0",
@@ -120,7 +124,7 @@ def compare_command(
         )
         grid = Grid(
             settings=settings,
-            methods={name: method_of(name) for name in words(methods)},
+            methods={name: method_of(name.removesuffix(DISTILLED)) for name in words(methods)},
             heads=numbers(heads, "--heads"),
             seeds=numbers(seeds, "--seeds"),
         )

@@ -18,6 +18,7 @@ from headcount.methods.method import Method
 from headcount.methods.random import Random
 from headcount.surgery.cut import cut
 from headcount.training.decide import decide
+from headcount.training.distillation import Distillation, taught
 from headcount.training.material import Material
 from headcount.training.progress import ProgressBar
 from headcount.training.quality import quality
@@ -48,6 +49,8 @@ class Arm:
     """How to train."""
     num_examples: int = NUM_EXAMPLES
     """Training examples for a method that decides by looking at data; 0 takes all."""
+    teacher: str = ""
+    """Folder of a fine-tuned model whose answers are learnt, too; empty for labels alone."""
 
     def __post_init__(self) -> None:
         if self.num_examples < 0:
@@ -150,12 +153,17 @@ def _trained(
     console: Console,
     callbacks: Sequence[TrainerCallback],
 ) -> Trained:
+    train = material.train
+    if arm.teacher:
+        console.print(f"{arm.name}: asking the teacher about {len(train)} examples")
+        train = taught(train, material.fresh_model(arm.teacher), material.collator)
     trainer = PruningTrainer(
         model=material.fresh_model(arm.start),
+        distillation=Distillation() if arm.teacher else None,
         method=arm.method,
         budget=arm.budget,
         args=arm.recipe.arguments(work),
-        train_dataset=material.train,
+        train_dataset=train,
         data_collator=material.collator,
     )
     trainer.remove_callback(PrinterCallback)

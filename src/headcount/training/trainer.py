@@ -19,6 +19,7 @@ from transformers import (
 from headcount.errors import CheckpointError, TrainingError
 from headcount.methods.method import Method
 from headcount.surgery.cut import cut
+from headcount.training.distillation import TEACHER, Distillation
 from headcount.training.resume import (
     STATE_FILE,
     check_session,
@@ -43,12 +44,13 @@ class PruningTrainer(Trainer):
         method: how to choose, for instance ``DSP()``.
         budget: what must remain.
         args: as for ``Trainer``.
+        distillation: learn from a teacher, too; the training data come from ``taught`` then.
         **kwargs: as for ``Trainer``: ``train_dataset``, ``eval_dataset``, ``data_collator``,
             ``compute_metrics``, ...
 
     Raises:
         BudgetError: the model cannot meet the budget.
-        TrainingError: ``load_best_model_at_end`` is set.
+        TrainingError: ``load_best_model_at_end`` is set, or nobody has asked the teacher.
 
     Example:
         >>> import headcount as hc, transformers
@@ -67,6 +69,7 @@ class PruningTrainer(Trainer):
         method: Method,
         budget: Budget,
         args: TrainingArguments | None = None,
+        distillation: Distillation | None = None,
         **kwargs: Any,
     ) -> None:
         if args is not None and args.load_best_model_at_end:
@@ -74,6 +77,13 @@ class PruningTrainer(Trainer):
                 "PruningTrainer(args.load_best_model_at_end=True): an early checkpoint is soft and "
                 "has another decision. Set it to False; the last step is the decided one."
             )
+        columns = getattr(kwargs.get("train_dataset"), "column_names", None)
+        if distillation is not None and columns is not None and TEACHER not in columns:
+            raise TrainingError(
+                f"PruningTrainer(distillation={distillation}): the training data have no column "
+                f"{TEACHER!r}. Give taught(train_dataset, teacher, collator)."
+            )
+        self.distillation = distillation
         seed = args.seed if args is not None else 0
         self.session = attach(model, method, budget, num_steps=0, seed=seed)
         try:
@@ -141,13 +151,36 @@ class PruningTrainer(Trainer):
             )
         return loss
 
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kw: Any) -> Any:
-        """The task's loss plus the method's penalty (in training)."""
-        found = super().compute_loss(model, inputs, *args, **kw)
-        if not model.training:
-            return found
-        penalty = self.session.penalty()
-        return (found[0] + penalty, found[1]) if isinstance(found, tuple) else found + penalty
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The task's loss, in training with the teacher's part and the method's penalty."""
+        teacher = inputs.pop(TEACHER, None)
+        loss, outputs = super().compute_loss(
+            model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch
+        )
+        if model.training:
+            share = 1.0
+            if self.model_accepts_loss_kwargs and num_items_in_batch is not None:
+                # The model's loss is a part of the whole step's then; ours has to be one, too.
+                share = 1 / self.current_gradient_accumulation_steps
+            if self.distillation is not None and teacher is not None:
+                own = cast(dict[str, Tensor], outputs)["logits"]
+                learnt = self.distillation.loss(own, teacher.to(own.device, own.dtype))
+                weight = self.distillation.weight
+                loss = (1 - weight) * loss + weight * share * learnt
+            loss = loss + share * self.session.penalty()
+        return (loss, outputs) if return_outputs else loss
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        columns = cast(list[str], self._signature_columns)
+        if self.distillation is not None and TEACHER not in columns:
+            columns.append(TEACHER)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """As in ``Trainer``, with the method's numbers beside the loss."""

@@ -1,0 +1,91 @@
+"""Learning from a teacher as well as from labels."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from datasets import Dataset
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import kl_div, log_softmax
+
+from headcount.errors import TrainingError
+
+TEACHER = "teacher_logits"
+"""The column of a training set that holds what the teacher says."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Distillation:
+    """How much the answers of a teacher count beside the labels, and how soft they are.
+
+    Example:
+        >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+        >>> Distillation().loss(logits, logits).item()
+        0.0
+
+    Source: Hinton, Vinyals, Dean 2015, arXiv 1503.02531, section 2.
+    """
+
+    weight: float = 0.7
+    """Share of the teacher in the loss; the labels have the rest."""
+    temperature: float = 2.0
+    """Both answers are divided by it before the softmax; more makes them softer."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.weight <= 1:
+            raise TrainingError(f"Distillation(weight={self.weight!r}): give a share in (0, 1].")
+        if not 0 < self.temperature < float("inf"):
+            raise TrainingError(
+                f"Distillation(temperature={self.temperature!r}): give a positive number."
+            )
+
+    def loss(
+        self, logits: Float[Tensor, "batch c"], teacher: Float[Tensor, "batch c"]
+    ) -> Float[Tensor, ""]:
+        """``T^2 KL(teacher || own)`` at temperature T, mean over examples."""
+        own, taught = (log_softmax(x / self.temperature, -1) for x in (logits, teacher))
+        divergence = kl_div(own, taught, log_target=True, reduction="batchmean")
+        return divergence * self.temperature**2
+
+
+def taught(
+    dataset: Dataset,
+    teacher: nn.Module,
+    collator: Callable[[list[Any]], dict[str, Tensor]],
+    *,
+    batch_size: int = 32,
+) -> Dataset:
+    """A training set with what a teacher says of each example, asked once.
+
+    Args:
+        dataset: tokenised examples of a classification task.
+        teacher: a classifier with the same labels; it is put into evaluation mode.
+        collator: makes a batch out of examples.
+        batch_size: examples asked at a time.
+
+    Returns:
+        The same rows with a column ``teacher_logits``.
+
+    Raises:
+        TrainingError: the teacher gives no logits for whole examples.
+
+    Example:
+        >>> train = taught(train, dense, collator)  # doctest: +SKIP
+    """
+    device = next(teacher.parameters()).device
+    answers = []
+    for start in range(0, len(dataset), batch_size):
+        rows = [dataset[i] for i in range(start, min(start + batch_size, len(dataset)))]
+        inputs = {name: value.to(device) for name, value in collator(rows).items()}
+        inputs.pop("labels", None)
+        with torch.no_grad():
+            answers.append(teacher.eval()(**inputs).logits.float().cpu())
+    if not answers or answers[0].ndim != 2:
+        raise TrainingError(
+            f"taught({type(teacher).__name__}): the teacher gives no logits [batch, labels]. Give "
+            "a classifier, and a data set that is not empty."
+        )
+    return dataset.add_column(TEACHER, torch.cat(answers).tolist())
