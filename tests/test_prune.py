@@ -151,6 +151,21 @@ def test_a_method_that_begins_with_a_fine_tuned_model_gets_one(method, finetuned
     assert {arm.recipe for arm in arms} == {given.recipe}  # weights train as long as elsewhere
 
 
+@pytest.mark.parametrize("finetuned", [False, True])
+def test_distilling_trains_the_teacher_first_unless_it_is_there(finetuned, tmp_path):
+    arms = plan(
+        "model", hc.DSP(), hc.Budget(heads=5), options(distil=True, finetuned=finetuned), tmp_path
+    )
+    assert [arm.name for arm in arms] == (["dsp"] if finetuned else ["dense", "dsp"])
+    assert [arm.start for arm in arms] == ["model"] * len(arms)
+    assert arms[-1].teacher == ("model" if finetuned else str(tmp_path / "dense" / "model"))
+
+
+def test_a_method_that_trains_no_weights_cannot_be_distilled(tmp_path):
+    with pytest.raises(hc.BudgetError, match=r"distil=True\): dsp-pipelined trains no weights"):
+        plan("m", hc.DSP(training="pipelined"), hc.Budget(heads=5), options(distil=True), tmp_path)
+
+
 def test_a_method_that_looks_at_data_decides_about_the_fine_tuned_model(inputs, result, tmp_path):
     found = run(inputs, method=Looking(), num_examples=20, output=tmp_path / "small")
     assert [row.name for row in found.report.rows] == ["dense", "looking"]

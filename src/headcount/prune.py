@@ -48,6 +48,9 @@ class Options:
     finetuned: bool = False
     """Whether the model is fine-tuned on the task already; methods that need such a model then
     start from it instead of fine-tuning the dense model first."""
+    distil: bool = False
+    """Learn from the fine-tuned dense model as well as from the labels; it is trained first, unless
+    the model is fine-tuned already."""
     baselines: tuple[str, ...] = ()
     """Arms trained the same way, for comparison: ``dense`` (all heads), ``random`` heads."""
     resume: bool = False
@@ -131,6 +134,7 @@ def prune(
         "pipelined_epochs": opts.pipelined_epochs,
         "num_examples": opts.num_examples,
         "finetuned": opts.finetuned,
+        "distil": opts.distil,
         "baselines": list(opts.baselines),
         "train": [describe_source(source) for source in train],
         "eval": [describe_source(source) for source in eval],
@@ -169,7 +173,14 @@ def plan(model: str, method: Method, budget: Budget, options: Options, work: Pat
     A method that needs a fine-tuned model starts from the dense arm's result, unless the model is
     fine-tuned already.
     """
-    tune_first = method.start == "finetuned" and not options.finetuned
+    if options.distil and (method.trains == "logits" or "gate_grads" in method.evidence):
+        raise BudgetError(
+            f"Options(distil=True): {method.name} trains no weights that could learn from the "
+            "dense model. Leave it out, or give a method that trains weights, such as DSP()."
+        )
+    wants_tuned = method.start == "finetuned" or options.distil
+    tune_first = wants_tuned and not options.finetuned
+    tuned = str(work / "dense" / "model") if tune_first else model
     recipe = options.recipe
     arms: list[Arm] = []
     if "dense" in options.baselines or tune_first:
@@ -181,7 +192,8 @@ def plan(model: str, method: Method, budget: Budget, options: Options, work: Pat
         name=name,
         method=method,
         budget=budget,
-        start=str(work / "dense" / "model") if tune_first else model,
+        start=tuned if method.start == "finetuned" else model,
+        teacher=tuned if options.distil else "",
         recipe=recipe_of(method, recipe, options.pipelined_epochs),
         num_examples=options.num_examples,
     )

@@ -73,6 +73,9 @@ def prune_command(
     finetuned: Annotated[
         bool, typer.Option(help="MODEL is fine-tuned on the task: methods may start from it.")
     ] = False,
+    distil: Annotated[
+        bool, typer.Option(help="Learn from the fine-tuned dense model, too; it is trained first.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     latency_batch: Annotated[int, typer.Option(help="Batch size of the latency table.")] = 8,
     latency_length: Annotated[int, typer.Option(help="Tokens in the latency table.")] = 64,
@@ -111,6 +114,7 @@ def prune_command(
             ),
             num_examples=num_examples,
             finetuned=finetuned,
+            distil=distil,
             baselines=tuple(name.strip() for name in baselines.split(",") if name.strip()),
             resume=resume,
             latency_batch=latency_batch,
