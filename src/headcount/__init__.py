@@ -28,13 +28,17 @@ from headcount.errors import (
 from headcount.evaluate import evaluate
 from headcount.methods.dsp import DSP, Shrinking
 from headcount.methods.estimators import Annealing, RelaxedTopK, StraightThrough
+from headcount.methods.fisher import Fisher
 from headcount.methods.magnitude import Magnitude
 from headcount.methods.random import Random
 from headcount.prune import Options, Pruned, prune
 from headcount.surgery.cut import cut
+from headcount.surgery.fold import fold
 from headcount.surgery.masked import masked
 from headcount.training.decide import decide
+from headcount.training.post_training import prune_post_training
 from headcount.training.recipe import Recipe
+from headcount.training.rescale import rescale
 from headcount.training.session import Session, attach
 from headcount.training.trainer import PruningTrainer
 from headcount.units.budget import Budget
@@ -59,6 +63,7 @@ __all__ = [
     "Decision",
     "DecisionError",
     "Exported",
+    "Fisher",
     "Magnitude",
     "Options",
     "Pruned",
@@ -80,8 +85,11 @@ __all__ = [
     "decide",
     "evaluate",
     "export",
+    "fold",
     "masked",
     "prune",
+    "prune_post_training",
+    "rescale",
     "save",
     "units",
 ]

@@ -3,6 +3,7 @@
 from headcount.errors import BudgetError
 from headcount.methods.dsp import DSP
 from headcount.methods.estimators import Annealing, RelaxedTopK
+from headcount.methods.fisher import Fisher
 from headcount.methods.magnitude import Magnitude
 from headcount.methods.method import Method
 from headcount.methods.random import Random
@@ -15,6 +16,8 @@ METHODS: dict[str, Method] = {
     "dsp-relaxed": DSP(estimator=RelaxedTopK()),
     "dsp-relaxed-constant": DSP(estimator=PAPER, shrinking=None),  # the paper's joint
     "dsp-relaxed-pipelined": DSP(estimator=RelaxedTopK(), training="pipelined"),
+    "fisher": Fisher(),
+    "fisher-diagonal": Fisher(order="diagonal"),
     "magnitude": Magnitude(),
     "random": Random(),
 }
