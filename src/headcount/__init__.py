@@ -33,6 +33,7 @@ from headcount.methods.estimators import (
     RelaxedTopK,
     StraightThrough,
 )
+from headcount.methods.fisher import Fisher
 from headcount.methods.gradient import GradientImportance
 from headcount.methods.hard_concrete import HardConcrete
 from headcount.methods.layer_drop import LayerDrop
@@ -42,10 +43,13 @@ from headcount.methods.random import Random
 from headcount.methods.sizes import Sampling, Shrinking
 from headcount.prune import Options, Pruned, prune
 from headcount.surgery.cut import cut
+from headcount.surgery.fold import fold
 from headcount.surgery.masked import masked
 from headcount.training.decide import decide
 from headcount.training.distillation import Distillation, taught
+from headcount.training.post_training import prune_post_training
 from headcount.training.recipe import Recipe
+from headcount.training.rescale import rescale
 from headcount.training.session import Session, attach
 from headcount.training.trainer import PruningTrainer
 from headcount.units.budget import Budget
@@ -72,6 +76,7 @@ __all__ = [
     "DecisionError",
     "Distillation",
     "Exported",
+    "Fisher",
     "GradientImportance",
     "HardConcrete",
     "L0Penalty",
@@ -99,8 +104,11 @@ __all__ = [
     "decide",
     "evaluate",
     "export",
+    "fold",
     "masked",
     "prune",
+    "prune_post_training",
+    "rescale",
     "save",
     "taught",
     "units",

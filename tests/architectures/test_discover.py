@@ -60,6 +60,15 @@ def test_the_cost_of_a_head_of_bert_base():
     assert (cost.params, cost.macs(128)) == (196_800, 27_262_976)
 
 
+def test_the_cost_of_all_heads_and_rows_of_bert_base():
+    """Kwon et al. 2022, at 128 tokens: 196,608 MACs a row, 11,173,625,856 in all."""
+    with torch.device("meta"):
+        table = hc.units(transformers.BertModel(transformers.BertConfig()))
+    assert {site.cost.macs(128) for site in table.only("row").sites} == {196_608}
+    heads_and_rows = table.only("head", "row")
+    assert sum(unit.site.cost.macs(128) for unit in heads_and_rows) == 11_173_625_856
+
+
 @pytest.mark.parametrize("case", CLASSIFIERS, ids=str)
 def test_the_parameters_of_a_head_are_those_that_go(case):
     model = case.make()

@@ -71,7 +71,7 @@ def test_a_finished_arm_is_read_back(material, tmp_path, monkeypatch):
     model, given = material
     arm = looking_arm(model)
     done = run_arm(arm, given, tmp_path, Console(quiet=True))
-    monkeypatch.setattr("headcount.training.arm.decide", None)
+    monkeypatch.setattr("headcount.training.arm.prune_post_training", None)
     assert run_arm(arm, given, tmp_path, Console(quiet=True)) == done
 
 

@@ -3,6 +3,7 @@
 from headcount.errors import BudgetError
 from headcount.methods.dsp import DSP
 from headcount.methods.estimators import Annealing, RelaxedTopK, StraightThrough
+from headcount.methods.fisher import Fisher
 from headcount.methods.gradient import GradientImportance
 from headcount.methods.hard_concrete import HardConcrete
 from headcount.methods.magnitude import Magnitude
@@ -21,6 +22,8 @@ METHODS: dict[str, Method] = {
     "dsp-sampled": DSP(shrinking=Sampling()),  # one run for many budgets
     "dsp-ste": DSP(estimator=StraightThrough()),
     "dsp-ste-constant": DSP(estimator=StraightThrough(), shrinking=None),  # the paper's baseline
+    "fisher": Fisher(),
+    "fisher-diagonal": Fisher(order="diagonal"),
     "gradient": GradientImportance(),
     "hard-concrete": HardConcrete(),
     "hard-concrete-penalty": HardConcrete(pressure=L0Penalty()),  # as in Voita et al.

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from headcount.architectures.discover import units as find_units
 from headcount.gates.attach import Gates, gate_dtype
@@ -11,12 +12,16 @@ from headcount.units.decision import Decision
 
 
 @contextmanager
-def masked(model: nn.Module, decision: Decision) -> Iterator[nn.Module]:
+def masked(
+    model: nn.Module, decision: Decision, scales: Float[Tensor, " n"] | None = None
+) -> Iterator[nn.Module]:
     """The model with the removed units multiplied by zero; the twin of ``cut``.
 
     Args:
         model: the model the decision is about; as before when the block ends.
         decision: what stays.
+        scales: what the units that stay are multiplied by, one for each unit that the decision is
+            about; None for ones. The twin is then ``fold`` of the cut model.
 
     Yields:
         The same model.
@@ -33,9 +38,10 @@ def masked(model: nn.Module, decision: Decision) -> Iterator[nn.Module]:
     """
     units = decision.check(find_units(model))
     keep = decision.keep(units)
+    value = keep if scales is None else keep * scales.to(keep.device)
     gates = Gates(model, units)
     device = next(model.parameters()).device
-    gates.value = keep.to(device=device, dtype=gate_dtype(model))
+    gates.value = value.to(device=device, dtype=gate_dtype(model))
     try:
         yield model
     finally:

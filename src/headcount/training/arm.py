@@ -16,10 +16,9 @@ from transformers import PreTrainedModel, PrinterCallback, TrainerCallback, set_
 from headcount.errors import TrainingError
 from headcount.methods.method import Method
 from headcount.methods.random import Random
-from headcount.surgery.cut import cut
-from headcount.training.decide import decide
 from headcount.training.distillation import Distillation, taught
 from headcount.training.material import Material
+from headcount.training.post_training import prune_post_training
 from headcount.training.progress import ProgressBar
 from headcount.training.quality import quality
 from headcount.training.recipe import Recipe
@@ -183,9 +182,16 @@ def _decided(arm: Arm, material: Material, work: Path, console: Console) -> Trai
     seen = sum(len(batch["labels"]) for batch in batches)
     console.print(f"{arm.name}: looking at {seen} examples", highlight=False)
     began = time.monotonic()
-    decision = decide(model, arm.method, arm.budget, batches, seed=arm.recipe.seed)
+    small, _ = prune_post_training(
+        model,
+        arm.method,
+        arm.budget,
+        batches,
+        scales=arm.method.scales,
+        seed=arm.recipe.seed,
+        report=lambda line: console.print(f"{arm.name}: {line}", highlight=False),
+    )
     train_s = time.monotonic() - began
-    small = cut(model, decision).eval()
     return _finish(arm, small, material, work, train_s=train_s, num_steps=0)
 
 

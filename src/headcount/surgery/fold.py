@@ -1,0 +1,116 @@
+"""Scales of units, folded into the weights that hand the units on."""
+
+import copy
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from headcount.architectures.discover import units as find_units
+from headcount.errors import DecisionError, SurgeryError
+from headcount.units.decision import Decision, SiteDecision
+from headcount.units.site import Site
+
+M = TypeVar("M", bound=nn.Module)
+
+GATED = ("group", "head", "row")
+"""The kinds whose units are slices of a projection's input."""
+
+
+def fold(model: M, decision: Decision, scales: Float[Tensor, " n"], *, in_place: bool = False) -> M:
+    """Multiply each unit's slice of the output projection by its scale; biases stay.
+
+    Afterwards the model computes what it computed with the units multiplied by the scales, and
+    nothing of the scales is left to be stored.
+
+    Args:
+        model: the dense model the decision is about, or the one that was cut by it.
+        decision: what stays.
+        scales: one for each unit that the decision is about, as ``rescale`` gives them. Those of
+            modules and layers are one, or zero for what goes.
+        in_place: change this very model instead of a copy.
+
+    Returns:
+        The model with scaled weights. In a dense model, the slices of units with scale zero are
+        zero.
+
+    Raises:
+        DecisionError: the decision is about another model, or there is not one scale for each unit.
+        SurgeryError: a scale of a module or a layer.
+
+    Example:
+        >>> import headcount as hc, torch, transformers
+        >>> model = transformers.BertModel(transformers.BertConfig(num_hidden_layers=1))
+        >>> decision = hc.decide(model, hc.Random(seed=0), hc.Budget(heads=3))
+        >>> scales = 2.0 * decision.keep(hc.units(model, "head"))
+        >>> small = hc.cut(model, decision)
+        >>> path = "encoder.layer.0.attention.output.dense"
+        >>> before = small.get_submodule(path).weight
+        >>> torch.equal(hc.fold(small, decision, scales).get_submodule(path).weight, 2 * before)
+        True
+    """
+    if len(scales) != decision.num_units:
+        raise DecisionError(
+            f"fold(scales of length {len(scales)}): the decision is about {decision.num_units} "
+            "units. Give one scale for each, as rescale does."
+        )
+    factors = _factors(model, decision, scales.detach().cpu().double())
+    changed = model if in_place else copy.deepcopy(model)
+    for site, own in factors:
+        weight = output_weight(changed, site)
+        weight.copy_(weight.cpu().double() * own.repeat_interleave(site.width)[:, None])
+    return changed
+
+
+def _factors(model: nn.Module, decision: Decision, scales: Tensor) -> list[tuple[Site, Tensor]]:
+    """The model's sites of heads, groups and rows, with the scales of the units they have."""
+    found = {site.key: site for site in find_units(model).sites}
+    hollow = {site.module for site in decision.sites if site.kind in GATED and not site.kept}
+    split = scales.split([len(site.keep) for site in decision.sites])
+    factors = []
+    for decided, own in zip(decision.sites, split, strict=True):
+        if decided.kind not in GATED:
+            _check_whole(decided, own)
+            continue
+        here = found.get(decided.key)
+        if here is None and decided.module in hollow:
+            continue
+        has, kept = here.num_units if here is not None else 0, len(decided.kept)
+        if here is None or has not in (len(own), kept):
+            raise DecisionError(
+                f"fold: the decision is about another model: it has {len(own)} units of kind "
+                f"{decided.kind!r} in {decided.module!r} and keeps {kept}, the model has {has}. "
+                "Give the model that was decided upon, or its cut."
+            )
+        factors.append((here, own if has == len(own) else own[torch.tensor(decided.keep)]))
+    return factors
+
+
+def _check_whole(decided: SiteDecision, scales: Tensor) -> None:
+    if any(scale not in (0.0, 1.0) for scale in scales.tolist()):
+        raise SurgeryError(
+            f"fold: the scale of the {decided.kind} {decided.module!r} is {scales.tolist()}. "
+            "Modules and layers are kept or removed: give one or zero."
+        )
+
+
+def output_weight(model: nn.Module, site: Site) -> Float[Tensor, "i o"]:
+    """What each input of a site's units adds to the output of their projection.
+
+    Args:
+        model: the model the site is in.
+        site: heads, groups or rows.
+
+    Returns:
+        A view of the weight, the units' inputs first; without a gradient.
+
+    Example:
+        >>> import headcount as hc, transformers
+        >>> model = transformers.BertModel(transformers.BertConfig(num_hidden_layers=1))
+        >>> output_weight(model, hc.units(model, "row").sites[0]).shape
+        torch.Size([3072, 768])
+    """
+    part = next(part for part in site.parts if part.role in ("output", "down"))
+    weight = model.get_submodule(part.module).get_parameter(part.name)
+    return weight.detach().movedim(part.dim, 0)

@@ -1,0 +1,121 @@
+"""Where the output of a sublayer has been added to the residual stream."""
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Generator, Tensor, nn
+
+from headcount.architectures.places import layer_path
+from headcount.training.replay import Reached
+
+TOLERANCE = 1e-2
+"""Relative; a sum moves by exactly what was added, but for rounding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """A tensor that is a sublayer's output plus something that does not depend on it.
+
+    Example:
+        >>> Sum("norm", "input").of((torch.ones(2),), torch.zeros(2))
+        tensor([1., 1.])
+    """
+
+    module: str
+    """Qualified name of a module."""
+    side: Literal["input", "output"]
+    """Whether the sum goes into it or comes out of it."""
+
+    def of(self, args: tuple[Any, ...], output: Any) -> Tensor:
+        """The sum, from a call of the module."""
+        return _first(args if self.side == "input" else output)
+
+
+def find_sum(model: nn.Module, batch: Mapping[str, Any], gate: str) -> Sum | None:
+    """Find where the output of a projection is part of a sum, within its layer.
+
+    It is found by trying, not by names: noise is added to the output, and the first tensor in the
+    layer that moves by just this noise, and is not the output itself, is the sum.
+
+    Args:
+        model: the model, in evaluation mode.
+        batch: keyword arguments of the model.
+        gate: qualified name of the projection, which is called once.
+
+    Returns:
+        None if there is no such place: the output is scaled or normalised before it is added, or
+        the layer does something that this search does not see.
+
+    Example:
+        >>> import transformers
+        >>> model = transformers.BertModel(transformers.BertConfig(num_hidden_layers=2)).eval()
+        >>> batch = {"input_ids": torch.tensor([[1, 2, 3]])}
+        >>> find_sum(model, batch, "encoder.layer.1.output.dense")
+        Sum(module='encoder.layer.1.output.LayerNorm', side='input')
+    """
+    layer = layer_path(gate)
+    if not layer:
+        return None
+    noise: list[Tensor] = []
+
+    def add_noise(output: Tensor) -> Tensor:
+        drawn = torch.randn(output.shape, generator=Generator().manual_seed(0))
+        noise.append(drawn.to(output) * output.std())
+        return output + noise[0]
+
+    plain, moved = _Watch(gate, layer, lambda output: output), _Watch(gate, layer, add_noise)
+    for watch in (plain, moved):
+        watch.run(model, batch)
+    own = next(tensor for place, tensor in plain.seen if place == Sum(gate, "output"))
+    for (place, before), (_, after) in zip(plain.seen, moved.seen, strict=True):
+        other = before.shape == own.shape and not torch.equal(before, own)
+        if other and (after - before - noise[0]).norm() <= TOLERANCE * noise[0].norm():
+            return place
+    return None
+
+
+class _Watch:
+    """What goes into and comes out of the modules of a layer, once a projection has run."""
+
+    def __init__(self, gate: str, layer: str, change: Callable[[Tensor], Tensor]) -> None:
+        self._gate, self._layer, self._change = gate, layer, change
+        self.seen: list[tuple[Sum, Tensor]] = []
+
+    def run(self, model: nn.Module, batch: Mapping[str, Any]) -> None:
+        """A forward pass up to the end of the layer."""
+        with ExitStack() as hooks, torch.no_grad():
+            for path, module in model.get_submodule(self._layer).named_modules():
+                name = f"{self._layer}.{path}" if path else self._layer
+                before = module.register_forward_pre_hook(partial(self._enter, name))
+                after = module.register_forward_hook(partial(self._leave, name))
+                hooks.callback(before.remove)
+                hooks.callback(after.remove)
+            hooks.enter_context(suppress(Reached))
+            model(**batch)
+
+    def _enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        del module
+        if self.seen:
+            self._note(Sum(name, "input"), args)
+
+    def _leave(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        del module, args
+        if self.seen or name == self._gate:
+            self._note(Sum(name, "output"), output)
+        if self.seen and name == self._layer:
+            raise Reached
+        return self._change(output) if name == self._gate else None
+
+    def _note(self, place: Sum, values: Any) -> None:
+        tensor = _first(values)
+        if isinstance(tensor, Tensor):
+            self.seen.append((place, tensor.clone()))  # code may add to it in place
+
+
+def _first(values: Any) -> Any:
+    """The first of a tuple; what is no tuple is itself."""
+    return values[0] if isinstance(values, tuple) and values else values
