@@ -32,6 +32,7 @@ from headcount.methods.magnitude import Magnitude
 from headcount.methods.random import Random
 from headcount.methods.sizes import Sampling, Shrinking
 from headcount.prune import Options, Pruned, prune
+from headcount.reports.latency_table import latency_table
 from headcount.surgery.cut import cut
 from headcount.surgery.masked import masked
 from headcount.training.decide import decide
@@ -41,6 +42,7 @@ from headcount.training.trainer import PruningTrainer
 from headcount.units.budget import Budget
 from headcount.units.cost import Cost
 from headcount.units.decision import Decision
+from headcount.units.latency import Curve, LatencyTable
 from headcount.units.site import Site
 from headcount.units.table import UnitTable
 
@@ -56,10 +58,12 @@ __all__ = [
     "BudgetError",
     "CheckpointError",
     "Cost",
+    "Curve",
     "DataError",
     "Decision",
     "DecisionError",
     "Exported",
+    "LatencyTable",
     "Magnitude",
     "Options",
     "Pruned",
@@ -82,6 +86,7 @@ __all__ = [
     "decide",
     "evaluate",
     "export",
+    "latency_table",
     "masked",
     "prune",
     "save",
