@@ -118,6 +118,37 @@ def test_several_kinds_in_one_call(inputs, tmp_path, budget, counts):
     assert "heads.png" not in (tmp_path / "small" / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    "budget",
+    [hc.Budget(params=0.7), hc.Budget(macs=0.4, kinds=("module", "head", "row"), length=16)],
+    ids=repr,
+)
+def test_a_cost_in_one_call(inputs, tmp_path, budget):
+    result = run(inputs, budget=budget, output=tmp_path / "small", baselines=("random",))
+    cost = result.decision.provenance["cost"]
+    assert cost["reached"] <= cost["target"]
+    rows = {row.name: row for row in result.report.rows}
+    if budget.params:
+        assert rows["dsp"].num_params == cost["reached"]
+        assert rows["dense"].num_params == cost["whole"]
+        assert rows["random"].num_params <= cost["target"]
+    assert result.report.budget == budget.describe()
+    card = (tmp_path / "small" / "README.md").read_text(encoding="utf-8")
+    noun = "parameters" if budget.params else "MACs"
+    assert f"for a budget of at most {100 * (budget.params or budget.macs):.0f}% of the" in card
+    assert f"- {noun}: " in card
+    assert "heads.png" not in card
+
+
+def test_a_latency_is_measured_once_and_the_table_kept(inputs, tmp_path):
+    result = run(inputs, budget=hc.Budget(latency=1.0), output=tmp_path / "small")
+    table = hc.LatencyTable.load(tmp_path / "small" / "latency.json")
+    assert result.decision.provenance["budget"]["costs"] == table.describe()
+    assert (table.batch, table.length) == (2, 8)
+    assert result.decision.provenance["cost"]["whole"] == table.whole_ns
+    assert result.report.budget == {"latency": 1.0}
+
+
 def test_pipelined_fine_tunes_the_dense_model_first(inputs):
     result = run(inputs, method=hc.DSP(training="pipelined"))
     assert [row.name for row in result.report.rows] == ["dense", "dsp-pipelined"]

@@ -42,6 +42,7 @@ from headcount.methods.pressure import L0Penalty, Lagrangian
 from headcount.methods.random import Random
 from headcount.methods.sizes import Sampling, Shrinking
 from headcount.prune import Options, Pruned, prune
+from headcount.reports.latency_table import latency_table
 from headcount.surgery.cut import cut
 from headcount.surgery.fold import fold
 from headcount.surgery.masked import masked
@@ -55,6 +56,7 @@ from headcount.training.trainer import PruningTrainer
 from headcount.units.budget import Budget
 from headcount.units.cost import Cost
 from headcount.units.decision import Decision
+from headcount.units.latency import Curve, LatencyTable
 from headcount.units.site import Site
 from headcount.units.table import UnitTable
 
@@ -71,6 +73,7 @@ __all__ = [
     "CentredStraightThrough",
     "CheckpointError",
     "Cost",
+    "Curve",
     "DataError",
     "Decision",
     "DecisionError",
@@ -81,6 +84,7 @@ __all__ = [
     "HardConcrete",
     "L0Penalty",
     "Lagrangian",
+    "LatencyTable",
     "LayerDrop",
     "Magnitude",
     "Options",
@@ -105,6 +109,7 @@ __all__ = [
     "evaluate",
     "export",
     "fold",
+    "latency_table",
     "masked",
     "prune",
     "prune_post_training",

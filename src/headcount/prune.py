@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,16 +18,21 @@ from headcount.methods.method import Method
 from headcount.methods.random import Random
 from headcount.reports.card import FIGURE
 from headcount.reports.heatmap import heat_map
+from headcount.reports.latency_table import latency_table
+from headcount.reports.measure import example_batch
 from headcount.reports.report import Report
-from headcount.side_by_side import example_batch, side_by_side
+from headcount.side_by_side import side_by_side
 from headcount.training.arm import NUM_EXAMPLES, Arm, Trained, dense_arm, recipe_of, run_arm
 from headcount.training.material import Material, describe_source, gather
 from headcount.training.recipe import Recipe
 from headcount.training.session import describe
 from headcount.units.budget import Budget
 from headcount.units.decision import Decision
+from headcount.units.latency import LatencyTable
 
 BASELINES = ("dense", "random")
+TABLE = "latency.json"
+"""Name of a run's table of latencies, in its working folder and in the result's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,12 +146,14 @@ def prune(
     }
     material = gather(str(model), task, train, eval, opts.recipe)
     whole = material.fresh_model(str(model))
-    budget.pools(units(whole))
+    if budget.latency is None or budget.costs is not None:
+        budget.pools(units(whole))
     example_batch(whole, opts.latency_batch, opts.latency_length)
-    del whole
     with TemporaryDirectory() as scratch:
         target = Path(output) if output is not None else Path(scratch) / "pruned"
         with workspace(target, settings, resume=opts.resume) as work:
+            budget = with_table(budget, whole, opts, work / TABLE)
+            del whole
             arms = plan(str(model), chosen, budget, opts, work)
             trained = [run_arm(arm, material, work / arm.name, opts.console) for arm in arms]
             report = side_by_side(
@@ -165,6 +172,26 @@ def prune(
             report=report,
             folder=None if output is None else target,
         )
+
+
+def with_table(budget: Budget, model: PreTrainedModel, options: Options, file: Path) -> Budget:
+    """A budget of latency gets its table: measured once for a run, read back when it is resumed.
+
+    Raises:
+        BudgetError: the model cannot be so fast.
+    """
+    if budget.latency is None or budget.costs is not None:
+        return budget
+    if not file.is_file():
+        table = latency_table(
+            model, batch=options.latency_batch, length=options.latency_length, kinds=budget.kinds
+        )
+        draft = file.with_suffix(".part")
+        table.save(draft)
+        draft.replace(file)
+    measured = replace(budget, costs=LatencyTable.load(file))
+    measured.pools(units(model))
+    return measured
 
 
 def plan(model: str, method: Method, budget: Budget, options: Options, work: Path) -> list[Arm]:
@@ -208,6 +235,8 @@ def write_folder(
     shutil.copytree(asked.folder, draft)
     material.tokenizer.save_pretrained(draft)
     report.save(draft)
+    if asked.arm.budget.costs is not None:
+        asked.arm.budget.costs.save(draft / TABLE)
     if set(asked.decision.kinds) <= {"head", "group"}:  # rows are too many to draw
         heat_map(asked.decision, draft / FIGURE, title=f"{name}: {asked.arm.method.name}")
     small = material.fresh_model(str(draft)).eval()

@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from headcount.errors import BudgetError
 from headcount.reports.measure import (
     environment,
+    example_batch,
     heads_per_layer,
     latency_s,
     macs,
@@ -103,21 +102,3 @@ def make_row(
         latency_quartiles_s=(times.lower_quartile, times.upper_quartile),
         train_s=None if trained is None else trained.train_s,
     )
-
-
-def example_batch(model: PreTrainedModel, batch: int, length: int) -> dict[str, Tensor]:
-    """Token ids without padding, the same at every call; [batch, length].
-
-    Raises:
-        BudgetError: the model does not read so many tokens.
-    """
-    longest = getattr(model.config, "max_position_embeddings", length)
-    if length > longest:
-        raise BudgetError(
-            f"Options(latency_length={length}): the model reads at most {longest} tokens. Give 1 "
-            f"to {longest}."
-        )
-    generator = Generator().manual_seed(0)
-    ids = torch.randint(model.config.vocab_size, (batch, length), generator=generator)
-    ids = ids.to(model.device)
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

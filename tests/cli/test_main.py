@@ -56,6 +56,22 @@ def test_prune_then_eval(inputs, tmp_path):
     assert re.fullmatch(r"accuracy: \d\.\d{4}", again.output.strip().splitlines()[-1])
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--params", "0.8"], r"parameters: \S+ k of \S+ k \(\S+%\), at most \S+ k asked\."),
+        (["--macs", "0.5", "--kinds", "row"], r"MACs: .* at most .* asked\."),
+        (["--latency", "1.0"], r"latency: .* predicted, at most .* asked; measured \S+% of the"),
+    ],
+)
+def test_prune_to_a_cost(inputs, tmp_path, flags, said):
+    done = prune(inputs, *flags, "--method", "magnitude", "--output", str(tmp_path / "small"))
+    assert done.exit_code == 0, done.output
+    assert re.search(said, " ".join(done.output.split()))
+    cost = hc.Decision.load(tmp_path / "small" / "decision.json").provenance["cost"]
+    assert cost["reached"] <= cost["target"]
+
+
 def test_a_configuration_file_replaces_flags_and_flags_win(inputs, tmp_path):
     config = tmp_path / "run.yaml"
     config.write_text("heads: 7\nmethod: random\nmin-per-layer: 1\n", encoding="utf-8")
@@ -89,6 +105,12 @@ def test_a_wrong_configuration_file_is_refused(inputs, tmp_path, text, message):
         (["--heads", "5", "--task", "poetry"], "task='poetry'"),
         (["--heads", "5", "--scope", "each"], "give 'global' or 'layer'"),
         (["--heads", "5", "--baselines", "best"], "baselines=('best',)"),
+        ([], "--heads, --params, --macs, --latency: give exactly one; given: none of them."),
+        (["--heads", "5", "--macs", "0.5"], "give exactly one; given: --heads, --macs."),
+        (["--params", "half"], "--params 'half': not a number"),
+        (["--params", "0.1"], "Without them,"),
+        (["--macs", "0.5", "--kinds", "tail"], "give some of layer, module, group, head, row"),
+        (["--heads", "5", "--kinds", "row"], "Budget(kinds=...): it goes with params or macs"),
         (["--heads", "5", "--epochs", "0"], "Recipe(epochs=0.0): give a positive number"),
     ],
 )

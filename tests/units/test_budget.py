@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import headcount as hc
 from cases import bert, llama, with_cross_attention
-from headcount.units.budget import allowed
+from headcount.units.nesting import allowed
 
 BERT, BOTH, GROUPED = hc.units(bert()), hc.units(with_cross_attention()), hc.units(llama())
 """12 heads of an encoder; 36 heads of an encoder and a decoder; 24 heads that share 12 groups."""

@@ -1,14 +1,14 @@
 """Find the removable units of a live model."""
 
-import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from torch import nn
 
 from headcount.architectures import names
 from headcount.architectures.attention import Attention, attention_of
+from headcount.architectures.costs import copied_rows, cost_of, cost_of_heads, share_weights
 from headcount.architectures.feedforward import FeedForward, feed_forward_of
 from headcount.architectures.maps import child, is_emptied, is_map, tensors
 from headcount.architectures.match import resolve, unexplained, why_refused
@@ -50,7 +50,11 @@ def units(model: nn.Module, *kinds: str) -> UnitTable:
     known = any(site.kind == "head" for site in sites)
     if not known and not any(map(is_emptied, model.modules())):
         raise ArchitectureError(_nothing_found(model))
-    table = UnitTable(sites=tuple(site for site in sites if site.num_units))
+    total = sum(parameter.numel() for parameter in model.parameters())
+    table = UnitTable(
+        sites=tuple(site for site in sites if site.num_units),
+        num_params=None if share_weights(model, sites) else total,
+    )
     return table.only(*kinds) if kinds else table
 
 
@@ -107,7 +111,9 @@ def find_sites(model: nn.Module, sublayers: tuple[Sublayer, ...] | None = None) 
         sublayers: what ``find_sublayers`` finds in it, if that is known already.
     """
     sublayers = find_sublayers(model) if sublayers is None else sublayers
-    inner = [site for sublayer in sublayers for site in _sites(model, sublayer)]
+    attention = [(sub.attention, sub.place) for sub in sublayers if sub.attention is not None]
+    copied = copied_rows(model, attention)
+    inner = [site for sublayer in sublayers for site in _sites(model, sublayer, copied)]
     return (*inner, *_layer_sites(model, sublayers))
 
 
@@ -138,8 +144,9 @@ def _index(place: Place, layers: dict[str, int]) -> int:
     return int(number) if plain and number else layers[place.layer_path]
 
 
-def _sites(model: nn.Module, sublayer: Sublayer) -> Iterator[Site]:
+def _sites(model: nn.Module, sublayer: Sublayer, copied: dict[str, int]) -> Iterator[Site]:
     place = sublayer.place
+    more = copied.get(sublayer.name, 0)
     common = {
         "module": sublayer.name,
         "layer": sublayer.layer,
@@ -149,7 +156,12 @@ def _sites(model: nn.Module, sublayer: Sublayer) -> Iterator[Site]:
         "gate": sublayer.gate,
     }
     if sublayer.attention is not None:
-        yield from _attention_sites(model, sublayer.attention, common, place)
+        heads = cost_of_heads(model, sublayer.attention)
+        for site in _attention_sites(model, sublayer.attention, common, place):
+            rest = heads.less(site.cost, site.num_units)
+            yield replace(site, rest=rest, copied=more if site.kind == "head" else 0)
+        copied_heads = more * sublayer.attention.num_heads
+        yield replace(_module_site(model, sublayer, common, heads), copied=copied_heads)
     elif sublayer.feed_forward is not None:
         found = sublayer.feed_forward
         config_key = _config_name(model, sublayer.name, names.CONFIG_ROWS)
@@ -160,9 +172,9 @@ def _sites(model: nn.Module, sublayer: Sublayer) -> Iterator[Site]:
             width=1,
             parts=found.rows,
             config_key=config_key,
-            cost=_cost(model, found.rows, 0),
+            cost=cost_of(model, found.rows, 0),
         )
-    yield _module_site(model, sublayer, common)
+        yield _module_site(model, sublayer, common, None)
 
 
 def _attention_sites(
@@ -180,7 +192,7 @@ def _attention_sites(
             width=share * found.head_size,
             parts=found.groups,
             config_key=_config_name(model, found.name, names.CONFIG_GROUPS),
-            cost=_cost(model, found.groups, 2 * share * found.head_size),
+            cost=cost_of(model, found.groups, 2 * share * found.head_size),
         )
     yield Site(
         **common,
@@ -190,11 +202,11 @@ def _attention_sites(
         parts=found.heads,
         config_key=heads_key,
         num_groups=found.num_groups if grouped else 1,
-        cost=_cost(model, found.heads, 2 * found.head_size),
+        cost=cost_of(model, found.heads, 2 * found.head_size),
     )
 
 
-def _module_site(model: nn.Module, sublayer: Sublayer, common: dict) -> Site:
+def _module_site(model: nn.Module, sublayer: Sublayer, common: dict, heads: Cost | None) -> Site:
     gate = model.get_submodule(sublayer.gate)
     parts = tuple(
         Part(
@@ -209,6 +221,8 @@ def _module_site(model: nn.Module, sublayer: Sublayer, common: dict) -> Site:
         for tensor, value in tensors(model.get_submodule(name)).items()
     )
     alive = bool(tensors(gate)) or any(part.name == "weight" for part in parts)
+    bias = [part for part in parts if part.module == sublayer.gate and part.name != "weight"]
+    cost = cost_of(model, parts, 0) if heads is None else heads.plus(cost_of(model, bias, 0))
     return Site(
         **common,
         kind="module",
@@ -217,7 +231,7 @@ def _module_site(model: nn.Module, sublayer: Sublayer, common: dict) -> Site:
         width=0,
         parts=parts,
         config_key="skip",
-        cost=_cost(model, parts, _pair_size(sublayer)),
+        cost=cost,
     )
 
 
@@ -263,7 +277,10 @@ def _layer_sites(model: nn.Module, sublayers: tuple[Sublayer, ...]) -> Iterator[
             width=0,
             parts=parts,
             config_key="skip",
-            cost=_cost(model, parts, sum(map(_pair_size, inside))),
+            cost=replace(
+                cost_of(model, parts, sum(map(_pair_size, inside))),
+                params=sum(parameter.numel() for parameter in layer.parameters()),
+            ),
         )
 
 
@@ -289,17 +306,6 @@ def _config_name(model: nn.Module, name: str, options: tuple[str, ...]) -> str:
     mapped_to = [option for option in own if option in mapped]
     unset = [option for option in own if option in plain]
     return next(iter((*known, *mapped_to, *unset, options[0])))
-
-
-def _cost(model: nn.Module, parts: Iterable[Part], pair: int) -> Cost:
-    params = macs = 0
-    for part in parts:
-        tensor = model.get_submodule(part.module).get_parameter(part.name)
-        share = part.width * (math.prod(tensor.shape) // tensor.shape[part.dim])
-        params += 0 if part.whole else share
-        is_matrix = part.name == "weight" and is_map(model.get_submodule(part.module))
-        macs += share if is_matrix and not part.whole else 0
-    return Cost(params=params, macs_per_token=macs, macs_per_token_pair=pair)
 
 
 def _nothing_found(model: nn.Module) -> str:

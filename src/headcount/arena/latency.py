@@ -13,8 +13,7 @@ from headcount.arena.grid import DENSE
 from headcount.arena.output import read_json, write_json
 from headcount.arena.result import Result
 from headcount.errors import PruningError
-from headcount.reports.measure import Summary, environment, latency_s, summary
-from headcount.side_by_side import example_batch
+from headcount.reports.measure import Summary, environment, example_batch, latency_s, summary
 
 LATENCY_FILE = "latency.json"
 TOGETHER = 8

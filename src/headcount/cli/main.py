@@ -17,7 +17,7 @@ from headcount.cli.config import load_config, spread
 from headcount.cli.coverage import coverage_command
 from headcount.cli.demo import RECIPE, corpus, packaged_model
 from headcount.cli.methods import METHODS, method_of
-from headcount.cli.show import clean_errors, number, show_export, show_result, unit_table
+from headcount.cli.show import budget_of, clean_errors, number, show_export, show_result, unit_table
 from headcount.evaluate import evaluate
 from headcount.prune import BASELINES, Options, prune
 from headcount.training.arm import NUM_EXAMPLES
@@ -51,7 +51,21 @@ def prune_command(
         list[str], typer.Option(help="Training file(s): tsv, csv, jsonl, parquet, also .gz.")
     ],
     eval: Annotated[list[str], typer.Option(help="Evaluation file(s), likewise.")],  # noqa: A002
-    heads: Annotated[str, typer.Option(help="Heads to keep: 12 (a count) or 0.25 (a fraction).")],
+    heads: Annotated[
+        str | None, typer.Option(help="Heads to keep: 12 (a count) or 0.25 (a fraction).")
+    ] = None,
+    params: Annotated[
+        str | None, typer.Option(help="Or: parameters at most, 0.6 of all or a number.")
+    ] = None,
+    macs: Annotated[
+        str | None, typer.Option(help="Or: MACs at most, 0.5 of the units' (128 tokens).")
+    ] = None,
+    latency: Annotated[
+        str | None, typer.Option(help="Or: latency at most, 0.7 of the dense model's, measured.")
+    ] = None,
+    kinds: Annotated[
+        str, typer.Option(help="What may go for these: head,row (default), module, layer, group.")
+    ] = "",
     task: Task = "nli",
     method: Annotated[str, typer.Option(help=f"One of: {', '.join(METHODS)}.")] = "dsp",
     scope: Annotated[str, typer.Option(help="global, or layer: HEADS in every layer.")] = "global",
@@ -90,7 +104,7 @@ def prune_command(
         ),
     ] = None,
 ) -> None:
-    """Train, choose exactly HEADS heads, cut the others out, save and measure.
+    """Train, choose exactly HEADS heads, or what fits a cost; cut the others out; measure.
 
     [bold]Example[/]
 
@@ -122,12 +136,8 @@ def prune_command(
             command=shlex.join(["headcount", *sys.argv[1:]]),
             console=console,
         )
-        budget = Budget(
-            heads=number(heads),
-            scope=scope,  # pyright: ignore[reportArgumentType]
-            min_per_layer=min_per_layer,
-            where=where,
-        )
+        asked = {"heads": heads, "params": params, "macs": macs, "latency": latency}
+        budget = budget_of(asked, kinds, scope, min_per_layer, where)
         result = prune(
             model,
             train=train,

@@ -18,7 +18,8 @@ from headcount.checkpoints.folder import how_to_load
 from headcount.errors import BudgetError, PruningError
 from headcount.prune import Pruned
 from headcount.reports.table import render
-from headcount.reports.wording import kept_words
+from headcount.reports.wording import cost_words, kept_words
+from headcount.units.budget import Budget
 from headcount.units.site import KINDS
 from headcount.units.table import UnitTable
 
@@ -47,6 +48,13 @@ def show_result(result: Pruned, console: Console) -> None:
     console.print(
         f"Kept {kept_words(decision)}; per layer {', '.join(map(str, decision.kept_per_layer))}."
     )
+    cost = decision.provenance.get("cost")
+    if cost:
+        dense, asked = result.report.dense, result.report.rows[-1]
+        line = cost_words(cost)
+        if cost["kind"] == "latency" and dense and dense.latency_s and asked.latency_s:
+            line += f"; measured {asked.latency_s / dense.latency_s:.1%} of the dense model's"
+        console.print(f"{line}.", markup=False)
     if result.folder is not None:
         console.print(f"Saved to {result.folder}. Load it with:\n", markup=False)
         console.print(how_to_load(result.model, result.folder), markup=False, highlight=False)
@@ -82,7 +90,33 @@ def unit_table(units: UnitTable, num_params: int) -> Table:
     return table
 
 
-def number(text: str) -> int | float:
+def budget_of(
+    asked: dict[str, str | None], kinds: str, scope: str, min_per_layer: int, where: str
+) -> Budget:
+    """The budget of the command line's flags.
+
+    Raises:
+        BudgetError: not exactly one number is asked, or it cannot be a budget.
+
+    Example:
+        >>> budget_of({"heads": None, "params": "0.6"}, "head,row", "global", 0, "")
+        Budget(params=0.6, kinds=['head', 'row'])
+    """
+    given = {name: number(text, name) for name, text in asked.items() if text is not None}
+    if len(given) != 1:
+        flags = ", ".join(f"--{name}" for name in asked)
+        said = ", ".join(f"--{name}" for name in given) or "none of them"
+        raise BudgetError(f"{flags}: give exactly one; given: {said}.")
+    return Budget(
+        **given,  # pyright: ignore[reportArgumentType]
+        kinds=tuple(kind.strip() for kind in kinds.split(",")) if kinds else None,
+        scope=scope,  # pyright: ignore[reportArgumentType]
+        min_per_layer=min_per_layer,
+        where=where,
+    )
+
+
+def number(text: str, flag: str = "heads") -> int | float:
     """A count if it is written as one, a fraction otherwise.
 
     Raises:
@@ -100,5 +134,5 @@ def number(text: str) -> int | float:
         return float(text)
     except ValueError as error:
         raise BudgetError(
-            f"--heads {text!r}: not a number. Give a count such as 12, or a fraction such as 0.25."
+            f"--{flag} {text!r}: not a number. Give a count such as 12, or a fraction such as 0.25."
         ) from error

@@ -56,12 +56,7 @@ def select(
 
     Source: Edmonds, "Matroids and the greedy algorithm", Mathematical Programming 1 (1971).
     """
-    if not scores.isfinite().all():
-        where = (~scores.isfinite()).nonzero().flatten().tolist()
-        raise BudgetError(
-            f"select: the scores of units {where[:8]} are not finite. Give a number for each "
-            "unit; look for a loss or a gradient that is not finite."
-        )
+    check_finite(scores)
     may = torch.ones(len(scores), dtype=torch.bool) if allowed is None else allowed
     if bundles:
         return _select_bundles(scores, num_keep, layer, floors, ceilings, bundles, may)
@@ -78,6 +73,20 @@ def select(
     keep = torch.zeros(len(scores), dtype=torch.bool)
     keep[ranking[chosen]] = True
     return keep
+
+
+def check_finite(scores: Float[Tensor, " n"]) -> None:
+    """Refuse scores by which nothing can be chosen.
+
+    Raises:
+        BudgetError: a score is not finite.
+    """
+    if not scores.isfinite().all():
+        where = (~scores.isfinite()).nonzero().flatten().tolist()
+        raise BudgetError(
+            f"select: the scores of units {where[:8]} are not finite. Give a number for each "
+            "unit; look for a loss or a gradient that is not finite."
+        )
 
 
 def _place_in_layer(home: Int[Tensor, " m"]) -> Int[Tensor, " m"]:

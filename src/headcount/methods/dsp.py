@@ -12,14 +12,14 @@ from headcount.errors import BudgetError
 from headcount.methods.estimators import CentredStraightThrough, Estimator
 from headcount.methods.method import Method, Step
 from headcount.methods.sizes import Shrinking, Sizes
-from headcount.units.quota import Quota
+from headcount.units.quota import AnyQuota
 from headcount.units.table import UnitTable
 
 
 class Logits(nn.Module):
     """One importance logit for each unit."""
 
-    def __init__(self, logits: Float[Tensor, " n"], units: UnitTable, quota: Quota) -> None:
+    def __init__(self, logits: Float[Tensor, " n"], units: UnitTable, quota: AnyQuota) -> None:
         """Make the logits a parameter, so that optimizers and checkpoints see them."""
         super().__init__()
         self.logits = nn.Parameter(logits)
@@ -109,8 +109,13 @@ class DSP(Method):
         """A word when the cooldown had to be scaled to the run."""
         return self.estimator.notes(total)
 
-    def init(self, units: UnitTable, quota: Quota, generator: Generator) -> Logits:
-        """Xavier-uniform logits over the [layers, heads] table."""
+    def init(self, units: UnitTable, quota: AnyQuota, generator: Generator) -> Logits:
+        """Xavier-uniform logits over the [layers, heads] table.
+
+        Raises:
+            BudgetError: the estimator cannot meet a budget of this sort.
+        """
+        self.estimator.check(quota)
         num_layers, num_heads = len(units.layers), max(units.num_per_layer)
         bound = math.sqrt(6 / (num_layers + num_heads))
         uniform = torch.rand(len(units), generator=generator)
@@ -126,7 +131,7 @@ class DSP(Method):
             held.logits, quota, layer=held.layer, step=step, generator=generator
         )
 
-    def quota(self, state: Logits, step: Step) -> Quota:
+    def quota(self, state: Logits, step: Step) -> AnyQuota:
         """What is on at a step: the budget's quota, or more while the subset shrinks."""
         if self.shrinking is None:
             return state.quota

@@ -14,7 +14,7 @@ from headcount.maths.gumbel import gumbel_noise
 from headcount.maths.relaxed_topk import relaxed_top_k, successive_softmax
 from headcount.maths.schedules import log_linear
 from headcount.methods.method import Step
-from headcount.units.quota import Quota
+from headcount.units.quota import AnyQuota, Quota
 
 
 @final
@@ -74,17 +74,25 @@ class Estimator(abc.ABC):
     suffix: ClassVar[str]
     """Stands behind ``dsp`` in the method's name."""
 
+    def check(self, quota: AnyQuota) -> None:
+        """Refuse a quota that this estimator cannot meet; none unless it says otherwise.
+
+        Raises:
+            BudgetError: the gates could not come to what the quota asks.
+        """
+        del quota
+
     @abc.abstractmethod
     def gates(
         self,
         logits: Float[Tensor, " n"],
-        quota: Quota,
+        quota: AnyQuota,
         *,
         layer: Int[Tensor, " n"],
         step: Step,
         generator: Generator,
     ) -> Float[Tensor, " n"]:
-        """Gates for one forward pass, [N]; they sum to K."""
+        """Gates for one forward pass, [N]; they sum to K, or cost what the quota says."""
 
     @abc.abstractmethod
     def metrics(self, step: Step) -> dict[str, float]:
@@ -120,10 +128,14 @@ class RelaxedTopK(Estimator):
     annealing: Annealing = field(default_factory=Annealing)
     """The temperature's way down."""
 
+    def check(self, quota: AnyQuota) -> None:
+        """Only a number of units can be relaxed."""
+        quota.counts("RelaxedTopK")
+
     def gates(
         self,
         logits: Float[Tensor, " n"],
-        quota: Quota,
+        quota: AnyQuota,
         *,
         layer: Int[Tensor, " n"],
         step: Step,
@@ -133,7 +145,7 @@ class RelaxedTopK(Estimator):
         noise = gumbel_noise(logits.shape, generator)
         return relaxed_keep(
             logits.double() + noise,
-            quota,
+            quota.counts("RelaxedTopK"),
             layer=layer,
             temperature=self.annealing.temperature(step),
         )
@@ -174,7 +186,7 @@ class StraightThrough(Estimator):
     def gates(
         self,
         logits: Float[Tensor, " n"],
-        quota: Quota,
+        quota: AnyQuota,
         *,
         layer: Int[Tensor, " n"],
         step: Step,
@@ -182,7 +194,7 @@ class StraightThrough(Estimator):
     ) -> Float[Tensor, " n"]:
         """The hard K-subset of the logits."""
         del step, generator
-        keep = quota.keep(logits, layer=layer)
+        keep = quota.draw(logits, layer=layer)
         return keep.to(logits.dtype) + (logits - logits.detach())
 
     def metrics(self, step: Step) -> dict[str, float]:
@@ -225,7 +237,7 @@ class CentredStraightThrough(Estimator):
     def gates(
         self,
         logits: Float[Tensor, " n"],
-        quota: Quota,
+        quota: AnyQuota,
         *,
         layer: Int[Tensor, " n"],
         step: Step,

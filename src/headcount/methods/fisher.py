@@ -10,14 +10,14 @@ from torch import Generator, Tensor, nn
 from headcount.errors import BudgetError, PruningError
 from headcount.maths.rearrange import rearrange
 from headcount.methods.method import Evidence, Method, Step
-from headcount.units.quota import Quota
+from headcount.units.quota import AnyQuota
 from headcount.units.table import UnitTable
 
 
 class Gradients(nn.Module):
     """The gradients of the gates that were seen, one row for each batch (or example)."""
 
-    def __init__(self, units: UnitTable, quota: Quota) -> None:
+    def __init__(self, units: UnitTable, quota: AnyQuota) -> None:
         """None yet."""
         super().__init__()
         self.register_buffer("gradients", torch.zeros(0, len(units)))
@@ -86,7 +86,7 @@ class Fisher(Method):
         order = "" if self.order == "rearranged" else f"-{self.order}"
         return f"fisher{order}{'' if self.average == 'batch' else '-example'}"
 
-    def init(self, units: UnitTable, quota: Quota, generator: Generator) -> Gradients:
+    def init(self, units: UnitTable, quota: AnyQuota, generator: Generator) -> Gradients:
         """No gradients yet."""
         del generator
         return Gradients(units, quota)

@@ -8,14 +8,14 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from headcount.methods.method import Method, Step
-from headcount.units.quota import Quota
+from headcount.units.quota import AnyQuota
 from headcount.units.table import UnitTable
 
 
 class FixedState(nn.Module):
     """Scores that do not change in training."""
 
-    def __init__(self, scores: Float[Tensor, " n"], units: UnitTable, quota: Quota) -> None:
+    def __init__(self, scores: Float[Tensor, " n"], units: UnitTable, quota: AnyQuota) -> None:
         """Keep scores as a buffer, so that checkpoints hold them."""
         super().__init__()
         self.register_buffer("scores", scores)
@@ -37,5 +37,5 @@ class FixedMethod(Method):
         return state.get_buffer("scores")
 
     @abc.abstractmethod
-    def init(self, units: UnitTable, quota: Quota, generator: Generator) -> FixedState:
+    def init(self, units: UnitTable, quota: AnyQuota, generator: Generator) -> FixedState:
         """The state at the start."""

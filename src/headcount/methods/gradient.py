@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 
 from headcount.errors import BudgetError, PruningError
 from headcount.methods.method import Evidence, Method, Step
-from headcount.units.quota import Quota
+from headcount.units.quota import AnyQuota
 from headcount.units.table import UnitTable
 
 Amount = TypeVar("Amount", int, float)
@@ -23,7 +23,7 @@ class Importance(nn.Module):
     sums: Tensor
     count: Tensor
 
-    def __init__(self, units: UnitTable, quota: Quota) -> None:
+    def __init__(self, units: UnitTable, quota: AnyQuota) -> None:
         """Nothing seen yet; all in buffers, so that checkpoints hold it."""
         super().__init__()
         self.register_buffer("scores", torch.zeros(len(units), dtype=torch.float64))
@@ -98,12 +98,12 @@ class GradientImportance(Method):
         raw = "-raw" if self.normalise == "none" else ""
         return f"gradient{batch}{raw}{'-once' if self.share == 1 else ''}"
 
-    def init(self, units: UnitTable, quota: Quota, generator: Generator) -> Importance:
+    def init(self, units: UnitTable, quota: AnyQuota, generator: Generator) -> Importance:
         """No scores yet: they come with the evidence."""
         del generator
         return Importance(units, quota)
 
-    def num_rounds(self, units: UnitTable, quota: Quota) -> int:
+    def num_rounds(self, units: UnitTable, quota: AnyQuota) -> int:
         """``ceil((N - K) / ceil(share N))``, at least one; in shares of the whole for costs."""
         whole = quota.whole(units)
         at_once = math.ceil(self.share * len(units) - 1e-9)  # 0.07 * 100 is more than 7

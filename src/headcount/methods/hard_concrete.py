@@ -18,7 +18,7 @@ from headcount.maths.hard_concrete import (
 )
 from headcount.methods.method import Method, Step
 from headcount.methods.pressure import Lagrangian, Pressure
-from headcount.units.quota import Quota
+from headcount.units.quota import AnyQuota
 from headcount.units.table import UnitTable
 
 START_STD = 0.01
@@ -29,7 +29,7 @@ class Leanings(nn.Module):
     """One log alpha for each unit, and what the pressure learns."""
 
     def __init__(
-        self, log_alpha: Float[Tensor, " n"], learnt: nn.Module, units: UnitTable, quota: Quota
+        self, log_alpha: Float[Tensor, " n"], learnt: nn.Module, units: UnitTable, quota: AnyQuota
     ) -> None:
         """Make log alpha a parameter, so that optimizers and checkpoints see it."""
         super().__init__()
@@ -117,7 +117,7 @@ class HardConcrete(Method):
         """The learning rate of log alpha."""
         return {"lr": self.learning_rate}
 
-    def init(self, units: UnitTable, quota: Quota, generator: Generator) -> Leanings:
+    def init(self, units: UnitTable, quota: AnyQuota, generator: Generator) -> Leanings:
         """All gates open by the same chance, but for a little noise."""
         noise = torch.randn(len(units), generator=generator)
         start = log_alpha_of(self.openness, self.temperature)

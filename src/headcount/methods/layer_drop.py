@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 from headcount.errors import BudgetError
 from headcount.maths.spacing import evenly_spaced
 from headcount.methods.method import Method, Step
-from headcount.units.quota import Quota
+from headcount.units.quota import AnyQuota
 from headcount.units.table import UnitTable
 
 KINDS = {"layer", "module"}
@@ -19,7 +19,7 @@ KINDS = {"layer", "module"}
 class Row(nn.Module):
     """Units in the order of the model; nothing is learnt."""
 
-    def __init__(self, units: UnitTable, quota: Quota) -> None:
+    def __init__(self, units: UnitTable, quota: AnyQuota) -> None:
         """Hold units and quota."""
         super().__init__()
         self.units, self.quota = units, quota
@@ -60,7 +60,7 @@ class LayerDrop(Method):
         """``layer-drop``."""
         return "layer-drop"
 
-    def init(self, units: UnitTable, quota: Quota, generator: Generator) -> Row:
+    def init(self, units: UnitTable, quota: AnyQuota, generator: Generator) -> Row:
         """Nothing but the units and the quota.
 
         Raises:
@@ -91,7 +91,7 @@ class LayerDrop(Method):
         return next(fitting, torch.zeros(num, dtype=torch.float64))
 
     @staticmethod
-    def _fits(scores: Float[Tensor, " n"], quota: Quota) -> bool:
+    def _fits(scores: Float[Tensor, " n"], quota: AnyQuota) -> bool:
         return quota.expected(scores).item() <= quota.target
 
 

@@ -9,7 +9,7 @@ from torch import Generator, nn
 from headcount.errors import PruningError
 from headcount.methods.fixed import FixedMethod, FixedState
 from headcount.methods.method import Evidence
-from headcount.units.quota import Quota
+from headcount.units.quota import AnyQuota
 from headcount.units.table import UnitTable
 
 
@@ -17,6 +17,9 @@ from headcount.units.table import UnitTable
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Magnitude(FixedMethod):
     """Score of a head: the L2 norm of its slices of the value and output projections.
+
+    Where several kinds compete for a budget of parameters, MACs or latency, the norm is divided by
+    the root of the unit's number of parameters: else the larger units would win by their size.
 
     Example:
         >>> import headcount as hc, transformers
@@ -35,13 +38,17 @@ class Magnitude(FixedMethod):
         """``magnitude``."""
         return "magnitude"
 
-    def init(self, units: UnitTable, quota: Quota, generator: Generator) -> FixedState:
-        """No scores yet: they come with the evidence."""
+    def init(self, units: UnitTable, quota: AnyQuota, generator: Generator) -> FixedState:
+        """No scores yet, but for the sizes to divide by: the norms come with the evidence."""
         del generator
-        return FixedState(torch.zeros(len(units), dtype=torch.float64), units, quota)
+        sizes = torch.ones(len(units), dtype=torch.float64)
+        if len(units.kinds) > 1:
+            for site, span in zip(units.sites, units.slices, strict=True):
+                sizes[span] = max(site.cost.params, 1)
+        return FixedState(1 / sizes.sqrt(), units, quota)
 
     def observe(self, state: nn.Module, evidence: Evidence) -> None:
         """Take the norms of the weights as scores."""
         if evidence.weight_norms is None:
             raise PruningError("Magnitude.observe: the evidence has no weight_norms.")
-        state.get_buffer("scores").copy_(evidence.weight_norms)
+        state.get_buffer("scores").mul_(evidence.weight_norms)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from headcount.units.quota import Quota
+from headcount.units.quota import AnyQuota
 from headcount.units.table import UnitTable
 
 
@@ -64,6 +64,9 @@ class Method(abc.ABC):
     scales: ClassVar[Literal["tuned", "ones"]] = "ones"
     """Where nothing is trained after the decision: whether the method tunes the scales of what
     stays (``headcount.training.rescale``)."""
+    additive: ClassVar[bool] = False
+    """Whether a score is the loss of removing its unit, so that scores add up. Else they rank: how
+    much larger one is than another means nothing. Only a budget of a cost makes a difference."""
 
     @property
     @abc.abstractmethod
@@ -89,7 +92,7 @@ class Method(abc.ABC):
     """Greatest norm of the gradient of what the method learns."""
 
     @abc.abstractmethod
-    def init(self, units: UnitTable, quota: Quota, generator: Generator) -> nn.Module:
+    def init(self, units: UnitTable, quota: AnyQuota, generator: Generator) -> nn.Module:
         """The state at the start: parameters are what the method learns, buffers the rest."""
 
     @abc.abstractmethod
@@ -109,7 +112,7 @@ class Method(abc.ABC):
         """Take evidence into the state; called for what ``evidence`` names."""
         raise NotImplementedError(f"{type(self).__name__} asks for {sorted(self.evidence)}")
 
-    def num_rounds(self, units: UnitTable, quota: Quota) -> int:
+    def num_rounds(self, units: UnitTable, quota: AnyQuota) -> int:
         """Passes over the data that the method looks at; ``gates`` gets the round as its step."""
         del units, quota
         return 1

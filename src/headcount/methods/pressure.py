@@ -13,7 +13,7 @@ from headcount.errors import BudgetError
 from headcount.maths.lagrangian import lagrangian
 from headcount.maths.schedules import rising
 from headcount.methods.method import Step
-from headcount.units.quota import Quota
+from headcount.units.quota import AnyQuota
 
 
 class Pressure(abc.ABC):
@@ -30,7 +30,7 @@ class Pressure(abc.ABC):
     def penalty(
         self,
         chances: Float[Tensor, " n"],
-        quota: Quota,
+        quota: AnyQuota,
         *,
         whole: float,
         learnt: nn.Module,
@@ -48,7 +48,7 @@ class Pressure(abc.ABC):
 
     @abc.abstractmethod
     def metrics(
-        self, quota: Quota, *, whole: float, learnt: nn.Module, step: Step
+        self, quota: AnyQuota, *, whole: float, learnt: nn.Module, step: Step
     ) -> dict[str, float]:
         """Numbers worth a line in the log."""
 
@@ -61,6 +61,7 @@ class L0Penalty(Pressure):
     How many gates close follows from the weight, and is found out by trying.
 
     Example:
+        >>> from headcount.units.quota import Quota
         >>> quota = Quota(num_keep=1, floors=(0,), ceilings=(2,))
         >>> price, step = L0Penalty(weight=0.5), Step(index=0, total=1)
         >>> price.penalty(torch.tensor([0.9, 0.1]), quota, whole=2, learnt=price.init(), step=step)
@@ -87,7 +88,7 @@ class L0Penalty(Pressure):
     def penalty(
         self,
         chances: Float[Tensor, " n"],
-        quota: Quota,
+        quota: AnyQuota,
         *,
         whole: float,
         learnt: nn.Module,
@@ -98,7 +99,7 @@ class L0Penalty(Pressure):
         return self.weight * chances.sum()
 
     def metrics(
-        self, quota: Quota, *, whole: float, learnt: nn.Module, step: Step
+        self, quota: AnyQuota, *, whole: float, learnt: nn.Module, step: Step
     ) -> dict[str, float]:
         """Nothing moves, nothing to log."""
         del quota, whole, learnt, step
@@ -125,6 +126,7 @@ class Lagrangian(Pressure):
     rises until the target is met. The target rises linearly from zero to the budget's sparsity.
 
     Example:
+        >>> from headcount.units.quota import Quota
         >>> quota = Quota(num_keep=1, floors=(0,), ceilings=(4,))
         >>> steps = (Step(index=index, total=8) for index in (0, 2, 4, 8))
         >>> [Lagrangian(warmup=0.5).target(quota, whole=4, step=step) for step in steps]
@@ -156,7 +158,7 @@ class Lagrangian(Pressure):
         """The multipliers."""
         return Multipliers(self.stiffness)
 
-    def target(self, quota: Quota, *, whole: float, step: Step) -> float:
+    def target(self, quota: AnyQuota, *, whole: float, step: Step) -> float:
         """The sparsity that is asked for at a step, t."""
         end = 1 - quota.target / whole
         return rising(step.index, end=end, num_steps=round(self.warmup * step.total))
@@ -164,7 +166,7 @@ class Lagrangian(Pressure):
     def penalty(
         self,
         chances: Float[Tensor, " n"],
-        quota: Quota,
+        quota: AnyQuota,
         *,
         whole: float,
         learnt: nn.Module,
@@ -177,7 +179,7 @@ class Lagrangian(Pressure):
         return lagrangian(excess, held.linear, held.quadratic)
 
     def metrics(
-        self, quota: Quota, *, whole: float, learnt: nn.Module, step: Step
+        self, quota: AnyQuota, *, whole: float, learnt: nn.Module, step: Step
     ) -> dict[str, float]:
         """The target in what the quota counts, and the multipliers."""
         held = cast(Multipliers, learnt)

@@ -8,7 +8,7 @@ from torch import Generator
 
 from headcount.errors import BudgetError
 from headcount.methods.fixed import FixedMethod, FixedState
-from headcount.units.quota import Quota
+from headcount.units.quota import AnyQuota
 from headcount.units.table import UnitTable
 
 
@@ -40,7 +40,7 @@ class Random(FixedMethod):
         """``random``."""
         return "random"
 
-    def init(self, units: UnitTable, quota: Quota, generator: Generator) -> FixedState:
+    def init(self, units: UnitTable, quota: AnyQuota, generator: Generator) -> FixedState:
         """Draw the scores."""
         if self.seed is not None:
             generator = Generator().manual_seed(self.seed)

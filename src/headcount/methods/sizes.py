@@ -11,7 +11,7 @@ from torch import Generator
 from headcount.errors import BudgetError
 from headcount.maths.schedules import falling_count
 from headcount.methods.method import Step
-from headcount.units.quota import Quota
+from headcount.units.quota import AnyQuota
 
 
 class Sizes(abc.ABC):
@@ -21,7 +21,7 @@ class Sizes(abc.ABC):
     """Stands behind ``dsp`` in the method's name."""
 
     @abc.abstractmethod
-    def quota(self, quota: Quota, sizes: tuple[int, ...], step: Step) -> Quota:
+    def quota(self, quota: AnyQuota, sizes: tuple[int, ...], step: Step) -> AnyQuota:
         """The quota at a step.
 
         Args:
@@ -41,6 +41,7 @@ class Shrinking(Sizes):
     the model first learns with all of them.
 
     Example:
+        >>> from headcount.units.quota import Quota
         >>> quota = Quota(num_keep=2, floors=(0, 0), ceilings=(4, 4))
         >>> shrinking = Shrinking(hold=0.0, end=0.8, power=3.0)
         >>> sizes = [shrinking.quota(quota, (4, 4), Step(index=i, total=10)) for i in (0, 4, 8)]
@@ -68,7 +69,7 @@ class Shrinking(Sizes):
         if not (math.isfinite(self.power) and self.power > 0):
             raise BudgetError(f"Shrinking(power={self.power!r}): give a positive number.")
 
-    def quota(self, quota: Quota, sizes: tuple[int, ...], step: Step) -> Quota:
+    def quota(self, quota: AnyQuota, sizes: tuple[int, ...], step: Step) -> AnyQuota:
         """Between all units and ``quota``."""
 
         def at(start: int, end: int) -> int:
@@ -90,6 +91,7 @@ class Sampling(Sizes):
     number of the step alone, so that a resumed run and every process draw alike.
 
     Example:
+        >>> from headcount.units.quota import Quota
         >>> quota = Quota(num_keep=2, floors=(0, 0), ceilings=(4, 4))
         >>> sampling = Sampling(hold=0.0)
         >>> [sampling.quota(quota, (4, 4), Step(index=i, total=5)).num_keep for i in range(5)]
@@ -109,7 +111,7 @@ class Sampling(Sizes):
         if not 0 <= self.hold < 1:
             raise BudgetError(f"Sampling(hold={self.hold!r}): give a share of the run in [0, 1).")
 
-    def quota(self, quota: Quota, sizes: tuple[int, ...], step: Step) -> Quota:
+    def quota(self, quota: AnyQuota, sizes: tuple[int, ...], step: Step) -> AnyQuota:
         """A quota between all units and ``quota``, by the luck of the step."""
         luck = torch.rand((), generator=Generator().manual_seed(step.index)).item()
         share = 1.0 if step.index < round(self.hold * step.total) else luck

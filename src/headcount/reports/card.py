@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from headcount.reports.report import Report
 from headcount.reports.table import markdown
-from headcount.reports.wording import budget_words, kept_words
+from headcount.reports.wording import budget_words, cost_words, kept_words
 from headcount.units.decision import Decision
 
 Rung = Literal["stock", "import", "standalone", "padded"]
@@ -176,6 +176,8 @@ def _facts(decision: Decision | None, report: Report | None) -> Iterator[str]:
         yield f"method: `{told['method'].get('name')}` with `{settings}`"
     if told["budget"]:
         yield f"budget: `{json.dumps(dict(told['budget']))}`"
+    if told.get("cost"):
+        yield cost_words(told["cost"])
     if "seed" in told:
         yield f"seed: {told['seed']}"
     if told.get("num_steps"):

@@ -12,12 +12,12 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
 from headcount.architectures.discover import find_sites
-from headcount.errors import CheckpointError, PruningError
+from headcount.errors import BudgetError, CheckpointError, PruningError
 
 PACKAGES = ("headcount", "torch", "transformers", "accelerate")
 
@@ -155,6 +155,24 @@ def summary(samples: Sequence[float]) -> Summary:
     levels = torch.tensor([0.5, 0.25, 0.75], dtype=torch.float64)
     values = torch.tensor(samples, dtype=torch.float64).quantile(levels).tolist()
     return Summary(median=values[0], lower_quartile=values[1], upper_quartile=values[2])
+
+
+def example_batch(model: PreTrainedModel, batch: int, length: int) -> dict[str, Tensor]:
+    """Token ids without padding, the same at every call; [batch, length].
+
+    Raises:
+        BudgetError: the model does not read so many tokens.
+    """
+    longest = getattr(model.config, "max_position_embeddings", length)
+    if length > longest:
+        raise BudgetError(
+            f"Options(latency_length={length}): the model reads at most {longest} tokens. Give 1 "
+            f"to {longest}."
+        )
+    generator = Generator().manual_seed(0)
+    ids = torch.randint(model.config.vocab_size, (batch, length), generator=generator)
+    ids = ids.to(model.device)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
 def weight_bytes(folder: str | Path) -> int:

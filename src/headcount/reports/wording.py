@@ -89,6 +89,8 @@ def budget_words(budget: Mapping[str, Any]) -> str:
         '12 heads, at least 1 in every layer'
         >>> budget_words({"heads": 0.25, "scope": "layer", "min_per_layer": 0})
         '25% of the heads in every layer'
+        >>> budget_words({"params": 0.6, "kinds": ["row"]}), budget_words({"macs": 1000})
+        ('at most 60% of the parameters, rows may go', 'at most 1000 MACs')
         >>> budget_words({"heads": {"cross": 1, "encoder": 4}, "rows": 0.5})
         '1 head at cross, 4 heads at encoder, 50% of the rows'
     """
@@ -98,12 +100,44 @@ def budget_words(budget: Mapping[str, Any]) -> str:
         for kind in kinds
         for place, amount in _places(budget.get(kind))
     ]
+    parts += [_ceiling(name, budget) for name in _NOUNS if budget.get(name) is not None]
     if not parts:
         return ", ".join(f"{key}={value}" for key, value in budget.items())
     where = " in every layer" if budget.get("scope") == "layer" else ""
     where += f" at {budget['where']}" if budget.get("where") else ""
     floor = budget.get("min_per_layer")
     return ", ".join(parts) + where + (f", at least {floor} in every layer" if floor else "")
+
+
+_NOUNS = {"params": "parameters", "macs": "MACs", "latency": "latency"}
+
+
+def _ceiling(name: str, budget: Mapping[str, Any]) -> str:
+    amount, noun = budget[name], _NOUNS[name]
+    most = f"{100 * amount:.4g}% of the {noun}" if isinstance(amount, float) else f"{amount} {noun}"
+    kinds = " and ".join(f"{kind}s" for kind in budget.get("kinds") or ())
+    return f"at most {most}" + (f", {kinds} may go" if kinds else "")
+
+
+def cost_words(cost: Mapping[str, Any]) -> str:
+    """What a budget of a cost has come to.
+
+    Args:
+        cost: the entry ``cost`` of a decision's provenance.
+
+    Example:
+        >>> cost_words({"kind": "macs", "asked": 0.5, "target": 500, "reached": 450, "whole": 1000})
+        'MACs: 450 of 1 k (45%), at most 500 asked'
+    """
+    reached, target, whole = (cost[name] for name in ("reached", "target", "whole"))
+    share = f"{100 * reached / whole:.4g}%"
+    if cost["kind"] == "latency":
+        return (
+            f"latency: {duration(reached / 1e9)} of {duration(whole / 1e9)} ({share}) predicted, "
+            f"at most {duration(target / 1e9)} asked"
+        )
+    noun = _NOUNS[cost["kind"]]
+    return f"{noun}: {short(reached)} of {short(whole)} ({share}), at most {short(target)} asked"
 
 
 def _places(value: Any) -> list[tuple[str, Any]]:

@@ -15,8 +15,8 @@ from headcount.surgery.draft import Plan
 from headcount.surgery.pieces import rebuild
 from headcount.surgery.plan import Kept, plan
 from headcount.surgery.refuse import refuse
-from headcount.units.budget import holds
 from headcount.units.decision import Decision, SiteDecision
+from headcount.units.nesting import holds
 from headcount.units.site import KINDS
 
 M = TypeVar("M", bound=nn.Module)
@@ -152,9 +152,20 @@ def _recount(model: nn.Module, decision: Decision) -> None:
         for site in decision.sites
         if found.get(site.key, 0) != sum(site.keep)
         and not (site.module in hollow and site.kind != "head")
+        and not (site.kind == "layer" and _bare(site, decision, hollow))
     }
     if wrong:
         raise SurgeryError(
             f"cut: recounted from the weights, these sites have (found, decided) units: {wrong}. "
             "This is an error of headcount; please report it."
         )
+
+
+def _bare(layer: SiteDecision, decision: Decision, hollow: set[str]) -> bool:
+    """Whether a layer stays of which nothing inside does: without norms it has no weights left."""
+    inside = [
+        site
+        for site in decision.sites
+        if site.key != layer.key and holds(layer.module, "layer", site.module)
+    ]
+    return bool(inside) and not any(any(s.keep) and s.module not in hollow for s in inside)

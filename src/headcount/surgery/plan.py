@@ -13,7 +13,7 @@ from headcount.surgery.biases import OWN_BIAS, choose_norms, choose_slopes, own_
 from headcount.surgery.counts import new_counts, new_rows
 from headcount.surgery.draft import Draft, Plan
 from headcount.surgery.empty import empty
-from headcount.units.budget import holds
+from headcount.units.nesting import holds
 from headcount.units.site import Site
 
 Kept = Mapping[tuple[str, str], Tensor]

@@ -19,8 +19,9 @@ from headcount.architectures.weights import weight_norms
 from headcount.errors import ArchitectureError, BudgetError, CheckpointError, TrainingError
 from headcount.gates.attach import Gates, gate_dtype
 from headcount.methods.method import Evidence, Method, Step
-from headcount.units.budget import Budget, allowed
+from headcount.units.budget import Budget
 from headcount.units.decision import Decision
+from headcount.units.nesting import allowed
 from headcount.units.quota import Pool
 from headcount.units.table import UnitTable
 
@@ -63,7 +64,7 @@ class Session:
                 f"attach({type(model).__name__}): the model has no units left to choose from. "
                 "Give a model that still has heads."
             )
-        self.pools = budget.pools(self._found)
+        self.pools = budget.pools(self._found, additive=method.additive)
         self.units = UnitTable(sites=tuple(s for pool in self.pools for s in pool.units.sites))
         self.num_steps, self.num_done = 0, 0
         self.generator = Generator().manual_seed(seed)
@@ -183,8 +184,12 @@ class Session:
         """The decision of the moment, exact."""
         budget = self.budget.describe()
         progress = {"steps": self.num_done, "num_steps": self.num_steps}
-        provenance = {**self._provenance, "budget": budget, **progress}
-        return Decision.of(self.units, self.keep(), self.scores(), provenance)
+        keep = self.keep()
+        reached: dict[str, Any] = {}
+        for pool, span in zip(self.pools, self._spans(), strict=True):
+            reached |= pool.quota.reached(keep[span])
+        provenance = {**self._provenance, "budget": budget, **progress, **reached}
+        return Decision.of(self.units, keep, self.scores(), provenance)
 
     def decisions(self, budgets: Iterable[int | Budget]) -> list[Decision]:
         """What the same scores decide for other budgets, without training again.
@@ -206,7 +211,7 @@ class Session:
         return [self._decision_at(budget) for budget in asked]
 
     def _decision_at(self, budget: Budget) -> Decision:
-        pools = budget.pools(self._found)
+        pools = budget.pools(self._found, additive=self.method.additive)
         about = [[site.key for site in pool.units.sites] for pool in pools]
         if about != [[site.key for site in pool.units.sites] for pool in self.pools]:
             raise BudgetError(

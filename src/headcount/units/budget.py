@@ -1,16 +1,15 @@
-"""How many units must remain, exactly."""
+"""What must remain: numbers of units, exactly, or a cost that is not to be exceeded."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import torch
-from jaxtyping import Bool
-from torch import Tensor
-
 from headcount.errors import BudgetError
 from headcount.maths.select import Bundle, totals
+from headcount.units.ceiling import CURRENCIES, Ceiling
+from headcount.units.latency import LatencyTable
+from headcount.units.nesting import check_nesting, kind_of
 from headcount.units.quota import Pool, Quota
 from headcount.units.site import KINDS
 from headcount.units.table import UnitTable
@@ -21,11 +20,14 @@ Amount = int | float
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
-    """What must remain, exactly.
+    """What must remain, exactly: numbers of units, or a cost.
 
     Each kind of unit has a count, or a fraction of the model's units of that kind (rounded to the
     nearest count, halves up), or numbers for several places. Kinds that are not named stay whole;
     so does what lies at places that are not named.
+
+    Instead of counts there may be one cost: ``params``, ``macs`` or ``latency``. Then the best
+    units stay whose cost is not above it, and no unit more would fit.
 
     Example:
         >>> Budget(heads=12)                      # 12 heads in all
@@ -38,6 +40,10 @@ class Budget:
         Budget(heads=24, where='cross')
         >>> Budget(heads={"encoder": 6, "decoder.cross": 2}, rows=0.5).rows
         0.5
+        >>> Budget(params=0.6)                    # 60% of the model's parameters, at most
+        Budget(params=0.6)
+        >>> Budget(macs=0.5, kinds=("row",))      # half of the MACs of all rows
+        Budget(macs=0.5, kinds=['row'])
 
     Raises:
         BudgetError: a value that cannot be a budget, whatever the model.
@@ -53,19 +59,87 @@ class Budget:
     """Attention modules and feed-forward networks to keep; places: ``self``, ``cross``, ``ffn``."""
     layers: Amount | Mapping[str, Amount] | None = None
     """Layers to keep."""
+    params: Amount | None = None
+    """Parameters at most: a number, or a fraction of all that the model has, embeddings too."""
+    macs: Amount | None = None
+    """Multiply-accumulates at most for one sequence: a number, or a fraction of those of all units
+    of the ``kinds``."""
+    latency: float | None = None
+    """Latency at most, as a fraction of the model's own; by the measured ``costs``."""
+    kinds: tuple[str, ...] | None = None
+    """For a cost: the kinds of unit that may go. None: rows and heads, or key-value groups where
+    query heads share them."""
+    length: int = 128
+    """For ``macs``: tokens of the sequence."""
+    costs: LatencyTable | None = None
+    """For ``latency``: what ``latency_table`` has measured."""
     scope: Literal["global", "layer"] = "global"
     """``global``: a number is for all layers together; ``layer``: for every layer alike."""
     min_per_layer: int = 0
-    """At least so many units stay in every layer."""
+    """At least so many units stay in every layer; with a cost, so many of each kind."""
     where: str = ""
     """Only units at this place: ``self``, ``cross``, ``encoder``, ``decoder``, the name of a
     tower, or several joined by dots. Everything else stays whole."""
 
     def __post_init__(self) -> None:
+        if self.kinds is not None:
+            object.__setattr__(self, "kinds", tuple(self.kinds))
+        if self.scope not in ("global", "layer"):
+            raise BudgetError(f"Budget(scope={self.scope!r}): give 'global' or 'layer'.")
+        if not isinstance(self.min_per_layer, int) or self.min_per_layer < 0:
+            raise BudgetError(
+                f"Budget(min_per_layer={self.min_per_layer!r}): give a whole number, 0 or more."
+            )
+        self._check_cost()
+        if self.ceiling is None:
+            self._check_counts()
+
+    def _check_cost(self) -> None:
+        """Refuse two costs, counts beside a cost, and what only costs have."""
+        given = [name for name in CURRENCIES if getattr(self, name) is not None]
+        if len(given) > 1:
+            named = ", ".join(f"{name}={getattr(self, name)!r}" for name in given)
+            raise BudgetError(f"Budget({named}): give one of them.")
+        counts = [f"{name}={value!r}" for name, value in self._amounts() if value is not None]
+        if given and counts:
+            raise BudgetError(
+                f"Budget({given[0]}={getattr(self, given[0])!r}, {', '.join(counts)}): give "
+                "numbers of units, or one cost. kinds=(...) says what may go for a cost."
+            )
+        if given and self.scope == "layer":
+            raise BudgetError(
+                f"Budget({given[0]}={getattr(self, given[0])!r}, scope='layer'): a cost is for the "
+                "whole model. Give min_per_layer to keep units in every layer."
+            )
+        for name, belongs in _BELONGS.items():
+            value = getattr(self, name)
+            if value not in (None, 128) and not {*belongs} & {*given}:
+                raise BudgetError(
+                    f"Budget({name}=...): it goes with {' or '.join(belongs)} only, such as "
+                    f"Budget({belongs[-1]}=0.5, {name}=...)."
+                )
+
+    @property
+    def ceiling(self) -> Ceiling | None:
+        """The cost that is asked, if one is."""
+        for name in CURRENCIES:
+            amount = getattr(self, name)
+            if amount is not None:
+                return Ceiling(
+                    currency=name,
+                    amount=amount,
+                    kinds=self.kinds,
+                    length=self.length,
+                    floor=self.min_per_layer,
+                    table=self.costs,
+                )
+        return None
+
+    def _check_counts(self) -> None:
         if not any(True for _, value in self._amounts() for _ in _places(value)):
             raise BudgetError(
                 "Budget(): nothing is asked. Give a number of heads, groups, rows, modules or "
-                "layers to keep, such as Budget(heads=12)."
+                "layers to keep, such as Budget(heads=12), or a cost, such as Budget(params=0.6)."
             )
         if self.heads is not None and self.groups is not None:
             raise BudgetError(
@@ -81,12 +155,6 @@ class Budget:
                     )
                 where = f"{{{place!r}: {amount!r}}}" if place else repr(amount)
                 _check_amount(f"Budget({name}={where})", amount)
-        if self.scope not in ("global", "layer"):
-            raise BudgetError(f"Budget(scope={self.scope!r}): give 'global' or 'layer'.")
-        if not isinstance(self.min_per_layer, int) or self.min_per_layer < 0:
-            raise BudgetError(
-                f"Budget(min_per_layer={self.min_per_layer!r}): give a whole number, 0 or more."
-            )
 
     def __repr__(self) -> str:
         given = ", ".join(f"{name}={value!r}" for name, value in self.describe().items())
@@ -101,30 +169,44 @@ class Budget:
         """
         asked = {name: value for name, value in self._amounts() if value is not None}
         plain = {name: dict(v) if isinstance(v, Mapping) else v for name, v in asked.items()}
-        extra = {"scope": self.scope, "min_per_layer": self.min_per_layer, "where": self.where}
-        usual = {"scope": "global", "min_per_layer": 0, "where": ""}
-        return plain | {name: v for name, v in extra.items() if v != usual[name]}
+        names = ("params", "macs", "latency", "kinds", "length", "scope", "min_per_layer", "where")
+        extra = {name: getattr(self, name) for name in names}
+        extra["kinds"] = None if self.kinds is None else [*self.kinds]
+        extra = {name: value for name, value in extra.items() if value != _USUAL.get(name)}
+        return plain | extra | ({"costs": self.costs.describe()} if self.costs else {})
 
-    def pools(self, units: UnitTable) -> tuple[Pool, ...]:
-        """The exact counts this budget means for one model, the outermost kind first.
+    def pools(self, units: UnitTable, *, additive: bool = False) -> tuple[Pool, ...]:
+        """What this budget means for one model, exactly; the outermost kind first.
 
         Args:
             units: the units of the model.
+            additive: for a cost: whether scores are losses that add up; else they rank.
 
         Returns:
-            For each number that was asked, the units it is about and the quota.
+            For each number that was asked, the units it is about and the quota. A cost has one
+            pool, in which several kinds compete.
 
         Raises:
             BudgetError: no keep of this model meets the budget; the message has the nearest
                 values that can be met.
         """
+        if self.ceiling is not None:
+            return (self.ceiling.pool(self._at(units), additive=additive),)
         pools = []
         for name, value in self._amounts():
             for place, amount in _places(value):
                 pools.append(self._pool(units, name, place, amount))
         _check_apart(pools)
-        _check_nesting(pools)
-        return tuple(sorted(pools, key=lambda pool: KINDS.index(_kind(pool))))
+        check_nesting(pools)
+        return tuple(sorted(pools, key=lambda pool: KINDS.index(kind_of(pool))))
+
+    def _at(self, units: UnitTable) -> UnitTable:
+        if self.where and not units.at(self.where).sites:
+            raise BudgetError(
+                f"{self} at {self.where!r}: the model has no units there. It has units at: "
+                f"{', '.join(units.places)}. Give one of these, or several joined by dots."
+            )
+        return units.at(self.where)
 
     def _amounts(self) -> Iterator[tuple[str, Amount | Mapping[str, Amount] | None]]:
         for kind in KINDS:
@@ -191,6 +273,12 @@ class Budget:
         return _legal(quota, units, f"{call})", amount, name) if bundles else quota
 
 
+_BELONGS = {"kinds": CURRENCIES, "length": ("macs",), "costs": ("latency",)}
+"""Fields that belong to some costs only."""
+_USUAL = {"length": 128, "scope": "global", "min_per_layer": 0, "where": ""}
+"""Values that need not be told."""
+
+
 def _check_amount(call: str, amount: object) -> None:
     if isinstance(amount, bool) or not isinstance(amount, int | float):
         raise BudgetError(
@@ -218,10 +306,6 @@ def _count(amount: Amount, total: int, call: str, owner: str) -> int:
     if amount > total:
         raise BudgetError(f"{call}: {owner}. Give 0 to {total}.")
     return amount
-
-
-def _kind(pool: Pool) -> str:
-    return pool.units.sites[0].kind
 
 
 def _bundles(units: UnitTable) -> tuple[Bundle, ...]:
@@ -282,67 +366,3 @@ def _check_apart(pools: list[Pool]) -> None:
                     "places that have no units in common."
                 )
             seen[site.key] = pool
-
-
-def _check_nesting(pools: list[Pool]) -> None:
-    """Refuse inner units that may not be there any more once outer ones are removed."""
-    for inner in pools:
-        level = KINDS.index(_kind(inner))
-        outers = [
-            outer
-            for outer in pools
-            if _kind(outer) in ("layer", "module") and KINDS.index(_kind(outer)) < level
-        ]
-        outers = [outer for outer in outers if any(_held(outer, inner))]
-        if outers:
-            _check_room(outers, inner)
-
-
-def _held(outer: Pool, inner: Pool) -> list[int]:
-    """How many units of a pool lie in each of the units of an outer one."""
-    return [
-        sum(s.num_units for s in inner.units.sites if holds(o.module, o.kind, s.module))
-        for o in outer.units.sites
-    ]
-
-
-def _check_room(outers: list[Pool], inner: Pool) -> None:
-    """Refuse what the worst choice of outer units has no room for."""
-    least = len(inner.units)
-    for outer in outers:
-        gone = len(outer.units) - outer.quota.num_keep
-        least -= sum(sorted(_held(outer, inner), reverse=True)[:gone])
-    least = max(least, 0)
-    uneven = len(set(inner.quota.bundles)) > 1
-    limits = any(inner.quota.floors)
-    if inner.quota.num_keep > least or limits or (uneven and inner.quota.num_keep):
-        named = ", ".join(f"{_kind(outer)}s={outer.quota.num_keep}" for outer in outers)
-        kinds = " and ".join(f"{_kind(outer)}s" for outer in outers)
-        raise BudgetError(
-            f"Budget({named}, {_kind(inner)}s={inner.quota.num_keep}): the {kinds} that stay may "
-            f"hold only {least} {_kind(inner)}s{', not any number of them' if uneven else ''}. "
-            f"Give {_kind(inner)}s 0 to {least} without min_per_layer, or name places: "
-            f"Budget({_kind(outers[0])}s={{'self': ..., 'ffn': ...}})."
-        )
-
-
-def holds(outer: str, kind: str, inner: str) -> bool:
-    """Whether an outer unit holds what sits in a module: a layer all below it, else the same.
-
-    Example:
-        >>> holds("h.0", "layer", "h.0.attn"), holds("h.0", "module", "h.0.attn")
-        (True, False)
-    """
-    return inner == outer or (kind == "layer" and inner.startswith(f"{outer}."))
-
-
-def allowed(pool: Pool, removed: set[tuple[str, str]]) -> Bool[Tensor, " n"]:
-    """The units of a pool that do not lie in removed modules or layers (module, kind)."""
-    return torch.tensor(
-        [
-            not any(holds(name, kind, site.module) for name, kind in removed)
-            for site in pool.units.sites
-            for _ in range(site.num_units)
-        ],
-        dtype=torch.bool,
-    )

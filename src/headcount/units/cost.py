@@ -31,3 +31,25 @@ class Cost:
             ``macs_per_token * S + macs_per_token_pair * S^2``.
         """
         return self.macs_per_token * length + self.macs_per_token_pair * length**2
+
+    def plus(self, other: "Cost", times: int = 1) -> "Cost":
+        """This cost and ``times`` another."""
+        return Cost(
+            params=self.params + times * other.params,
+            macs_per_token=self.macs_per_token + times * other.macs_per_token,
+            macs_per_token_pair=self.macs_per_token_pair + times * other.macs_per_token_pair,
+        )
+
+    def less(self, other: "Cost", times: int = 1) -> "Cost":
+        """This cost without ``times`` another.
+
+        Example:
+            >>> whole = Cost(params=26, macs_per_token=24)
+            >>> whole.less(Cost(params=12, macs_per_token=12), 2).params
+            2
+        """
+        return self.plus(other, -times)
+
+
+NOTHING = Cost(params=0, macs_per_token=0)
+"""No cost."""

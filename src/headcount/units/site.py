@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from headcount.units.cost import Cost
+from headcount.units.cost import NOTHING, Cost
 
 KINDS = ("layer", "module", "group", "head", "row")
 """The kinds of unit, from the outermost to the innermost."""
@@ -82,6 +82,12 @@ class Site:
     """The configuration's name for the number of units in a layer."""
     cost: Cost
     """What one unit costs."""
+    rest: Cost = NOTHING
+    """What goes on top when the last unit goes: all that the units share, but for the output
+    projection's bias."""
+    copied: int = 0
+    """Parameters that a unit costs more as soon as the layers of its stack keep different units:
+    those of its share in a table that the first layer has for all."""
     tower: str = ""
     """For models made of several (text and vision): which one, by its module's name."""
     num_groups: int = 1

@@ -1,7 +1,7 @@
 """All removable units of one model, in a fixed order."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -35,6 +35,8 @@ class UnitTable:
 
     sites: tuple[Site, ...]
     """The sites, in the order of the model."""
+    num_params: int | None = field(default=None, compare=False)
+    """Parameters of the whole model; None if it is not known, or if sites share their weights."""
 
     def __len__(self) -> int:
         return sum(site.num_units for site in self.sites)
@@ -53,7 +55,7 @@ class UnitTable:
 
     def only(self, *kinds: str) -> "UnitTable":
         """The part of the table with units of the given kinds."""
-        return UnitTable(sites=tuple(site for site in self.sites if site.kind in kinds))
+        return replace(self, sites=tuple(site for site in self.sites if site.kind in kinds))
 
     def at(self, place: str) -> "UnitTable":
         """The part of the table at a place.
@@ -64,9 +66,8 @@ class UnitTable:
                 hold. Empty for everything.
         """
         wanted = set(place.split(".")) if place else set()
-        return UnitTable(
-            sites=tuple(site for site in self.sites if wanted <= set(self._names_of(site)))
-        )
+        sites = tuple(site for site in self.sites if wanted <= set(self._names_of(site)))
+        return replace(self, sites=sites)
 
     @property
     def places(self) -> tuple[str, ...]:

@@ -1,0 +1,322 @@
+"""The best choice within a cost, exactly: a sweep, or dynamic programming within a bound."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+from jaxtyping import Float, Int
+
+Values = Float[np.ndarray, " m"]
+Costs = Int[np.ndarray, " m"]
+Index = Int[np.ndarray, " k"]
+
+ROUNDING = 1e-12
+"""Differences of value below this share of the whole are rounding."""
+FIRST_REACH = 1 / 4096
+"""The share of what the first choice may miss that is searched at first."""
+PIECE = 1 << 21
+"""Pairs of states that are looked at together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Units that are taken one after the other, the best first.
+
+    Example:
+        >>> Stream(values=np.array([0.0, 5.0, 9.0]), costs=np.array([0, 10, 20])).parent
+        -1
+    """
+
+    values: Values
+    """What the first k are worth, from 0 for k = 0; never falls, [n + 1]."""
+    costs: Costs
+    """What the first k cost, from 0 for k = 0; never falls, [n + 1]."""
+    parent: int = -1
+    """The stream, of one unit, without which none of these is taken; it comes later; or -1."""
+
+
+def choose(streams: Sequence[Stream], room: int) -> list[int]:
+    r"""How many units to take of each stream, for the greatest value within a cost.
+
+    ``max sum_s v_s(k_s)`` with ``sum_s c_s(k_s) <= room``, and ``k_s = 0`` where the parent of s
+    is not taken.
+
+    One or two streams without parents are swept: each count of the one, and as many of the other
+    as there is room for. All else is a knapsack of several counts for each stream. A price on cost
+    takes the limit away and bounds the value; each choice then loses something against that
+    bound. Dynamic programming goes through the choices that lose little, and through more of them
+    until none that it has not seen can be better than the best one found.
+
+    Args:
+        streams: what there is to take.
+        room: the greatest cost, 0 or more.
+
+    Returns:
+        A count for each stream; no unit more would fit.
+
+    Example:
+        >>> head = Stream(np.array([0.0, 5.0, 9.0]), np.array([0, 10, 20]))
+        >>> row = Stream(np.array([0.0, 2.0, 3.5, 4.0]), np.array([0, 3, 6, 9]))
+        >>> choose([head, row], 17), choose([head, row], 20)
+        ([1, 2], [1, 3])
+
+    Source: the sweep, for heads and rows: Kwon et al. 2022, arXiv 2204.09656, algorithm 1. Dynamic
+        programming over the choices that a bound leaves: Dyer, Riha, Walker, "A hybrid dynamic
+        programming/branch-and-bound algorithm for the multiple-choice knapsack problem", 1995.
+    """
+    if _can_be_swept(streams):
+        return fill(streams, _sweep(streams, room), room)
+    relaxed = _Relaxed.of(streams, room)
+    best = fill(streams, relaxed.fitting, room)
+    rounding = ROUNDING * max(relaxed.bound, 1.0)
+    reach = (relaxed.bound - value(streams, best)) * FIRST_REACH
+    while True:
+        reach = max(reach, rounding)
+        found = _Search(streams, room, relaxed, reach).best()
+        if found is not None and value(streams, found) > value(streams, best):
+            best = fill(streams, found, room)
+        if relaxed.bound - value(streams, best) <= reach + rounding:
+            return best
+        reach = min(4 * reach, relaxed.bound - value(streams, best))
+
+
+def approach(streams: Sequence[Stream], room: int) -> list[int]:
+    """A choice within the room that is the best, or near it: what ``choose`` begins with.
+
+    Args:
+        streams: what there is to take.
+        room: the greatest cost, 0 or more.
+
+    Returns:
+        A count for each stream; no unit more would fit.
+
+    Example:
+        >>> head = Stream(np.array([0.0, 5.0, 9.0]), np.array([0, 10, 20]))
+        >>> approach([head, head, head], 35)
+        [1, 1, 1]
+    """
+    if _can_be_swept(streams):
+        return choose(streams, room)
+    return fill(streams, _Relaxed.of(streams, room).fitting, room)
+
+
+def _can_be_swept(streams: Sequence[Stream]) -> bool:
+    return len(streams) <= 2 and all(stream.parent < 0 for stream in streams)
+
+
+def fill(streams: Sequence[Stream], counts: Sequence[int], room: int) -> list[int]:
+    """Take more units as long as any fits, the most valuable first.
+
+    Args:
+        streams: what there is to take.
+        counts: how many are taken already.
+        room: the greatest cost of all together.
+
+    Returns:
+        Counts to which no unit can be added.
+
+    Example:
+        >>> row = Stream(np.array([0.0, 2.0, 2.0]), np.array([0, 3, 6]))
+        >>> fill([row], [0], 7)
+        [2]
+    """
+    full = list(counts)
+    room -= cost(streams, counts)
+    while True:
+        fitting = [
+            (float(stream.values[k + 1] - stream.values[k]), -index, int(price))
+            for index, (stream, k) in enumerate(zip(streams, full, strict=True))
+            if k + 1 < len(stream.costs)
+            and (price := stream.costs[k + 1] - stream.costs[k]) <= room
+            and (stream.parent < 0 or full[stream.parent])
+        ]
+        if not fitting:
+            return full
+        _, index, price = max(fitting)
+        full[-index] += 1
+        room -= price
+
+
+def value(streams: Sequence[Stream], counts: Sequence[int]) -> float:
+    """What counts are worth."""
+    return sum(float(stream.values[k]) for stream, k in zip(streams, counts, strict=True))
+
+
+def cost(streams: Sequence[Stream], counts: Sequence[int]) -> int:
+    """What counts cost."""
+    return sum(int(stream.costs[k]) for stream, k in zip(streams, counts, strict=True))
+
+
+def _sweep(streams: Sequence[Stream], room: int) -> list[int]:
+    if len(streams) < 2:
+        return [int(np.searchsorted(s.costs, room, side="right")) - 1 for s in streams]
+    one, other = sorted((0, 1), key=lambda index: len(streams[index].costs))
+    left = room - streams[one].costs
+    left = left[left >= 0]
+    most = np.searchsorted(streams[other].costs, left, side="right") - 1
+    worth = streams[one].values[: len(left)] + streams[other].values[most]
+    first = int(np.argmax(worth))
+    counts = {one: first, other: int(most[first])}
+    return [counts[0], counts[1]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Relaxed:
+    """The choice where each unit of cost has a price instead of a limit."""
+
+    price: float
+    """The price at which the limit is just met."""
+    bound: float
+    """No choice within the limit is worth more."""
+    gains: list[float]
+    """What the best count above 0 of each stream brings, with what it holds, price paid."""
+    fitting: list[int]
+    """A good choice within the limit."""
+
+    @classmethod
+    def of(cls, streams: Sequence[Stream], room: int) -> "_Relaxed":
+        """Go down the bound, a convex chain of straight lines, to where it is lowest.
+
+        Each choice is a line: its value, and as slope how much room it leaves. The price at which
+        the best line of too little room meets the best that fits is tried, until no choice is
+        above that corner.
+        """
+        over = cls.at(streams, room, 0.0)
+        if cost(streams, over.fitting) <= room:
+            return over
+        fits = [0] * len(streams)
+        while True:
+            rise = value(streams, over.fitting) - value(streams, fits)
+            price = rise / (cost(streams, over.fitting) - cost(streams, fits))
+            found = cls.at(streams, room, price)
+            corner = value(streams, fits) + price * (room - cost(streams, fits))
+            if found.bound <= corner * (1 + 1e-12) or found.fitting in (fits, over.fitting):
+                return cls(price, found.bound, found.gains, fits)
+            if cost(streams, found.fitting) <= room:
+                fits = found.fitting
+            else:
+                over = found
+
+    @classmethod
+    def at(cls, streams: Sequence[Stream], room: int, price: float) -> "_Relaxed":
+        """The best choice at a price, in the limit or not: each stream for itself."""
+        counts, gains = [], []
+        for stream in streams:
+            net = stream.values - price * stream.costs
+            counts.append(int(net[1:].argmax()) + 1 if len(net) > 1 else 0)
+            gains.append(float(net[counts[-1]]))
+        for index, stream in enumerate(streams):  # children come before their parents
+            if stream.parent >= 0:
+                gains[stream.parent] += max(gains[index], 0.0)
+        for index in range(len(streams) - 1, -1, -1):
+            parent = streams[index].parent
+            if gains[index] <= 0 or (parent >= 0 and not counts[parent]):
+                counts[index] = 0
+        roots = (g for g, stream in zip(gains, streams, strict=True) if stream.parent < 0)
+        return cls(price, sum(max(g, 0.0) for g in roots) + price * room, gains, counts)
+
+
+class _States:
+    """Ways to choose in some of the streams: what each costs and loses, and where it comes from."""
+
+    def __init__(self, costs: Costs, losses: Values, ways: list[tuple["_States | int", Costs]]):
+        """Each way is a set of states and the index in it, or a stream and the count."""
+        self.costs, self.losses, self.ways = costs, losses, ways
+
+    def write(self, state: int, counts: list[int]) -> None:
+        """Put the counts of a state into a list of all streams' counts."""
+        for source, index in self.ways:
+            if isinstance(source, int):
+                counts[source] = int(index[state])
+            elif index[state] >= 0:
+                source.write(int(index[state]), counts)
+
+    def only(self, index: Index) -> "_States":
+        """Some of the states."""
+        ways = [(source, way[index]) for source, way in self.ways]
+        return _States(self.costs[index], self.losses[index], ways)
+
+
+class _Search:
+    """All choices that lose at most ``reach`` against the bound, but for those that others beat."""
+
+    def __init__(
+        self, streams: Sequence[Stream], room: int, relaxed: _Relaxed, reach: float
+    ) -> None:
+        self.streams, self.room, self.relaxed, self.reach = streams, room, relaxed, reach
+        self.inside: list[list[int]] = [[] for _ in streams]
+        for index, stream in enumerate(streams):
+            if stream.parent >= 0:
+                self.inside[stream.parent].append(index)
+
+    def best(self) -> list[int] | None:
+        """The best choice within the room, if any is found.
+
+        All roots but the one with the most states are taken together; then, for each state of
+        theirs, the dearest of the last root's that fits, which is its best.
+        """
+        roots = [index for index, stream in enumerate(self.streams) if stream.parent < 0]
+        *others, last = sorted(map(self._of, roots), key=lambda states: len(states.costs))
+        together = _States(np.zeros(1, dtype=np.int64), np.zeros(1), [])
+        for done, states in enumerate(others, 1):
+            together = self._pair(together, states)
+            rest = sum(int(states.costs.min()) for states in [*others[done:], last])
+            together = together.only(np.flatnonzero(together.costs + rest <= self.room))
+        fits = np.searchsorted(last.costs, self.room - together.costs, side="right") - 1
+        fitting = np.flatnonzero(fits >= 0)
+        if not len(fitting):
+            return None
+        worth = self._worth(together)[fitting] + self._worth(last)[fits[fitting]]
+        state = int(fitting[worth.argmax()])
+        counts = [0] * len(self.streams)
+        together.write(state, counts)
+        last.write(int(fits[state]), counts)
+        return counts
+
+    def _worth(self, states: _States) -> Values:
+        return self.relaxed.price * states.costs - states.losses
+
+    def _all(self, indices: Sequence[int]) -> _States:
+        """The states of several streams together."""
+        each = sorted(map(self._of, indices), key=lambda states: len(states.costs))
+        return reduce(self._pair, each)
+
+    def _pair(self, one: _States, other: _States) -> _States:
+        """Every state of the one with every one of the other, piece by piece to save memory."""
+        step = max(1, PIECE // max(1, len(one.costs)))
+        pieces = []
+        for start in range(0, len(other.costs), step):
+            costs = (one.costs[:, None] + other.costs[start : start + step]).ravel()
+            losses = (one.losses[:, None] + other.losses[start : start + step]).ravel()
+            best = self._unbeaten(costs, losses)
+            first, second = np.divmod(best, len(other.costs[start : start + step]))
+            pieces.append((costs[best], losses[best], first, second + start))
+        costs, losses, first, second = map(np.concatenate, zip(*pieces, strict=True))
+        both = _States(costs, losses, [(one, first), (other, second)])
+        return both.only(self._unbeaten(costs, losses))
+
+    def _of(self, index: int) -> _States:
+        """The states of a stream and of what it holds."""
+        stream, gain = self.streams[index], self.relaxed.gains[index]
+        most = max(gain, 0.0)  # what the best choice brings; the others lose against it
+        if not self.inside[index] or len(stream.costs) == 1:
+            losses = most - (stream.values - self.relaxed.price * stream.costs)
+            counts = np.arange(len(losses))
+            each = _States(stream.costs, losses, [(index, counts)])
+            return each.only(self._unbeaten(stream.costs, losses))
+        held = self._all(self.inside[index])
+        costs = np.concatenate(([0], held.costs + stream.costs[1]))
+        losses = np.concatenate(([most], held.losses + (most - gain)))
+        within = np.arange(-1, len(held.costs))
+        taken = (within >= 0).astype(np.int64)
+        both = _States(costs, losses, [(index, taken), (held, within)])
+        return both.only(self._unbeaten(costs, losses))
+
+    def _unbeaten(self, costs: Costs, losses: Values) -> Index:
+        """Those that do not lose too much, and are worth more than any that costs no more."""
+        within = np.flatnonzero(losses <= self.reach * (1 + 1e-9))
+        within = within[np.lexsort((losses[within], costs[within]))]
+        worth = self.relaxed.price * costs[within] - losses[within]
+        better = np.concatenate(([True], worth[1:] > np.maximum.accumulate(worth)[:-1]))
+        return within[better[: len(within)]]

@@ -1,0 +1,222 @@
+"""A limit on parameters, multiply-accumulates or latency: the part of a budget that is no count."""
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import final
+
+from headcount.errors import BudgetError
+from headcount.units.cost_quota import CostQuota
+from headcount.units.costs import Costs, latency_of, macs_of, params_of
+from headcount.units.latency import LatencyTable
+from headcount.units.nesting import OUTER
+from headcount.units.quota import Pool
+from headcount.units.site import KINDS, Site
+from headcount.units.table import UnitTable
+
+CURRENCIES = ("params", "macs", "latency")
+NOUNS = {"params": "parameters", "macs": "MACs", "latency": "nanoseconds"}
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ceiling:
+    """The most that a model may cost, and which kinds of unit may go for it.
+
+    Example:
+        >>> Ceiling(currency="macs", amount=0.5).length
+        128
+
+    Raises:
+        BudgetError: a value that cannot be, whatever the model.
+    """
+
+    currency: str
+    """``params``, ``macs`` or ``latency``."""
+    amount: int | float
+    """A number of parameters or MACs, or a fraction of what the model has."""
+    kinds: tuple[str, ...] | None = None
+    """The kinds that may be removed; None for rows, and heads or key-value groups."""
+    length: int = 128
+    """Tokens of the sequence for which MACs are counted."""
+    floor: int = 0
+    """Units of each kind that stay in every layer."""
+    table: LatencyTable | None = None
+    """Measured latencies."""
+
+    def __post_init__(self) -> None:
+        self._check_amount()
+        self._check_kinds()
+        if isinstance(self.length, bool) or not isinstance(self.length, int) or self.length < 1:
+            raise BudgetError(
+                f"Budget(length={self.length!r}): give a number of tokens, 1 or more."
+            )
+        if self.floor and set(OUTER) & set(self.kinds or ()):
+            raise BudgetError(
+                f"Budget({self.currency}={self.amount!r}, kinds={self.kinds}, min_per_layer="
+                f"{self.floor}): a layer or module that goes takes its units along. Give "
+                "min_per_layer=0, or kinds without 'layer' and 'module'."
+            )
+
+    @property
+    def call(self) -> str:
+        """How messages name it."""
+        return f"Budget({self.currency}={self.amount!r})"
+
+    def pool(self, units: UnitTable, *, additive: bool) -> Pool:
+        """All units that may go, and the quota of their cost.
+
+        Args:
+            units: the units of the model, at the budget's place.
+            additive: whether the scores will be losses that add up; else they rank.
+
+        Raises:
+            BudgetError: the model lacks a kind, or cannot cost so little.
+        """
+        sites = removable(units, self.kinds, self.call)
+        chosen = UnitTable(sites=sites, num_params=units.num_params)
+        self._check_floor(chosen)
+        costs = self._costs(chosen)
+        limit = self._limit(costs)
+        quota = CostQuota(
+            costs=costs, limit=limit, asked=self.amount, floor=self.floor, additive=additive
+        )
+        return Pool(chosen, quota)
+
+    def _costs(self, units: UnitTable) -> Costs:
+        if self.currency == "params":
+            return params_of(units)
+        if self.currency == "macs":
+            return macs_of(units, self.length)
+        if self.table is None:
+            raise BudgetError(
+                f"{self.call}: latencies have to be measured first. Give Budget(latency="
+                f"{self.amount!r}, costs=latency_table(model))."
+            )
+        curves = {site.key: self.table.steps(site) for site in units.sites}
+        return latency_of(units, curves, self.table.whole_ns)
+
+    def _limit(self, costs: Costs) -> int:
+        whole, noun = costs.whole, NOUNS[self.currency]
+        if isinstance(self.amount, int):
+            limit = self.amount
+            if limit > whole:
+                raise BudgetError(f"{self.call}: the model has {whole} {noun}. Give 0 to {whole}.")
+        else:  # as it is written: 0.29 of 100 is 29
+            limit = math.floor(Fraction(str(float(self.amount))) * whole)
+        least = costs.base + self._forced(costs)
+        if limit < least:
+            kinds = sorted({site.kind for site in costs.units.sites}, key=KINDS.index)
+            names = " and ".join(f"{kind}s" for kind in kinds)
+            share = math.ceil(Fraction(10_000 * max(least, 0), whole)) / 10_000
+            nearest = f"{share}" if self.currency == "latency" else f"{share} or {least}"
+            part = 100 * (whole - costs.base) / whole
+            few = f"With {self.floor} of each in every layer" if self.floor else "Without them"
+            raise BudgetError(
+                f"{self.call}: the {names} are {part:.3g}% of the model's {noun} "
+                f"({whole - costs.base} of {whole}). {few}, {least} are left: give at least "
+                f"{nearest}{', or let more kinds go' if costs.base else ''}."
+            )
+        return limit
+
+    def _forced(self, costs: Costs) -> int:
+        """The most that the units of the floor can cost."""
+        total = 0
+        for place in {(site.place, site.kind) for site in costs.units.sites}:
+            own = [
+                steps
+                for site, steps in zip(costs.units.sites, costs.steps, strict=True)
+                if (site.place, site.kind) == place
+            ]
+            total += sum(int(steps[min(self.floor, len(steps) - 1)]) for steps in own)
+        return total
+
+    def _check_amount(self) -> None:
+        amount = self.amount
+        if isinstance(amount, bool) or not isinstance(amount, int | float):
+            raise BudgetError(
+                f"{self.call}: {type(amount).__name__} is not a number. Give a fraction such as "
+                "0.5."
+            )
+        if isinstance(amount, float) and not 0 <= amount <= 1:
+            raise BudgetError(f"{self.call}: a fraction lies between 0.0 and 1.0.")
+        if isinstance(amount, int) and self.currency == "latency":
+            raise BudgetError(
+                f"{self.call}: give a fraction of the model's own latency, such as 0.7."
+            )
+        if amount < 0:
+            raise BudgetError(f"{self.call}: it cannot be negative. Give 0 or more.")
+
+    def _check_kinds(self) -> None:
+        if self.kinds is None:
+            return
+        unknown = [kind for kind in self.kinds if kind not in KINDS]
+        if unknown or not self.kinds or len({*self.kinds}) < len(self.kinds):
+            raise BudgetError(
+                f"Budget(kinds={self.kinds}): give some of {', '.join(KINDS)}, each once."
+            )
+        if {"head", "group"} <= {*self.kinds}:
+            raise BudgetError(
+                f"Budget(kinds={self.kinds}): give 'head' or 'group'. A group goes with all its "
+                "query heads."
+            )
+        if self.currency == "latency" and {*self.kinds} & {*OUTER}:
+            raise BudgetError(
+                f"{self.call[:-1]}, kinds={self.kinds}): latencies are measured for heads, groups "
+                "and rows. Give some of these."
+            )
+
+    def _check_floor(self, units: UnitTable) -> None:
+        for kind in sorted(units.kinds) if self.floor else ():
+            low = min(units.only(kind).num_per_layer)
+            if self.floor > low:
+                raise BudgetError(
+                    f"{self.call[:-1]}, min_per_layer={self.floor}): some layer has only {low} "
+                    f"{kind}s. Give min_per_layer 0 to {low}."
+                )
+
+
+def removable(
+    units: UnitTable, kinds: tuple[str, ...] | None = None, call: str = "Budget"
+) -> tuple[Site, ...]:
+    """The sites whose units may go for a cost.
+
+    Args:
+        units: the units of a model.
+        kinds: the kinds that may; None for rows and heads, or key-value groups where heads share
+            them.
+        call: how messages name the call.
+
+    Raises:
+        BudgetError: the model lacks a kind, or heads that share keys and values may not go alone.
+
+    Example:
+        >>> import headcount as hc, transformers
+        >>> table = hc.units(transformers.BertModel(transformers.BertConfig(num_hidden_layers=1)))
+        >>> [site.kind for site in removable(table)]
+        ['row', 'head']
+    """
+    bundled = {site.module for site in units.sites if site.kind == "head" and site.num_groups > 1}
+    if kinds is None:
+        wanted = [
+            site
+            for site in units.sites
+            if site.kind in ("row", "group" if site.module in bundled else "head")
+        ]
+        if not wanted:
+            raise BudgetError(f"{call}: the model has no heads or rows there. Give kinds.")
+        return tuple(wanted)
+    missing = [kind for kind in kinds if kind not in units.kinds]
+    if missing:
+        has = ", ".join(f"{units.num(k)} {k}s" for k in KINDS if k in units.kinds)
+        raise BudgetError(
+            f"{call[:-1]}, kinds={kinds}): the model has no {missing[0]}s there. It has {has}: ask "
+            "for these."
+        )
+    if "head" in kinds and bundled:
+        raise BudgetError(
+            f"{call[:-1]}, kinds={kinds}): query heads share key-value heads in "
+            f"{sorted(bundled)[0]}, where each of these has to keep equally many. Give 'group' "
+            "instead of 'head', or a number of heads: Budget(heads=...)."
+        )
+    return units.only(*kinds).sites

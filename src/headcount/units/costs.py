@@ -1,0 +1,222 @@
+"""What any keep of a pool's units costs, in one currency."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from headcount.errors import BudgetError
+from headcount.units.cost import Cost
+from headcount.units.nesting import OUTER, parents
+from headcount.units.site import KINDS, Site
+from headcount.units.table import UnitTable
+
+Steps = Int[np.ndarray, " n_plus_1"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Costs:
+    """What any keep of a pool's units costs, in whole numbers of one currency.
+
+    A unit inside of a removed module or layer costs nothing. A module or layer costs only what its
+    units do not: the output projection's bias, the norms.
+
+    Example:
+        >>> import headcount as hc, transformers
+        >>> model = transformers.BertModel(transformers.BertConfig(num_hidden_layers=1))
+        >>> costs = macs_of(hc.units(model, "head", "row"), length=128)
+        >>> costs.whole == 12 * 27_262_976 + 3072 * 196_608
+        True
+    """
+
+    units: UnitTable
+    """The units that may be removed."""
+    currency: str
+    """``params``, ``macs``, or ``latency`` in nanoseconds."""
+    base: int
+    """What stays when all units are gone."""
+    steps: tuple[Steps, ...]
+    """For each site what it costs with 0, 1, ... of its units."""
+    copied: tuple[int, ...]
+    """The share of each unit's cost, site by site, that falls away while all layers of a stack
+    keep the same units."""
+
+    @cached_property
+    def parents(self) -> tuple[int, ...]:
+        """Each site's innermost outer site; -1 for none."""
+        return parents(self.units)
+
+    @cached_property
+    def whole(self) -> int:
+        """What the model costs before anything is removed."""
+        return self.of(torch.ones(len(self.units), dtype=torch.bool))
+
+    def of(self, keep: Bool[Tensor, " n"]) -> int:
+        """What a keep costs, exactly."""
+        inside = self.inside(keep)
+        counts = [int(inside[span].sum()) for span in self.units.slices]
+        total = self.base + sum(
+            int(steps[count]) for steps, count in zip(self.steps, counts, strict=True)
+        )
+        return total - self._shared(inside, counts)
+
+    def inside(self, keep: Bool[Tensor, " n"]) -> Bool[Tensor, " n"]:
+        """A keep without what lies in removed modules and layers."""
+        inside = keep.clone()
+        for site in self.outermost_first:
+            parent = self.parents[site]
+            if parent >= 0 and not inside[self.units.slices[parent]].any():
+                inside[self.units.slices[site]] = False
+        return inside
+
+    @cached_property
+    def outermost_first(self) -> tuple[int, ...]:
+        """The sites, each after the one it lies in."""
+        depth = [min(KINDS.index(site.kind), len(OUTER)) for site in self.units.sites]
+        return tuple(sorted(range(len(depth)), key=depth.__getitem__))
+
+    def _shared(self, keep: Tensor, counts: Sequence[int]) -> int:
+        """What no layer needs a copy of, since all in its stack keep the same units."""
+        saved = 0
+        for members in self._stacks:
+            spans = [self.units.slices[site] for site in members]
+            if all(torch.equal(keep[span], keep[spans[0]]) for span in spans):
+                saved += sum(self.copied[site] * counts[site] for site in members)
+        return saved
+
+    @cached_property
+    def _stacks(self) -> list[list[int]]:
+        """The sites whose units have shares in one table, stack by stack."""
+        stacks: dict[tuple[str, str, str, str], list[int]] = {}
+        for index, site in enumerate(self.units.sites):
+            stacks.setdefault((site.tower, site.stack, site.where, site.kind), []).append(index)
+        return [members for members in stacks.values() if any(self.copied[i] for i in members)]
+
+    def expected(self, chances: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+        """The mean cost where each unit stays by chance, each for itself.
+
+        A unit counts if it stays and all it lies in does: the product of the chances. Where a
+        site's cost is a measured curve, it is read at the mean number of units. Tables that the
+        layers of a stack share count as copied.
+        """
+        total = chances.new_tensor(float(self.base))
+        through: dict[int, Tensor] = {-1: chances.new_ones(())}
+        for site in self.outermost_first:
+            own = chances[self.units.slices[site]]
+            around = through[self.parents[site]]
+            total = total + around * _mean(self.steps[site], own)
+            through[site] = around * own[0] if self.units.sites[site].kind in OUTER else around
+        return total
+
+
+def _mean(steps: Steps, chances: Tensor) -> Tensor:
+    """The mean cost of a site."""
+    first, each = fixed_and_each(steps)
+    if first is not None:
+        return first * (1 - (1 - chances).prod()) + each * chances.sum()
+    number = chances.sum()
+    below = int(number.detach().clamp(0, len(steps) - 2))
+    rise = int(steps[below + 1] - steps[below])
+    return int(steps[below]) + rise * (number - below)
+
+
+def fixed_and_each(steps: Steps) -> tuple[int | None, int]:
+    """What the first unit costs on top and what each costs, if that is how the cost rises.
+
+    Example:
+        >>> fixed_and_each(np.array([0, 7, 12, 17])), fixed_and_each(np.array([0, 1, 9, 9]))
+        ((2, 5), (None, 0))
+    """
+    rises = np.diff(steps)
+    each = int(rises[-1])
+    return (int(rises[0]) - each, each) if (rises[1:] == each).all() else (None, 0)
+
+
+def params_of(units: UnitTable) -> Costs:
+    """Parameters: those of the whole model.
+
+    Raises:
+        BudgetError: layers share their weights, so that no unit has parameters of its own.
+    """
+    if units.num_params is None:
+        raise BudgetError(
+            "Budget(params=...): the model's layers share weights, so that it has no fewer "
+            "parameters when a unit of one of them goes. Give macs, or a number of units."
+        )
+    own = _own(units, lambda cost: cost.params)
+    copied = _own_copies(units)
+    return Costs(
+        units=units,
+        currency="params",
+        base=units.num_params - sum(own.values()),
+        steps=_linear(units, own, copied, lambda cost: cost.params),
+        copied=copied,
+    )
+
+
+def macs_of(units: UnitTable, length: int) -> Costs:
+    """Multiply-accumulates of the units on one sequence; the rest of the model does not count.
+
+    Args:
+        units: the units.
+        length: tokens of the sequence; queries and keys alike.
+    """
+    own = _own(units, lambda cost: cost.macs(length))
+    none = (0,) * len(units.sites)
+    steps = _linear(units, own, none, lambda cost: cost.macs(length))
+    return Costs(units=units, currency="macs", base=0, steps=steps, copied=none)
+
+
+def latency_of(units: UnitTable, curves: Mapping[tuple[str, str], Steps], whole: int) -> Costs:
+    """Nanoseconds, as they were measured.
+
+    Args:
+        units: the units.
+        curves: for each site what it costs with 0, 1, ... of its units.
+        whole: what the model takes as it is.
+    """
+    steps = tuple(curves[site.key] for site in units.sites)
+    base = whole - sum(int(curve[-1]) for curve in steps)
+    none = (0,) * len(units.sites)
+    return Costs(units=units, currency="latency", base=base, steps=steps, copied=none)
+
+
+def _own(units: UnitTable, amount: Callable[[Cost], int]) -> dict[int, int]:
+    """What each site costs by itself, with all its units: without the sites inside it."""
+    return _without_inner(
+        units, lambda site: site.num_units * amount(site.cost) + amount(site.rest)
+    )
+
+
+def _own_copies(units: UnitTable) -> tuple[int, ...]:
+    own = _without_inner(units, lambda site: site.num_units * site.copied)
+    return tuple(own[i] // site.num_units for i, site in enumerate(units.sites))
+
+
+def _without_inner(units: UnitTable, amount: Callable[[Site], int]) -> dict[int, int]:
+    own = {index: amount(site) for index, site in enumerate(units.sites)}
+    full = dict(own)
+    for index, parent in enumerate(parents(units)):
+        if parent >= 0:  # the parent's own parent has taken the parent's full cost away
+            own[parent] -= full[index]
+    return own
+
+
+def _linear(
+    units: UnitTable,
+    own: Mapping[int, int],
+    copied: Sequence[int],
+    amount: Callable[[Cost], int],
+) -> tuple[Steps, ...]:
+    steps = []
+    for index, site in enumerate(units.sites):
+        rest = 0 if site.kind in OUTER else amount(site.rest)
+        each = (own[index] - rest) // site.num_units + copied[index]
+        rising = np.arange(site.num_units + 1, dtype=np.int64) * each
+        rising[1:] += rest
+        steps.append(rising)
+    return tuple(steps)

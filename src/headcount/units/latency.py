@@ -1,0 +1,149 @@
+"""A measured table of latencies: what a site costs with some of its units, on one machine."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from headcount.errors import CheckpointError, PruningError
+from headcount.units.site import Site
+
+FORMAT = 1
+NUM_CELLS = 4096
+"""Costs are whole multiples of the dense model's latency over this number, so that choosing among
+them exactly stays quick. Savings are rounded down: no keep is predicted faster than measured."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Curve:
+    """What sites of one shape cost, by the number of their units.
+
+    Example:
+        >>> curve = Curve(kind="head", modules=("layer.0",), counts=(0, 2, 4), costs_ns=(0, 60, 80))
+        >>> curve.at(3)
+        70.0
+
+    Raises:
+        PruningError: the counts do not rise from 0, or the costs fall.
+    """
+
+    kind: str
+    """Kind of the units."""
+    modules: tuple[str, ...]
+    """Modules that hold the sites; all of one shape."""
+    counts: tuple[int, ...]
+    """Numbers of units that were measured, from 0 to all of them."""
+    costs_ns: tuple[int, ...]
+    """What a site costs then, beyond what it costs without any unit; nanoseconds."""
+
+    def __post_init__(self) -> None:
+        rising = all(a < b for a, b in zip(self.counts, self.counts[1:], strict=False))
+        falls = any(a > b for a, b in zip(self.costs_ns, self.costs_ns[1:], strict=False))
+        starts = [self.counts[:1], self.costs_ns[:1]] == [(0,), (0,)]
+        if len(self.counts) != len(self.costs_ns) or not rising or falls or not starts:
+            raise PruningError(
+                f"Curve(counts={self.counts}, costs_ns={self.costs_ns}): give counts that rise "
+                "from 0, and for each a cost, from 0, that does not fall."
+            )
+
+    def at(self, count: int) -> float:
+        """The cost of a number of units: linear between the measured ones."""
+        return float(np.interp(count, self.counts, self.costs_ns))
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LatencyTable:
+    """The latency of a model on one machine, and what each of its sites adds to it.
+
+    Example:
+        >>> curve = Curve(kind="head", modules=("layer.0",), counts=(0, 4), costs_ns=(0, 80))
+        >>> table = LatencyTable(whole_ns=100, curves=(curve,), batch=8, length=64)
+        >>> LatencyTable.from_json(table.to_json()) == table
+        True
+    """
+
+    whole_ns: int
+    """Median nanoseconds of a forward pass of the model as it is."""
+    curves: tuple[Curve, ...]
+    """What its sites add."""
+    batch: int
+    """Sequences of the pass."""
+    length: int
+    """Tokens of each."""
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    """Machine and versions."""
+
+    def steps(self, site: Site) -> np.ndarray:
+        """What a site costs with 0, 1, ... of its units, nanoseconds, rounded to the table's cells.
+
+        Raises:
+            PruningError: the table has not measured such a site.
+        """
+        for curve in self.curves:
+            same = curve.kind == site.kind and curve.counts[-1] == site.num_units
+            if same and site.module in curve.modules:
+                saved = [curve.costs_ns[-1] - curve.at(k) for k in range(site.num_units + 1)]
+                cell = max(1, self.whole_ns // NUM_CELLS)
+                cells = (np.array(saved) // cell).astype(np.int64)
+                return (cells[0] - cells) * cell
+        raise PruningError(
+            f"Budget(latency=...): the table of latencies knows no {site.num_units} "
+            f"{site.kind}s in {site.module}. Measure it on this very model, with these kinds: "
+            "latency_table(model, kinds=...)."
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """The table in short, as plain values."""
+        digest = hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+        return {
+            "whole_ns": self.whole_ns,
+            "batch": self.batch,
+            "length": self.length,
+            "digest": digest,
+        }
+
+    def to_json(self) -> str:
+        """The table as text."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "LatencyTable":
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            CheckpointError: the text is no table of this format.
+        """
+        try:
+            body = json.loads(text)
+            found = body.pop("format")
+            if found == FORMAT:
+                curves = tuple(_curve(entry) for entry in body.pop("curves"))
+                return cls(**body, curves=curves)
+        except (AttributeError, KeyError, PruningError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"LatencyTable.from_json: not a table of latencies ({error!r}). Give what "
+                "LatencyTable.to_json wrote."
+            ) from error
+        raise CheckpointError(
+            f"LatencyTable.from_json: format {found!r}; this version of headcount reads {FORMAT}."
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the table to a file."""
+        Path(path).write_text(self.to_json() + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> "LatencyTable":
+        """Read a table from a file."""
+        return cls.from_json(Path(path).read_text(encoding="utf-8"))
+
+
+def _curve(entry: Mapping[str, Any]) -> Curve:
+    lists = {name: tuple(entry[name]) for name in ("modules", "counts", "costs_ns")}
+    return Curve(kind=entry["kind"], **lists)

@@ -1,0 +1,109 @@
+"""What lies in what: a head inside a removed module or layer is removed too."""
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from headcount.errors import BudgetError
+from headcount.units.quota import Pool
+from headcount.units.site import KINDS
+from headcount.units.table import UnitTable
+
+OUTER = ("layer", "module")
+"""The kinds of unit that hold others."""
+
+
+def holds(outer: str, kind: str, inner: str) -> bool:
+    """Whether an outer unit holds what sits in a module: a layer all below it, else the same.
+
+    Example:
+        >>> holds("h.0", "layer", "h.0.attn"), holds("h.0", "module", "h.0.attn")
+        (True, False)
+    """
+    return inner == outer or (kind == "layer" and inner.startswith(f"{outer}."))
+
+
+def parents(units: UnitTable) -> tuple[int, ...]:
+    """The place of each site's innermost outer site in the same table; -1 for none.
+
+    Example:
+        >>> import headcount as hc, transformers
+        >>> model = transformers.BertModel(transformers.BertConfig(num_hidden_layers=2))
+        >>> table = hc.units(model, "layer", "head")
+        >>> [site.kind for site in table.sites], parents(table)
+        (['head', 'head', 'layer', 'layer'], (2, 3, -1, -1))
+    """
+    outer = [(i, site) for i, site in enumerate(units.sites) if site.kind in OUTER]
+    found = []
+    for site in units.sites:
+        around = [
+            (KINDS.index(other.kind), index)
+            for index, other in outer
+            if KINDS.index(other.kind) < KINDS.index(site.kind)
+            and holds(other.module, other.kind, site.module)
+        ]
+        found.append(max(around)[1] if around else -1)
+    return tuple(found)
+
+
+def allowed(pool: Pool, removed: set[tuple[str, str]]) -> Bool[Tensor, " n"]:
+    """The units of a pool that do not lie in removed modules or layers (module, kind)."""
+    return torch.tensor(
+        [
+            not any(holds(name, kind, site.module) for name, kind in removed)
+            for site in pool.units.sites
+            for _ in range(site.num_units)
+        ],
+        dtype=torch.bool,
+    )
+
+
+def check_nesting(pools: list[Pool]) -> None:
+    """Refuse inner units that may not be there any more once outer ones are removed.
+
+    Raises:
+        BudgetError: there may be no room for as many as are asked.
+    """
+    for inner in pools:
+        level = KINDS.index(kind_of(inner))
+        outers = [
+            outer
+            for outer in pools
+            if kind_of(outer) in OUTER and KINDS.index(kind_of(outer)) < level
+        ]
+        outers = [outer for outer in outers if any(_held(outer, inner))]
+        if outers:
+            _check_room(outers, inner)
+
+
+def kind_of(pool: Pool) -> str:
+    """The kind of a pool whose units are counted."""
+    return pool.units.sites[0].kind
+
+
+def _held(outer: Pool, inner: Pool) -> list[int]:
+    """How many units of a pool lie in each of the units of an outer one."""
+    return [
+        sum(s.num_units for s in inner.units.sites if holds(o.module, o.kind, s.module))
+        for o in outer.units.sites
+    ]
+
+
+def _check_room(outers: list[Pool], inner: Pool) -> None:
+    """Refuse what the worst choice of outer units has no room for."""
+    least, asked = len(inner.units), inner.quota.counts("a kind inside another")
+    for outer in outers:
+        gone = len(outer.units) - outer.quota.target
+        least -= sum(sorted(_held(outer, inner), reverse=True)[:gone])
+    least = max(least, 0)
+    uneven = len(set(asked.bundles)) > 1
+    limits = any(asked.floors)
+    if asked.num_keep > least or limits or (uneven and asked.num_keep):
+        named = ", ".join(f"{kind_of(outer)}s={outer.quota.target}" for outer in outers)
+        kinds = " and ".join(f"{kind_of(outer)}s" for outer in outers)
+        raise BudgetError(
+            f"Budget({named}, {kind_of(inner)}s={asked.num_keep}): the {kinds} that stay may "
+            f"hold only {least} {kind_of(inner)}s{', not any number of them' if uneven else ''}. "
+            f"Give {kind_of(inner)}s 0 to {least} without min_per_layer, or name places: "
+            f"Budget({kind_of(outers[0])}s={{'self': ..., 'ffn': ...}})."
+        )

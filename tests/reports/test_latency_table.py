@@ -1,0 +1,46 @@
+import pytest
+import torch
+
+import headcount as hc
+from cases import bert, llama, with_cross_attention
+
+
+def test_every_shape_is_measured_once_and_fits_the_model():
+    model = bert().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    table = hc.latency_table(model, batch=2, length=8, shares=(0.5,), num_runs=2)
+    assert [(c.kind, len(c.modules), c.counts) for c in table.curves] == [
+        ("row", 3, (0, 1, 16, 32)),
+        ("head", 3, (0, 1, 2, 4)),
+    ]
+    assert (table.batch, table.length) == (2, 8)
+    assert table.whole_ns > 0
+    assert table.environment["torch"] == torch.__version__
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    (pool,) = hc.Budget(latency=1.0, costs=table).pools(hc.units(model))
+    assert pool.quota.whole(pool.units) == table.whole_ns
+
+
+def test_heads_that_share_keys_are_measured_as_groups():
+    table = hc.latency_table(llama(), batch=1, length=4, shares=(), num_runs=1)
+    assert {curve.kind for curve in table.curves} == {"group", "row"}
+    rows = hc.latency_table(llama(), batch=1, length=4, kinds=("row",), shares=(), num_runs=1)
+    assert {curve.kind for curve in rows.curves} == {"row"}
+
+
+def test_inputs_may_be_given():
+    model = with_cross_attention()
+    ids = torch.ones(2, 5, dtype=torch.long)
+    inputs = {"input_ids": ids, "decoder_input_ids": ids}
+    table = hc.latency_table(model, inputs, shares=(), num_runs=1)
+    assert (table.batch, table.length) == (2, 5)
+    measured = {module for curve in table.curves for module in curve.modules}
+    wanted = {site.module for site in hc.units(model, "head", "row").sites}
+    assert measured == wanted
+
+
+@pytest.mark.parametrize("shares", [(1.0,), (0.5, -0.1)])
+def test_shares_out_of_range_are_refused(shares):
+    with pytest.raises(hc.PruningError, match="give shares of 0 or more and below 1"):
+        hc.latency_table(bert(), shares=shares)
