@@ -21,26 +21,30 @@ from rich.console import Console
 from transformers import AutoModelForSequenceClassification
 
 import headcount as hc
-from headcount.cli.methods import METHODS
+from headcount.cli.methods import METHODS as NAMED
 from headcount.reports.measure import environment
 from headcount.training.arm import RESULT_FILE, Arm, run_arm
 from headcount.training.material import gather
 from headcount.training.session import describe
 
 SEEDS = (0, 1, 2)
+METHODS = {
+    **NAMED,
+    "dsp-ste-pipelined": hc.DSP(estimator=hc.StraightThrough(), training="pipelined"),
+}
 COMPARED = (
-    "dsp",
+    "dsp-ste",
     "random",
     "dsp-relaxed",
     "magnitude",
-    "dsp-pipelined",
+    "dsp-ste-pipelined",
     "dsp-relaxed-pipelined",
-    "dsp-constant",
+    "dsp-ste-constant",
     "dsp-relaxed-constant",
 )
 CELLS = (
     *((name, 12, seed) for seed in SEEDS for name in ("dense", *COMPARED[:3])),
-    *(("dsp", heads, 0) for heads in (36, 24, 6)),
+    *(("dsp-ste", heads, 0) for heads in (36, 24, 6)),
     *((name, 12, seed) for name in COMPARED[3:] for seed in SEEDS),
 )
 """(method, heads kept of 72, seed). A dense run keeps all; pipelined runs start from it."""

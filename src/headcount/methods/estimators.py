@@ -245,7 +245,7 @@ class CentredStraightThrough(Estimator):
     ) -> Float[Tensor, " n"]:
         """The hard K-subset of the logits."""
         del step, generator
-        keep = quota.keep(logits, layer=layer)
+        keep = quota.draw(logits, layer=layer)
         centred = logits - logits.mean()
         return keep.to(logits.dtype) + (centred - centred.detach())
 
