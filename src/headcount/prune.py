@@ -200,7 +200,7 @@ def plan(model: str, method: Method, budget: Budget, options: Options, work: Pat
     A method that needs a fine-tuned model starts from the dense arm's result, unless the model is
     fine-tuned already.
     """
-    if options.distil and (method.trains == "logits" or "gate_grads" in method.evidence):
+    if options.distil and method.rests:
         raise BudgetError(
             f"Options(distil=True): {method.name} trains no weights that could learn from the "
             "dense model. Leave it out, or give a method that trains weights, such as DSP()."

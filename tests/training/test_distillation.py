@@ -122,6 +122,15 @@ def test_a_step_in_parts_is_the_step_of_the_whole_batch(tmp_path, method, monkey
     assert torch.allclose(*moved, atol=1e-6)
 
 
+def test_a_collator_that_drops_the_column_is_refused(tmp_path):
+    data = rows().add_column(TEACHER, torch.randn(8, 3).tolist())
+    run = trainer(tmp_path, data, distillation=Distillation())
+    whole = run.data_collator
+    run.data_collator = lambda rows: {k: v for k, v in whole(rows).items() if k != TEACHER}
+    with pytest.raises(hc.TrainingError, match=r"a batch has no 'teacher_logits'\. Give a"):
+        run.train()
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

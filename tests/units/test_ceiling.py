@@ -174,7 +174,7 @@ def test_the_relaxed_estimator_says_that_it_needs_a_number(budget):
     message = (
         f"Budget({name}={share}): RelaxedTopK needs a number of units, and a budget of {name} has "
         "none. Give a number of units, or another method or estimator: "
-        "DSP(estimator=StraightThrough()) takes any budget."
+        "DSP() takes any budget."
     )
     model = bert()
     with pytest.raises(hc.BudgetError, match=f"^{re.escape(message)}$"):

@@ -13,7 +13,6 @@ from headcount.arena.progress import Progress, ProgressFile, write_progress
 from headcount.arena.result import Result
 from headcount.checkpoints.folder import CARD_FILE, write_card
 from headcount.errors import CheckpointError, PruningError, SurgeryError
-from headcount.methods.method import Method
 from headcount.reports.measure import environment, heads_per_layer
 from headcount.training.arm import RESULT_FILE, Trained, dense_arm, run_arm, write_result
 from headcount.training.material import Material, gather, sampled
@@ -85,23 +84,12 @@ def run_cell(
     watched = ProgressFile(folder, "training", console)
     trained = run_arm(arm, material, folder, console, [watched])
     recovered = None
-    if rests(arm.method) and settings.recover_epochs:
+    if arm.method.rests and settings.recover_epochs:
         recovered = recover(trained, material, settings.recover_epochs, console)
     result = _result(output, cell, trained, recovered, material)
     for checkpoint in folder.rglob("checkpoint-*"):
         shutil.rmtree(checkpoint)
     write_result(folder, replace(result, command=command).plain())
-
-
-def rests(method: Method) -> bool:
-    """Whether the weights rest while a method decides.
-
-    Example:
-        >>> from headcount.methods.dsp import DSP
-        >>> rests(DSP(training="pipelined")), rests(DSP())
-        (True, False)
-    """
-    return method.trains == "logits" or "gate_grads" in method.evidence
 
 
 def recover(trained: Trained, material: Material, epochs: float, console: Console) -> Trained:
@@ -154,7 +142,7 @@ def _result(
         heads_per_layer=counts,
         keep={site.module: "".join("01"[kept] for kept in site.keep) for site in decision.sites},
         quality=last.quality,
-        quality_once=trained.quality if rests(trained.arm.method) else None,
+        quality_once=trained.quality if trained.arm.method.rests else None,
         num_steps=trained.num_steps,
         train_s=trained.train_s,
         recover_steps=0 if recovered is None else recovered.num_steps,

@@ -20,8 +20,6 @@ DENSE = "dense"
 """The name of the cells in which every head stays."""
 DISTILLED = "+distil"
 """Behind a method's name: it learns from the dense model of its seed as well as from the labels."""
-LOOKS = {"gate_grads"}
-"""Evidence that is gathered instead of training."""
 LEAVES_NO_TRACE = ("seed", "save_steps")
 """Fields of a recipe that are no setting of the comparison."""
 
@@ -165,7 +163,7 @@ class Grid:
             )
 
         for name, method in self.methods.items():
-            if name.endswith(DISTILLED) and (method.trains == "logits" or method.evidence & LOOKS):
+            if name.endswith(DISTILLED) and method.rests:
                 raise BudgetError(
                     f"compare(methods={list(self.methods)}): {name!r} trains no weights that could "
                     f"learn from a teacher. Leave {DISTILLED!r} out, or give --recover-epochs."

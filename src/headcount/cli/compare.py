@@ -14,8 +14,8 @@ from headcount.arena.grid import DISTILLED, Grid, Settings
 from headcount.arena.latency import Timing
 from headcount.arena.output import ERROR_FILE, LOG_FILE, in_short
 from headcount.arena.runner import Processes
+from headcount.cli import options
 from headcount.cli.cell import PROGRAM
-from headcount.cli.config import load_config
 from headcount.cli.methods import METHODS, method_of
 from headcount.cli.show import clean_errors
 from headcount.errors import BudgetError, DataError
@@ -23,13 +23,14 @@ from headcount.training.arm import NUM_EXAMPLES
 from headcount.training.recipe import Recipe
 
 console = Console()
-FILES = "tsv, csv, jsonl, parquet, also .gz"
 
 
 def compare_command(
     output: Annotated[Path, typer.Option(help="Folder of the comparison; made, or gone on with.")],
     model: Annotated[str, typer.Argument(help="Hub id or folder of the model.")] = "",
-    train: Annotated[list[str] | None, typer.Option(help=f"Training file(s): {FILES}.")] = None,
+    train: Annotated[
+        list[str] | None, typer.Option(help=f"Training file(s): {options.FILES}.")
+    ] = None,
     eval: Annotated[list[str] | None, typer.Option(help="Evaluation file(s), likewise.")] = None,  # noqa: A002
     methods: Annotated[
         str,
@@ -40,29 +41,27 @@ def compare_command(
     ] = "dsp,random",
     heads: Annotated[str, typer.Option(help="Heads to keep: 36,24,12.")] = "",
     seeds: Annotated[str, typer.Option(help="Seeds: 0,1,2.")] = "0",
-    task: Annotated[str, typer.Option(help="What the model is trained for: nli.")] = "nli",
+    task: options.Task = "nli",
     against: Annotated[
         str, typer.Option(help="The others are compared with it. By default dsp, or the first.")
     ] = "",
     jobs: Annotated[int, typer.Option(min=1, help="Cells at a time; they share the cores.")] = 1,
-    epochs: Annotated[float, typer.Option(help="Passes over the training data.")] = 3.0,
-    batch_size: Annotated[int, typer.Option(help="Examples a step.")] = 32,
-    learning_rate: Annotated[float, typer.Option(help="Peak learning rate of the weights.")] = 1e-4,
-    max_length: Annotated[int, typer.Option(help="Tokens kept of an example.")] = 128,
-    save_steps: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
+    epochs: options.Epochs = 3.0,
+    batch_size: options.BatchSize = 32,
+    learning_rate: options.LearningRate = 1e-4,
+    max_length: options.MaxLength = 128,
+    save_steps: options.SaveSteps = 100,
     pipelined_epochs: Annotated[
         float, typer.Option(help="Epochs for the logits of pipelined methods.")
     ] = 1.0,
     num_train: Annotated[int, typer.Option(help="Training examples drawn; 0: all.")] = 0,
     data_seed: Annotated[int, typer.Option(help="Seed of that draw.")] = 0,
-    num_examples: Annotated[
-        int, typer.Option(help="Training examples that methods without training see; 0: all.")
-    ] = NUM_EXAMPLES,
+    num_examples: options.NumExamples = NUM_EXAMPLES,
     recover_epochs: Annotated[
         float, typer.Option(help="Epochs after the cut, where the weights rested until then.")
     ] = 0.0,
-    latency_batch: Annotated[int, typer.Option(help="Batch size when latency is measured.")] = 8,
-    latency_length: Annotated[int, typer.Option(help="Tokens of each example then.")] = 64,
+    latency_batch: options.LatencyBatch = 8,
+    latency_length: options.LatencyLength = 64,
     latency_runs: Annotated[int, typer.Option(help="Timed passes of each model; 0: none.")] = 20,
     keep_models: Annotated[
         bool, typer.Option(help="Keep all weights, or those of the dense models alone.")
@@ -73,14 +72,7 @@ def compare_command(
     summary_only: Annotated[
         bool, typer.Option("--summary-only", help="Table and figures of what is finished.")
     ] = False,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            help="YAML file with any of these flags; flags given win.",
-            callback=load_config,
-            is_eager=True,
-        ),
-    ] = None,
+    config: options.Config = None,
 ) -> None:
     """Train a grid of METHODS x HEADS x SEEDS, and the dense model; then table and figures.
 

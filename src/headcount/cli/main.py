@@ -12,8 +12,9 @@ from transformers import AutoModel
 
 from headcount.architectures.discover import units as find_units
 from headcount.checkpoints.export import export
+from headcount.cli import options
 from headcount.cli.compare import compare_command
-from headcount.cli.config import load_config, spread
+from headcount.cli.config import spread
 from headcount.cli.coverage import coverage_command
 from headcount.cli.demo import RECIPE, corpus, packaged_model
 from headcount.cli.methods import METHODS, method_of
@@ -34,7 +35,6 @@ app = typer.Typer(
 console = Console()
 
 Model = Annotated[str, typer.Argument(help="Hub id or folder of the model.")]
-Task = Annotated[str, typer.Option(help="What the model is trained for: nli.")]
 
 
 def main() -> None:
@@ -47,9 +47,7 @@ def main() -> None:
 def prune_command(
     context: typer.Context,
     model: Model,
-    train: Annotated[
-        list[str], typer.Option(help="Training file(s): tsv, csv, jsonl, parquet, also .gz.")
-    ],
+    train: Annotated[list[str], typer.Option(help=f"Training file(s): {options.FILES}.")],
     eval: Annotated[list[str], typer.Option(help="Evaluation file(s), likewise.")],  # noqa: A002
     heads: Annotated[
         str | None, typer.Option(help="Heads to keep: 12 (a count) or 0.25 (a fraction).")
@@ -66,7 +64,7 @@ def prune_command(
     kinds: Annotated[
         str, typer.Option(help="What may go for these: head,row (default), module, layer, group.")
     ] = "",
-    task: Task = "nli",
+    task: options.Task = "nli",
     method: Annotated[str, typer.Option(help=f"One of: {', '.join(METHODS)}.")] = "dsp",
     scope: Annotated[str, typer.Option(help="global, or layer: HEADS in every layer.")] = "global",
     min_per_layer: Annotated[int, typer.Option(help="Heads that stay in every layer.")] = 0,
@@ -76,14 +74,12 @@ def prune_command(
     baselines: Annotated[
         str, typer.Option(help="Also train for comparison: dense,random (comma-separated).")
     ] = "",
-    epochs: Annotated[float, typer.Option(help="Passes over the training data.")] = 3.0,
-    batch_size: Annotated[int, typer.Option(help="Examples a step.")] = 32,
-    learning_rate: Annotated[float, typer.Option(help="Peak learning rate of the weights.")] = 1e-4,
-    max_length: Annotated[int, typer.Option(help="Tokens kept of an example.")] = 128,
-    save_steps: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
-    num_examples: Annotated[
-        int, typer.Option(help="Training examples that a method without training sees; 0: all.")
-    ] = NUM_EXAMPLES,
+    epochs: options.Epochs = 3.0,
+    batch_size: options.BatchSize = 32,
+    learning_rate: options.LearningRate = 1e-4,
+    max_length: options.MaxLength = 128,
+    save_steps: options.SaveSteps = 100,
+    num_examples: options.NumExamples = NUM_EXAMPLES,
     finetuned: Annotated[
         bool, typer.Option(help="MODEL is fine-tuned on the task: methods may start from it.")
     ] = False,
@@ -91,18 +87,11 @@ def prune_command(
         bool, typer.Option(help="Learn from the fine-tuned dense model, too; it is trained first.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    latency_batch: Annotated[int, typer.Option(help="Batch size of the latency table.")] = 8,
-    latency_length: Annotated[int, typer.Option(help="Tokens in the latency table.")] = 64,
+    latency_batch: options.LatencyBatch = 8,
+    latency_length: options.LatencyLength = 64,
     output: Annotated[Path, typer.Option(help="Folder for the result.")] = Path("pruned"),
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            help="YAML file with any of these flags; flags given win.",
-            callback=load_config,
-            is_eager=True,
-        ),
-    ] = None,
+    config: options.Config = None,
 ) -> None:
     """Train, choose exactly HEADS heads, or what fits a cost; cut the others out; measure.
 
@@ -117,7 +106,7 @@ def prune_command(
     """
     del context, config
     with clean_errors(console):
-        options = Options(
+        around = Options(
             recipe=Recipe(
                 epochs=epochs,
                 batch_size=batch_size,
@@ -146,7 +135,7 @@ def prune_command(
             task=task,
             method=method_of(method),
             output=output,
-            options=options,
+            options=around,
         )
         show_result(result, console)
 
@@ -164,9 +153,9 @@ def units_command(model: Model) -> None:
 def eval_command(
     folder: Annotated[Path, typer.Argument(help="Folder of a saved model.")],
     eval: Annotated[list[str], typer.Option(help="Evaluation file(s).")],  # noqa: A002
-    task: Task = "nli",
-    batch_size: Annotated[int, typer.Option(help="Examples a step.")] = 32,
-    max_length: Annotated[int, typer.Option(help="Tokens kept of an example.")] = 128,
+    task: options.Task = "nli",
+    batch_size: options.BatchSize = 32,
+    max_length: options.MaxLength = 128,
 ) -> None:
     """Load a saved model and measure its quality on a file."""
     with clean_errors(console):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
 from headcount.errors import BudgetError
@@ -94,13 +94,15 @@ class Estimator(abc.ABC):
     ) -> Float[Tensor, " n"]:
         """Gates for one forward pass, [N]; they sum to K, or cost what the quota says."""
 
-    @abc.abstractmethod
     def metrics(self, step: Step) -> dict[str, float]:
         """Numbers worth a line in the log."""
+        del step
+        return {}
 
-    @abc.abstractmethod
     def notes(self, total: int) -> list[str]:
         """What the user should be told before a run of ``total`` steps."""
+        del total
+        return []
 
 
 @final
@@ -194,18 +196,7 @@ class StraightThrough(Estimator):
     ) -> Float[Tensor, " n"]:
         """The hard K-subset of the logits."""
         del step, generator
-        keep = quota.draw(logits, layer=layer)
-        return keep.to(logits.dtype) + (logits - logits.detach())
-
-    def metrics(self, step: Step) -> dict[str, float]:
-        """Nothing to anneal, nothing to log."""
-        del step
-        return {}
-
-    def notes(self, total: int) -> list[str]:
-        """Nothing to say."""
-        del total
-        return []
+        return straight_through(quota.draw(logits, layer=layer), logits)
 
 
 @final
@@ -245,19 +236,17 @@ class CentredStraightThrough(Estimator):
     ) -> Float[Tensor, " n"]:
         """The hard K-subset of the logits."""
         del step, generator
-        keep = quota.draw(logits, layer=layer)
-        centred = logits - logits.mean()
-        return keep.to(logits.dtype) + (centred - centred.detach())
+        return straight_through(quota.draw(logits, layer=layer), logits - logits.mean())
 
-    def metrics(self, step: Step) -> dict[str, float]:
-        """Nothing to anneal, nothing to log."""
-        del step
-        return {}
 
-    def notes(self, total: int) -> list[str]:
-        """Nothing to say."""
-        del total
-        return []
+def straight_through(keep: Bool[Tensor, " n"], logits: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """A keep as gates whose gradient goes to the logits.
+
+    Example:
+        >>> straight_through(torch.tensor([True, False]), torch.tensor([0.5, 0.2]))
+        tensor([1., 0.])
+    """
+    return keep.to(logits.dtype) + (logits - logits.detach())
 
 
 def relaxed_keep(

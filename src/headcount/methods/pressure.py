@@ -22,9 +22,9 @@ class Pressure(abc.ABC):
     suffix: ClassVar[str]
     """Stands behind ``hard-concrete`` in the method's name."""
 
-    @abc.abstractmethod
     def init(self) -> nn.Module:
-        """What it learns itself, as parameters."""
+        """What it learns itself, as parameters; nothing unless it says otherwise."""
+        return nn.Module()
 
     @abc.abstractmethod
     def penalty(
@@ -46,11 +46,12 @@ class Pressure(abc.ABC):
             step: where training stands; a run ends when the gates settle.
         """
 
-    @abc.abstractmethod
     def metrics(
         self, quota: AnyQuota, *, whole: float, learnt: nn.Module, step: Step
     ) -> dict[str, float]:
         """Numbers worth a line in the log."""
+        del quota, whole, learnt, step
+        return {}
 
 
 @final
@@ -81,10 +82,6 @@ class L0Penalty(Pressure):
         if not (math.isfinite(self.weight) and self.weight > 0):
             raise BudgetError(f"L0Penalty(weight={self.weight!r}): give a positive number.")
 
-    def init(self) -> nn.Module:
-        """Nothing."""
-        return nn.Module()
-
     def penalty(
         self,
         chances: Float[Tensor, " n"],
@@ -97,13 +94,6 @@ class L0Penalty(Pressure):
         """``weight * sum P(open)``."""
         del quota, whole, learnt, step
         return self.weight * chances.sum()
-
-    def metrics(
-        self, quota: AnyQuota, *, whole: float, learnt: nn.Module, step: Step
-    ) -> dict[str, float]:
-        """Nothing moves, nothing to log."""
-        del quota, whole, learnt, step
-        return {}
 
 
 class Multipliers(nn.Module):

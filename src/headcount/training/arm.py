@@ -128,7 +128,7 @@ def run_arm(
         return read_arm(arm, work)
     work.mkdir(parents=True, exist_ok=True)
     set_seed(arm.recipe.seed)
-    if "gate_grads" in arm.method.evidence:
+    if arm.method.looks:
         return _decided(arm, material, work, console)
     return _trained(arm, material, work, console, callbacks)
 

@@ -31,7 +31,7 @@ def decide(
         method: for instance ``Random(seed=0)`` or ``Magnitude()``.
         budget: what must remain.
         batches: keyword arguments of the model with labels, on its device; only methods that look
-            at data (``"gate_grads" in method.evidence``) use them. They are gone through once for
+            at data (``method.looks``) use them. They are gone through once for
             each of the method's rounds; an iterator is kept as a list if there are several.
         seed: seed of the method's generator.
         progress: called after each pass over the data, with the rounds done and their number.
@@ -56,7 +56,7 @@ def decide(
             "Use PruningTrainer or attach."
         )
     with Session(model, method, budget, num_steps=0, seed=seed) as session:
-        if "gate_grads" in method.evidence:
+        if method.looks:
             _observe_gradients(session, batches, progress)
         return session.decision()
 

@@ -367,7 +367,7 @@ def attach(
         ...     session.decision().num_kept
         3
     """
-    if "gate_grads" in method.evidence:
+    if method.looks:
         raise TrainingError(
             f"attach(method={type(method).__name__}): the method looks at data before it scores. "
             "Use decide, with batches."

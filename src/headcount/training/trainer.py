@@ -168,7 +168,12 @@ class PruningTrainer(Trainer):
             if self.model_accepts_loss_kwargs and num_items_in_batch is not None:
                 # The model's loss is a part of the whole step's then; ours has to be one, too.
                 share = 1 / self.current_gradient_accumulation_steps
-            if self.distillation is not None and teacher is not None:
+            if self.distillation is not None:
+                if teacher is None:
+                    raise TrainingError(
+                        f"train(distillation={self.distillation}): a batch has no {TEACHER!r}. "
+                        "Give a collator that hands on this column of the training data."
+                    )
                 own = cast(dict[str, Tensor], outputs)["logits"]
                 learnt = self.distillation.loss(own, teacher.to(own.device, own.dtype))
                 weight = self.distillation.weight

@@ -122,7 +122,7 @@ class CostQuota(AnyQuota):
         raise BudgetError(
             f"Budget({name}={self.asked!r}): {asker} needs a number of units, and a budget of "
             f"{name} has none. Give a number of units, or another method or estimator: "
-            "DSP(estimator=StraightThrough()) takes any budget."
+            "DSP() takes any budget."
         )
 
     def reached(self, keep: Bool[Tensor, " n"]) -> dict[str, Any]:
