@@ -2,11 +2,13 @@
 
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 import headcount as hc
@@ -67,6 +69,36 @@ def test_an_arm_that_looks_cuts_the_model_it_was_given(material, tmp_path, round
     assert read_arm(arm, tmp_path) == done
 
 
+@pytest.mark.parametrize("heads", [3, 0])
+@pytest.mark.parametrize("method", [hc.Random(), hc.Magnitude()], ids=lambda m: m.name)
+def test_a_decision_that_stands_is_cut_first(material, tmp_path, monkeypatch, method, heads):
+    """Without dropout the same model comes out as when the heads are masked all along."""
+    name, given = material
+    arm = Arm(name="arm", method=method, budget=hc.Budget(heads=heads), start=name, recipe=RECIPE)
+    fresh = given.fresh_model
+
+    def calm(start):
+        model = fresh(start)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+            if hasattr(module, "attention_dropout"):
+                module.attention_dropout = 0.0
+        return model.double()
+
+    given = replace(given, fresh_model=calm)
+    trained = {}
+    for fixed in (True, False):
+        monkeypatch.setattr(type(method), "fixed", fixed)
+        trained[fixed] = run_arm(arm, given, tmp_path / str(fixed), Console(quiet=True))
+    assert trained[True].decision.sites == trained[False].decision.sites
+    assert trained[True].decision.num_kept == heads
+    states = [load_file(done.folder / "model.safetensors") for done in trained.values()]
+    assert states[0].keys() == states[1].keys()
+    for key, value in states[0].items():
+        torch.testing.assert_close(value, states[1][key], rtol=1e-6, atol=1e-9)
+
+
 def test_a_finished_arm_is_read_back(material, tmp_path, monkeypatch):
     model, given = material
     arm = looking_arm(model)
@@ -107,8 +139,6 @@ def test_answers_are_in_the_order_of_the_data(material, tmp_path):
 
 
 def test_a_task_without_right_and_wrong_has_no_answers(material, tmp_path):
-    from dataclasses import replace
-
     model, given = material
     other = replace(given, correct=lambda prediction: None)
     found = quality(given.fresh_model(model), other, RECIPE, tmp_path)

@@ -1,7 +1,7 @@
 """Gates of a decision that is made before training: the base of methods that do not learn."""
 
 import abc
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from jaxtyping import Float
@@ -24,6 +24,8 @@ class FixedState(nn.Module):
 
 class FixedMethod(Method):
     """A method whose hard decision stands from the first step; training adapts the weights."""
+
+    fixed: ClassVar[bool] = True
 
     def gates(self, state: nn.Module, step: Step, generator: Generator) -> Float[Tensor, " n"]:
         """The hard decision: one for each of the K best scores, zero for the others."""

@@ -61,6 +61,8 @@ class Method(abc.ABC):
     """The fields of ``Evidence`` the method needs before it can score."""
     learns: ClassVar[bool] = False
     """Whether the scores come from training."""
+    fixed: ClassVar[bool] = False
+    """Whether the decision stands before the first step: only what stays is worth training."""
     scales: ClassVar[Literal["tuned", "ones"]] = "ones"
     """Where nothing is trained after the decision: whether the method tunes the scales of what
     stays (``headcount.training.rescale``)."""

@@ -13,9 +13,12 @@ from rich.console import Console
 from torch import Tensor
 from transformers import PreTrainedModel, PrinterCallback, TrainerCallback, set_seed
 
+from headcount.architectures.discover import units
 from headcount.errors import TrainingError
 from headcount.methods.method import Method
 from headcount.methods.random import Random
+from headcount.surgery.cut import cut
+from headcount.training.decide import decide
 from headcount.training.distillation import Distillation, taught
 from headcount.training.material import Material
 from headcount.training.post_training import prune_post_training
@@ -107,7 +110,8 @@ def run_arm(
     """Choose, cut, evaluate and save; a finished arm is read back, a killed one goes on.
 
     A method that looks at data decides about the model it is given, which is then cut and not
-    trained any more. Any other method trains.
+    trained any more. Any other method trains; a decision that stands before the first step is cut
+    before it, which is the same as masking and costs less.
 
     Args:
         arm: what to run.
@@ -156,11 +160,15 @@ def _trained(
     if arm.teacher:
         console.print(f"{arm.name}: asking the teacher about {len(train)} examples")
         train = taught(train, material.fresh_model(arm.teacher), material.collator)
+    model, decision = material.fresh_model(arm.start), None
+    if arm.method.fixed:
+        decision = decide(model, arm.method, arm.budget, seed=arm.recipe.seed)
+        model = cut(model, decision, in_place=True)
     trainer = PruningTrainer(
-        model=material.fresh_model(arm.start),
+        model=model,
         distillation=Distillation() if arm.teacher else None,
         method=arm.method,
-        budget=arm.budget,
+        budget=arm.budget if decision is None else _everything(model),
         args=arm.recipe.arguments(work),
         train_dataset=train,
         data_collator=material.collator,
@@ -173,7 +181,14 @@ def _trained(
     train_s = time.monotonic() - began
     small = cast(PreTrainedModel, trainer.prune())
     trainer.session.close()
+    if decision is not None:  # not that all of what was left has stayed
+        vars(small)["headcount_decision"] = decision
     return _finish(arm, small, material, work, train_s=train_s, num_steps=trainer.state.global_step)
+
+
+def _everything(model: PreTrainedModel) -> Budget:
+    table = units(model)  # a model without heads has layers still
+    return Budget(heads=1.0) if table.num("head") else Budget(layers=1.0)
 
 
 def _decided(arm: Arm, material: Material, work: Path, console: Console) -> Trained:
