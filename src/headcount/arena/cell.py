@@ -11,12 +11,10 @@ from headcount.arena.grid import Cell, digest
 from headcount.arena.output import ERROR_FILE, LOG_FILE, SPEC_FILE, Output, read_json, write_json
 from headcount.arena.progress import Progress, ProgressFile, write_progress
 from headcount.arena.result import Result
-from headcount.checkpoints.folder import CARD_FILE, write_card
 from headcount.errors import CheckpointError, PruningError, SurgeryError
 from headcount.reports.measure import environment, heads_per_layer
-from headcount.training.arm import RESULT_FILE, Trained, dense_arm, run_arm, write_result
+from headcount.training.arm import RESULT_FILE, Trained, run_arm, write_result
 from headcount.training.material import Material, gather, sampled
-from headcount.units.budget import Budget
 
 
 def attempt(output: Output, cell: Cell, *, adopt: bool = False, command: str | None = None) -> bool:
@@ -105,13 +103,15 @@ def recover(trained: Trained, material: Material, epochs: float, console: Consol
         The result, with the decision of the arm.
     """
     arm, folder = trained.arm, trained.folder.parent
-    recipe = replace(arm.recipe, epochs=epochs)
-    whole = replace(dense_arm(str(trained.folder), recipe), name=f"{arm.name}, recovering")
-    if not trained.decision.num_kept:  # no head is left to be asked for
-        whole = replace(whole, budget=Budget(layers=1.0))
+    whole = replace(
+        arm,
+        name=f"{arm.name}, recovering",
+        start=str(trained.folder),
+        recipe=replace(arm.recipe, epochs=epochs),
+        decided=trained.decision,
+    )
     watched = ProgressFile(folder, "recovering", console)
-    found = run_arm(whole, material, folder / "recovered", console, [watched])
-    return replace(found, decision=trained.decision)
+    return run_arm(whole, material, folder / "recovered", console, [watched])
 
 
 def _result(
@@ -128,10 +128,6 @@ def _result(
             f"{cell.name}: recounted from {str(last.folder)!r}, the model has {sum(counts)} heads, "
             f"asked were {asked}. This is an error of headcount; please report it."
         )
-    if recovered is not None:  # the decision is the arm's, not that all of its heads stayed
-        decision.save(last.folder / "decision.json")
-        (last.folder / CARD_FILE).unlink(missing_ok=True)
-        write_card(model, last.folder, name=cell.name, decision=decision, report=None)
     spec = output.spec(cell)
     return Result(
         method=cell.method,

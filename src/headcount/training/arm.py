@@ -53,6 +53,8 @@ class Arm:
     """Training examples for a method that decides by looking at data; 0 takes all."""
     teacher: str = ""
     """Folder of a fine-tuned model whose answers are learnt, too; empty for labels alone."""
+    decided: Decision | None = None
+    """What ``start`` was cut by, if it was: then all that is left is trained."""
 
     def __post_init__(self) -> None:
         if self.num_examples < 0:
@@ -110,8 +112,8 @@ def run_arm(
     """Choose, cut, evaluate and save; a finished arm is read back, a killed one goes on.
 
     A method that looks at data decides about the model it is given, which is then cut and not
-    trained any more. Any other method trains; a decision that stands before the first step is cut
-    before it, which is the same as masking and costs less.
+    trained any more; ``Arm.decided`` is for training it on. Any other method trains. A decision
+    that stands before the first step is cut before it: the same as masking, and it costs less.
 
     Args:
         arm: what to run.
@@ -132,7 +134,7 @@ def run_arm(
         return read_arm(arm, work)
     work.mkdir(parents=True, exist_ok=True)
     set_seed(arm.recipe.seed)
-    if arm.method.looks:
+    if arm.method.looks and arm.decided is None:
         return _decided(arm, material, work, console)
     return _trained(arm, material, work, console, callbacks)
 
@@ -160,15 +162,15 @@ def _trained(
     if arm.teacher:
         console.print(f"{arm.name}: asking the teacher about {len(train)} examples")
         train = taught(train, material.fresh_model(arm.teacher), material.collator)
-    model, decision = material.fresh_model(arm.start), None
-    if arm.method.fixed:
-        decision = decide(model, arm.method, arm.budget, seed=arm.recipe.seed)
-        model = cut(model, decision, in_place=True)
+    model, decided = material.fresh_model(arm.start), arm.decided
+    if decided is None and arm.method.fixed:
+        decided = decide(model, arm.method, arm.budget, seed=arm.recipe.seed)
+        model = cut(model, decided, in_place=True)
     trainer = PruningTrainer(
         model=model,
         distillation=Distillation() if arm.teacher else None,
-        method=arm.method,
-        budget=arm.budget if decision is None else _everything(model),
+        method=arm.method if decided is None else Random(),
+        budget=arm.budget if decided is None else _everything(model),
         args=arm.recipe.arguments(work),
         train_dataset=train,
         data_collator=material.collator,
@@ -181,8 +183,8 @@ def _trained(
     train_s = time.monotonic() - began
     small = cast(PreTrainedModel, trainer.prune())
     trainer.session.close()
-    if decision is not None:  # not that all of what was left has stayed
-        vars(small)["headcount_decision"] = decision
+    if decided is not None:  # not that all of what was left has stayed
+        vars(small)["headcount_decision"] = decided
     return _finish(arm, small, material, work, train_s=train_s, num_steps=trainer.state.global_step)
 
 
