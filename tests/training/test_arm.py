@@ -99,6 +99,20 @@ def test_a_decision_that_stands_is_cut_first(material, tmp_path, monkeypatch, me
         torch.testing.assert_close(value, states[1][key], rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("heads", [5, 0])
+def test_a_cut_model_is_trained_on(material, tmp_path, heads):
+    model, given = material
+    arm = replace(looking_arm(model), budget=hc.Budget(heads=heads))
+    cut = run_arm(arm, given, tmp_path / "cut", Console(quiet=True))
+    again = replace(arm, start=str(cut.folder), decided=cut.decision)
+    done = run_arm(again, given, tmp_path / "again", Console(quiet=True))
+    assert (done.decision, done.num_steps) == (cut.decision, 4)
+    assert hc.units(given.fresh_model(str(done.folder))).num("head") == heads
+    before, after = (load_file(f.folder / "model.safetensors") for f in (cut, done))
+    assert {k: v.shape for k, v in before.items()} == {k: v.shape for k, v in after.items()}
+    assert not torch.equal(before["classifier.weight"], after["classifier.weight"])
+
+
 def test_a_finished_arm_is_read_back(material, tmp_path, monkeypatch):
     model, given = material
     arm = looking_arm(model)
