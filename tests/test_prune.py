@@ -167,9 +167,9 @@ def test_pipelined_starts_from_a_model_that_is_fine_tuned(inputs, result, tmp_pa
 @pytest.mark.parametrize(
     ("method", "finetuned", "starts"),
     [
-        (hc.HardConcrete(), False, {"dense": "model", "hard-concrete": "dense/model"}),
-        (hc.HardConcrete(), True, {"hard-concrete": "model"}),
-        (hc.HardConcrete(begin="pretrained"), False, {"hard-concrete": "model"}),
+        (hc.GradientImportance(), False, {"dense": "model", "gradient": "dense/model"}),
+        (hc.GradientImportance(), True, {"gradient": "model"}),
+        (hc.HardConcrete(), False, {"hard-concrete": "model"}),
         (hc.DSP(), False, {"dsp": "model"}),
     ],
     ids=repr,

@@ -205,7 +205,7 @@ def plan(model: str, method: Method, budget: Budget, options: Options, work: Pat
             f"Options(distil=True): {method.name} trains no weights that could learn from the "
             "dense model. Leave it out, or give a method that trains weights, such as DSP()."
         )
-    wants_tuned = method.start == "finetuned" or options.distil
+    wants_tuned = method.rests or options.distil
     tune_first = wants_tuned and not options.finetuned
     tuned = str(work / "dense" / "model") if tune_first else model
     recipe = options.recipe
@@ -219,7 +219,7 @@ def plan(model: str, method: Method, budget: Budget, options: Options, work: Pat
         name=name,
         method=method,
         budget=budget,
-        start=tuned if method.start == "finetuned" else model,
+        start=tuned if method.rests else model,
         teacher=tuned if options.distil else "",
         recipe=recipe_of(method, recipe, options.pipelined_epochs),
         num_examples=options.num_examples,

@@ -96,10 +96,36 @@ def test_a_distilled_method_waits_for_its_teacher_and_begins_where_it_would(grid
     assert "distillation" not in made.described(plain)
 
 
+def test_a_method_may_start_from_the_dense_model_and_train_as_others_recover(grid, tmp_path):
+    made = grid({"dsp+finetuned": hc.DSP(), "dsp": hc.DSP()}, recover_epochs=0.25)
+    cell, plain = (Cell(method=name, heads=3, seed=1) for name in ("dsp+finetuned", "dsp"))
+    assert made.needs(cell) == cell.dense
+    arm = made.arm(cell, tmp_path)
+    assert arm.start == str(tmp_path / "dense-1" / "model")
+    assert (arm.recipe.epochs, arm.teacher) == (0.25, "")
+    assert made.arm(plain, tmp_path).recipe.epochs == 0.5
+    assert made.described(cell) == {**made.described(plain), "start": "dense"}
+
+
+def test_a_method_may_start_from_its_teacher(grid, tmp_path):
+    made = grid({"dsp+finetuned+distil": hc.DSP()}, recover_epochs=0.25)
+    arm = made.arm(Cell(method="dsp+finetuned+distil", heads=3, seed=1), tmp_path)
+    assert arm.start == arm.teacher == str(tmp_path / "dense-1" / "model")
+    assert arm.method == hc.DSP()
+
+
+@pytest.mark.parametrize("suffix", ["+distil", "+finetuned"])
 @pytest.mark.parametrize("method", [hc.DSP(training="pipelined"), Looking()], ids=repr)
-def test_a_method_that_trains_no_weights_has_no_teacher(grid, method):
-    with pytest.raises(hc.BudgetError, match="trains no weights that could learn from a teacher"):
-        grid({"it+distil": method})
+def test_a_method_that_trains_no_weights_has_nothing_behind_its_name(grid, method, suffix):
+    with pytest.raises(hc.BudgetError, match="starts from the dense model, and trains no weights"):
+        grid({f"it{suffix}": method}, recover_epochs=1.0)
+
+
+def test_what_stands_behind_a_name_is_known(grid):
+    with pytest.raises(hc.BudgetError, match=r"'dsp\+tuned' ends in \+tuned: .* \+finetuned"):
+        grid({"dsp+tuned": hc.DSP()})
+    with pytest.raises(hc.BudgetError, match="for the epochs of recovery, of which there are 0"):
+        grid({"dsp+finetuned": hc.DSP()})
 
 
 def test_a_distilled_arm_trains_otherwise_than_a_plain_one(settings, grid, tmp_path, quiet):

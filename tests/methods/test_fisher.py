@@ -233,4 +233,4 @@ def test_settings_out_of_range_are_refused(arguments, message):
 )
 def test_names(arguments, name):
     assert hc.Fisher(**arguments).name == name
-    assert hc.Fisher(**arguments).start == "finetuned"
+    assert hc.Fisher(**arguments).rests

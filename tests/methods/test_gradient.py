@@ -356,7 +356,7 @@ def test_names(settings, name):
 
 
 def test_it_starts_from_a_model_that_is_fine_tuned():
-    assert hc.GradientImportance().start == "finetuned"
+    assert hc.GradientImportance().rests
     assert not hc.GradientImportance().learns
 
 

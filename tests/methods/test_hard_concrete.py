@@ -220,10 +220,6 @@ def test_every_number_of_a_budget_has_a_pressure_of_its_own(method):
         ({"openness": 1.0}, r"HardConcrete\(openness=1.0\): give a probability between 0 and 1"),
         ({"settle": 1.0}, r"HardConcrete\(settle=1.0\): give a share of the run, 0 <= settle < 1"),
         ({"settle": -0.1}, r"HardConcrete\(settle=-0.1\)"),
-        (
-            {"begin": "scratch"},
-            r"HardConcrete\(begin='scratch'\): give 'finetuned' or 'pretrained'",
-        ),
     ],
 )
 def test_settings_out_of_range_are_refused(arguments, message):
@@ -247,6 +243,5 @@ def test_pressures_out_of_range_are_refused(make, message):
 def test_names_and_what_is_trained_from_where():
     assert (hc.HardConcrete().name, PENALTY.name) == ("hard-concrete", "hard-concrete-penalty")
     assert hc.HardConcrete().trains == "weights and logits"
-    assert hc.HardConcrete().start == "finetuned"
-    assert hc.HardConcrete(begin="pretrained").start == "pretrained"
+    assert not hc.HardConcrete().rests
     assert hc.HardConcrete(learning_rate=0.3).optimizer_group == {"lr": 0.3}

@@ -98,9 +98,7 @@ def test_the_same_data_without_a_teacher_are_refused(tmp_path):
         trainer(tmp_path, rows(), distillation=Distillation())
 
 
-@pytest.mark.parametrize(
-    "method", [hc.Random(seed=0), hc.HardConcrete(begin="pretrained")], ids=repr
-)
+@pytest.mark.parametrize("method", [hc.Random(seed=0), hc.HardConcrete()], ids=repr)
 def test_a_step_in_parts_is_the_step_of_the_whole_batch(tmp_path, method, monkeypatch):
     """The teacher's part and the penalty are divided by the number of parts."""
     gates = torch.linspace(0.1, 1.0, 12)

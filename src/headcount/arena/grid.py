@@ -20,6 +20,9 @@ DENSE = "dense"
 """The name of the cells in which every head stays."""
 DISTILLED = "+distil"
 """Behind a method's name: it learns from the dense model of its seed as well as from the labels."""
+FINETUNED = "+finetuned"
+"""Behind a method's name: it starts from the dense model of its seed, and trains as long as others
+recover."""
 LEAVES_NO_TRACE = ("seed", "save_steps")
 """Fields of a recipe that are no setting of the comparison."""
 
@@ -51,7 +54,12 @@ class Cell:
     @property
     def is_distilled(self) -> bool:
         """Whether it learns from the dense cell."""
-        return self.method.endswith(DISTILLED)
+        return DISTILLED in suffixes(self.method)
+
+    @property
+    def is_finetuned(self) -> bool:
+        """Whether it starts from the dense cell although its method need not."""
+        return FINETUNED in suffixes(self.method)
 
     @property
     def dense(self) -> "Cell":
@@ -163,11 +171,7 @@ class Grid:
             )
 
         for name, method in self.methods.items():
-            if name.endswith(DISTILLED) and method.rests:
-                raise BudgetError(
-                    f"compare(methods={list(self.methods)}): {name!r} trains no weights that could "
-                    f"learn from a teacher. Leave {DISTILLED!r} out, or give --recover-epochs."
-                )
+            self._check_suffixes(name, method)
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -189,13 +193,15 @@ class Grid:
         """The cell that must be finished first: the dense one, or none."""
         if cell.method == DENSE:
             return None
-        begins = self.methods[cell.method].start == "finetuned"
+        begins = self.methods[cell.method].rests or cell.is_finetuned
         return cell.dense if begins or cell.is_distilled else None
 
     def described(self, cell: Cell) -> dict[str, Any]:
         """Name and settings of a cell's method."""
         arm = self.arm(cell, Path())
-        extra = {"distillation": asdict(Distillation())} if arm.teacher else {}
+        extra: dict[str, Any] = {"distillation": asdict(Distillation())} if arm.teacher else {}
+        if cell.is_finetuned:
+            extra["start"] = DENSE
         return {**describe(arm.method), **extra}
 
     def arm(self, cell: Cell, output: Path) -> Arm:
@@ -209,15 +215,56 @@ class Grid:
         if cell.heads is None:
             return replace(dense_arm(self.settings.model, recipe), name=cell.name)
         method, dense = self.methods[cell.method], str(output / cell.dense.name / "model")
+        if cell.is_finetuned:
+            recipe = replace(recipe, epochs=self.settings.recover_epochs)
         return Arm(
             name=cell.name,
             method=method,
             budget=Budget(heads=cell.heads),
-            start=self.settings.model if method.start == "pretrained" else dense,
+            start=dense if method.rests or cell.is_finetuned else self.settings.model,
             recipe=recipe_of(method, recipe, self.settings.pipelined_epochs),
             num_examples=self.settings.num_examples,
             teacher=dense if cell.is_distilled else "",
         )
+
+    def _check_suffixes(self, name: str, method: Method) -> None:
+        call = f"compare(methods={list(self.methods)}): {name!r}"
+        unknown = suffixes(name) - {DISTILLED, FINETUNED}
+        if unknown:
+            raise BudgetError(
+                f"{call} ends in {', '.join(sorted(unknown))}: behind the name of a method there "
+                f"may be {DISTILLED} and {FINETUNED}."
+            )
+        if method.rests and suffixes(name):
+            raise BudgetError(
+                f"{call}: it starts from the dense model, and trains no weights that could learn "
+                f"from a teacher. Leave {' and '.join(sorted(suffixes(name)))} out."
+            )
+        if FINETUNED in suffixes(name) and not self.settings.recover_epochs:
+            raise BudgetError(
+                f"{call} trains for the epochs of recovery, of which there are 0. Give "
+                "recover_epochs."
+            )
+
+
+def suffixes(name: str) -> set[str]:
+    """What stands behind the name of a method.
+
+    Example:
+        >>> sorted(suffixes("dsp+finetuned+distil")), suffixes("dsp")
+        (['+distil', '+finetuned'], set())
+    """
+    return {f"+{part}" for part in name.split("+")[1:]}
+
+
+def bare(name: str) -> str:
+    """The name of the method alone.
+
+    Example:
+        >>> bare("dsp+finetuned")
+        'dsp'
+    """
+    return name.partition("+")[0]
 
 
 def digest(values: Any) -> str:

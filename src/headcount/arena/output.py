@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, final
 
-from headcount.arena.grid import DISTILLED, Cell, Grid, Settings, digest
+from headcount.arena.grid import Cell, Grid, Settings, bare, digest
 from headcount.errors import CheckpointError
 from headcount.methods.method import Method
 from headcount.training.arm import RESULT_FILE
@@ -65,7 +65,7 @@ class Output:
         cells = [Cell(**cell) for cell in saved["cells"]]
         grid = Grid(
             settings=Settings.of(saved["settings"]),
-            methods={name: methods[name.removesuffix(DISTILLED)] for name in saved["methods"]},
+            methods={name: methods[bare(name)] for name in saved["methods"]},
             heads=tuple(dict.fromkeys(c.heads for c in cells if c.heads is not None)),
             seeds=tuple(dict.fromkeys(c.seed for c in cells)),
         )

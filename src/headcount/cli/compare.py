@@ -10,7 +10,7 @@ from rich.console import Console
 
 from headcount.arena.compare import Conduct, compare
 from headcount.arena.comparison import Comparison
-from headcount.arena.grid import DISTILLED, Grid, Settings
+from headcount.arena.grid import DISTILLED, FINETUNED, Grid, Settings, bare
 from headcount.arena.latency import Timing
 from headcount.arena.output import ERROR_FILE, LOG_FILE, in_short
 from headcount.arena.runner import Processes
@@ -36,7 +36,8 @@ def compare_command(
         str,
         typer.Option(
             help=f"Some of: {', '.join(METHODS)} (comma-separated). With {DISTILLED} behind its "
-            "name, a method learns from the dense model, too."
+            f"name, a method learns from the dense model, too; with {FINETUNED} it starts from it, "
+            "and trains for the epochs of recovery."
         ),
     ] = "dsp,random",
     heads: Annotated[str, typer.Option(help="Heads to keep: 36,24,12.")] = "",
@@ -116,7 +117,7 @@ def compare_command(
         )
         grid = Grid(
             settings=settings,
-            methods={name: method_of(name.removesuffix(DISTILLED)) for name in words(methods)},
+            methods={name: method_of(bare(name)) for name in words(methods)},
             heads=numbers(heads, "--heads"),
             seeds=numbers(seeds, "--seeds"),
         )

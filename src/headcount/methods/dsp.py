@@ -96,11 +96,6 @@ class DSP(Method):
         return "weights and logits" if self.training == "joint" else "logits"
 
     @property
-    def start(self) -> Literal["pretrained", "finetuned"]:
-        """Pipelined training needs a model that is fine-tuned already."""
-        return "pretrained" if self.training == "joint" else "finetuned"
-
-    @property
     def optimizer_group(self) -> dict[str, float]:
         """The learning rate of the logits."""
         return {"lr": self.learning_rate}

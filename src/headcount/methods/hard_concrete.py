@@ -75,8 +75,6 @@ class HardConcrete(Method):
     own without weight decay; the run's schedule scales it like that of the weights."""
     settle: float = 0.2
     """Share of the run at its end in which log alpha rests, and the gates are the exact keep."""
-    begin: Literal["finetuned", "pretrained"] = "finetuned"
-    """The model to begin with; ``finetuned``: one that is trained on the task already."""
 
     def __post_init__(self) -> None:
         for name in ("temperature", "learning_rate"):
@@ -92,10 +90,6 @@ class HardConcrete(Method):
             raise BudgetError(
                 f"HardConcrete(settle={self.settle!r}): give a share of the run, 0 <= settle < 1."
             )
-        if self.begin not in ("finetuned", "pretrained"):
-            raise BudgetError(
-                f"HardConcrete(begin={self.begin!r}): give 'finetuned' or 'pretrained'."
-            )
 
     @property
     def name(self) -> str:
@@ -106,11 +100,6 @@ class HardConcrete(Method):
     def trains(self) -> Literal["weights", "logits", "weights and logits"]:
         """Both together."""
         return "weights and logits"
-
-    @property
-    def start(self) -> Literal["pretrained", "finetuned"]:
-        """As ``begin`` says."""
-        return self.begin
 
     @property
     def optimizer_group(self) -> dict[str, float]:

@@ -81,18 +81,16 @@ class Method(abc.ABC):
         return "weights"
 
     @property
-    def start(self) -> Literal["pretrained", "finetuned"]:
-        """The model to begin with: as it was pretrained, or fine-tuned on the task already."""
-        return "finetuned" if self.looks else "pretrained"
-
-    @property
     def looks(self) -> bool:
         """Whether the method decides by looking at data, instead of in a training run."""
         return "gate_grads" in self.evidence
 
     @property
     def rests(self) -> bool:
-        """Whether the model's weights rest while the method decides."""
+        """Whether the model's weights rest while the method decides.
+
+        It then needs a model that is fine-tuned on the task already.
+        """
         return self.looks or self.trains == "logits"
 
     @property
