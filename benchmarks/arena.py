@@ -7,7 +7,8 @@
 
 ``sick``: trained on the 4,439 training pairs of SICK, 3 epochs; accuracy on the 495 trial pairs.
 ``mix``: trained on 20,000 pairs of MultiNLI and LingNLI, 1 epoch; accuracy on MultiNLI dev matched.
-Where the weights rest while a method decides, the cut model is trained for 1 (0.5) epoch more.
+Methods that look at data decide about the dense model; their cut model is then trained for 1 (0.5)
+epoch more, and as long train those with ``+finetuned``, from the same model.
 
 The first two commands call ``headcount compare`` (six minutes a cell on one core for ``sick``, 17
 for ``mix``), and can be killed and started again. The third collects what is there into
@@ -30,7 +31,9 @@ from headcount.arena.table import sheets
 OURS = "dsp"
 PAPER = ("dsp-relaxed-constant", "dsp-ste-constant")
 OTHERS = ("hard-concrete", "gradient", "fisher", "magnitude", "random")
+AGAIN = ("dsp+finetuned", "hard-concrete+finetuned", "magnitude+finetuned", "random+finetuned")
 GRIDS = (
+    (AGAIN, (24, 12, 6), (0, 1)),
     ((OURS, *PAPER), (12, 6), (0, 1, 2)),
     ((OURS, *PAPER, *OTHERS), (48, 36, 24, 12, 6), (0, 1)),
 )
