@@ -89,13 +89,21 @@ def collect(name: str, work: Path, results: Path, figures: Path | None) -> None:
             shutil.copy(path, figures / f"arena_{name}_{path.name}")
 
 
-def show(name: str, results: Path) -> None:
-    """Print the tables of the JSON file."""
+def tables(name: str, results: Path) -> str:
+    """The tables of the JSON file, in Markdown."""
     body = json.loads((results / f"arena_{name}.json").read_text(encoding="utf-8"))
     lines = [Line(**line) for line in body["lines"]]
     against = [Difference(**difference) for difference in body["differences"]]
-    for sheet in sheets(lines, against, metric=body["metric"], against=body["against"]):
-        print(sheet.markdown(), end="\n\n")
+    found = sheets(lines, against, metric=body["metric"], against=body["against"])
+    return "\n\n".join(sheet.markdown() for sheet in found)
+
+
+def write_page(name: str, text: str, page: Path) -> None:
+    """Put the tables where the page has its marks."""
+    old = page.read_text(encoding="utf-8")
+    begin, end = f"<!-- arena_{name} -->\n", f"<!-- end of arena_{name} -->"
+    before, rest = old.split(begin)
+    page.write_text(f"{before}{begin}\n{text}\n\n{end}{rest.split(end)[1]}", encoding="utf-8")
 
 
 def main() -> None:
@@ -107,12 +115,16 @@ def main() -> None:
     parser.add_argument("--summary", type=Path, help="collect into this folder instead of training")
     parser.add_argument("--tables", type=Path, help="print what was collected into this folder")
     parser.add_argument("--figures", type=Path, help="with --summary: folder of the figures")
+    parser.add_argument("--page", type=Path, help="with --tables: write them into this page, too")
     args = parser.parse_args()
-    if args.tables is not None:
-        show(args.set, args.tables)
-    elif args.work is not None and args.summary is not None:
+    if args.work is not None and args.summary is not None:
         collect(args.set, args.work, args.summary, args.figures)
-        show(args.set, args.summary)
+        args.tables = args.summary
+    if args.tables is not None:
+        text = tables(args.set, args.tables)
+        print(text)
+        if args.page is not None:
+            write_page(args.set, text, args.page)
     elif args.work is not None and args.data is not None:
         run(args.set, args.data, args.work, args.jobs)
     else:

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -131,3 +132,15 @@ def test_the_two_constraint_files_differ_only_by_what_the_oldest_transformers_de
     moved = {name for name in newest.keys() | oldest.keys() if newest.get(name) != oldest.get(name)}
     http = {"httpcore", "httpcore2", "httpx", "httpx2", "truststore"}
     assert moved <= {"transformers", "huggingface-hub", "tokenizers"} | http
+
+
+@pytest.mark.parametrize("name", ["sick", "mix"])
+def test_the_tables_of_the_guide_are_those_of_the_results(name, monkeypatch, capsys):
+    script = ROOT / "benchmarks" / "arena.py"
+    results = str(ROOT / "benchmarks" / "results")
+    monkeypatch.setattr(sys, "argv", [str(script), name, "--tables", results])
+    runpy.run_path(str(script), run_name="__main__")
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    page = (ROOT / "docs" / "how-to-choose.md").read_text(encoding="utf-8").splitlines()
+    assert rows
+    assert not set(rows) - set(page)
