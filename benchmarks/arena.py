@@ -4,6 +4,7 @@
     python benchmarks/arena.py mix --data ../shared/data --work runs --jobs 2
     python benchmarks/arena.py sick --work runs --summary benchmarks/results --figures docs/images
     python benchmarks/arena.py sick --tables benchmarks/results
+    python benchmarks/arena.py sick --work runs --restore benchmarks/results
 
 ``sick``: trained on the 4,439 training pairs of SICK, 3 epochs; accuracy on the 495 trial pairs.
 ``mix``: trained on 20,000 pairs of MultiNLI and LingNLI, 1 epoch; accuracy on MultiNLI dev matched.
@@ -12,7 +13,8 @@ epoch more, and as long train those with ``+finetuned``, from the same model.
 
 The first two commands call ``headcount compare`` (six minutes a cell on one core for ``sick``, 17
 for ``mix``), and can be killed and started again. The third collects what is there into
-``arena_sick.json`` and figures, and prints the tables; the fourth prints them again.
+``arena_sick.json``, figures, and what each run found (``arena_sick/``), and prints the tables; the
+fourth prints them again. The fifth puts these runs where the first finds them finished.
 """
 
 import argparse
@@ -80,6 +82,10 @@ def collect(name: str, work: Path, results: Path, figures: Path | None) -> None:
     """One JSON file, and the figures."""
     found = Comparison.read(work / f"compare-{name}", against=OURS)
     written = {path.name: path for path in found.save()}
+    kept = results / f"arena_{name}"
+    kept.mkdir(exist_ok=True)
+    shutil.copy(work / f"compare-{name}" / "grid.json", kept)
+    copy_cells(work / f"compare-{name}", kept)
     body: dict[str, Any] = json.loads(written["summary.json"].read_text(encoding="utf-8"))
     head = {"what": WHAT[name], "collected_by": shlex.join(["python", *sys.argv])}
     text = json.dumps({**head, **body}, indent=1) + "\n"
@@ -87,6 +93,35 @@ def collect(name: str, work: Path, results: Path, figures: Path | None) -> None:
     for path in written.values():
         if figures is not None and path.suffix == ".png":
             shutil.copy(path, figures / f"arena_{name}_{path.name}")
+
+
+SMALL = ("cell.json", "result.json", "model/config.json")
+"""All of a finished cell but its weights."""
+
+
+def copy_cells(source: Path, target: Path) -> int:
+    """Copy what finished cells found into a folder that does not have it; returns how many."""
+    found = [
+        cell
+        for cell in sorted(path for path in source.iterdir() if path.is_dir())
+        if all((cell / file).is_file() for file in SMALL)
+        and "digest" in json.loads((cell / "result.json").read_text(encoding="utf-8"))
+        and not (target / cell.name / "result.json").is_file()
+    ]
+    for cell in found:
+        for file in SMALL:
+            (target / cell.name / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(cell / file, target / cell.name / file)
+    return len(found)
+
+
+def restore(name: str, work: Path, results: Path) -> None:
+    """Put runs that were collected where ``headcount compare`` finds them finished."""
+    target = work / f"compare-{name}"
+    target.mkdir(parents=True, exist_ok=True)
+    if not (target / "grid.json").is_file():
+        shutil.copy(results / f"arena_{name}" / "grid.json", target)
+    print(copy_cells(results / f"arena_{name}", target), "runs restored")
 
 
 def tables(name: str, results: Path) -> str:
@@ -114,9 +149,13 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="cells at a time")
     parser.add_argument("--summary", type=Path, help="collect into this folder instead of training")
     parser.add_argument("--tables", type=Path, help="print what was collected into this folder")
+    parser.add_argument("--restore", type=Path, help="take up what was collected into this folder")
     parser.add_argument("--figures", type=Path, help="with --summary: folder of the figures")
     parser.add_argument("--page", type=Path, help="with --tables: write them into this page, too")
     args = parser.parse_args()
+    if args.work is not None and args.restore is not None:
+        restore(args.set, args.work, args.restore)
+        return
     if args.work is not None and args.summary is not None:
         collect(args.set, args.work, args.summary, args.figures)
         args.tables = args.summary

@@ -302,6 +302,21 @@ def test_without_models_the_dense_ones_stay_and_the_shapes_are_timed(grid, run, 
     assert not later.unfinished
 
 
+def test_a_dense_model_that_is_gone_is_trained_again_once_it_is_needed(grid, run, tmp_path, files):
+    run(grid(heads=(3,), seeds=(0,)))
+    first = read_result(tmp_path / "out" / "dense-0").correct
+    shutil.rmtree(tmp_path / "out" / "dense-0" / "model")
+    before = cells_of(tmp_path / "out", files)
+    run(grid(heads=(6, 3), seeds=(0,)))  # needs no dense model
+    assert cells_of(tmp_path / "out", files).items() >= before.items()
+    found = run(grid(METHODS, heads=(3,), seeds=(0,)))
+    assert "looking-3-0" in finished(found)
+    after = cells_of(tmp_path / "out", files)
+    assert after["random-3-0/result.json"] == before["random-3-0/result.json"]
+    assert after["dense-0/result.json"] != before["dense-0/result.json"]
+    assert read_result(tmp_path / "out" / "dense-0").correct == first
+
+
 class TestAdoption:
     """Arms that were trained elsewhere, with ``run_arm`` alone."""
 

@@ -85,11 +85,15 @@ def compare(grid: Grid, path: str | Path, conduct: Conduct | None = None) -> Com
     reference(list(grid.methods), how.against)
     output = Output.of(Path(path), grid)
     output.refuse(adopt=how.adopt)
-    todo = [cell for cell in grid.cells if not output.is_finished(cell)]
+    todo = _todo(output)
     if todo:
         check(grid)
     with _locked(output.path):
         output.open(command=how.command, adopt=how.adopt)
+        for cell in todo:
+            if output.is_finished(cell):
+                how.console.print(f"{cell.name}: its model is gone and needed; trained again")
+                output.forget(cell)
         failures = _run(output, todo, how)
         found = Comparison.read(output.path, against=how.against, failures=failures)
         told = _told(how.console)
@@ -113,6 +117,16 @@ def check(grid: Grid) -> None:
     found = units(AutoModel.from_pretrained(settings.model))
     for heads in grid.heads:
         Budget(heads=heads).pools(found)
+
+
+def _todo(output: Output) -> list[Cell]:
+    """What is not finished, and finished dense cells whose model is gone although it is needed."""
+    cells = output.grid.cells
+    todo = {cell for cell in cells if not output.is_finished(cell)}
+    needed = {output.grid.needs(cell) for cell in todo}
+    return [
+        cell for cell in cells if cell in todo or (cell in needed and not output.has_weights(cell))
+    ]
 
 
 def _run(output: Output, todo: list[Cell], how: Conduct) -> dict[Cell, str]:

@@ -137,6 +137,14 @@ class Output:
         result = read_json(self.folder(cell) / RESULT_FILE)
         return result is not None and result.get("digest") == digest(self.spec(cell))
 
+    def has_weights(self, cell: Cell) -> bool:
+        """Whether the model of a cell is there, not its result alone."""
+        return any((self.folder(cell) / "model").glob("*.safetensors"))
+
+    def forget(self, cell: Cell) -> None:
+        """Drop the result of a cell, which is not finished then."""
+        (self.folder(cell) / RESULT_FILE).unlink()
+
     def obstacle(self, cell: Cell, *, adopt: bool) -> str | None:
         """Why a cell cannot be run in its folder as it is; None if it can."""
         folder, name = self.folder(cell), str(self.folder(cell))
