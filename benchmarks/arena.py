@@ -88,11 +88,36 @@ def collect(name: str, work: Path, results: Path, figures: Path | None) -> None:
     copy_cells(work / f"compare-{name}", kept)
     body: dict[str, Any] = json.loads(written["summary.json"].read_text(encoding="utf-8"))
     head = {"what": WHAT[name], "collected_by": shlex.join(["python", *sys.argv])}
-    text = json.dumps({**head, **body}, indent=1) + "\n"
-    (results / f"arena_{name}.json").write_text(text, encoding="utf-8")
+    summary = results / f"arena_{name}.json"
+    if summary.is_file():
+        keep_intervals(body, json.loads(summary.read_text(encoding="utf-8")))
+    summary.write_text(json.dumps({**head, **body}, indent=1) + "\n", encoding="utf-8")
     for path in written.values():
         if figures is not None and path.suffix == ".png":
             shutil.copy(path, figures / f"arena_{name}_{path.name}")
+
+
+def keep_intervals(body: dict[str, Any], before: dict[str, Any]) -> None:
+    """Put back intervals over examples of the same runs.
+
+    The first runs were collected without their answers, example by example, so their intervals
+    cannot be calculated again.
+    """
+
+    def compared(of: dict[str, Any], difference: dict[str, Any]) -> set[tuple[str, int, float]]:
+        methods = (difference["method"], of["against"])
+        return {
+            (run["method"], run["seed"], run["quality"])
+            for run in of["runs"]
+            if run["method"] in methods and run["heads"] == difference["heads"]
+        }
+
+    for new in body["differences"]:
+        for old in before["differences"]:
+            about = [(each["method"], each["heads"]) for each in (old, new)]
+            better = "examples" in old["resampled"] and "examples" not in new["resampled"]
+            if about[0] == about[1] and better and compared(body, new) == compared(before, old):
+                new.update(old)
 
 
 SMALL = ("cell.json", "result.json", "model/config.json")
