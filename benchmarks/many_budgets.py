@@ -28,7 +28,6 @@ from headcount.prune import gather
 from headcount.reports.measure import environment
 from headcount.training.progress import ProgressBar
 from headcount.training.resume import complete_checkpoints
-from headcount.training.session import describe
 
 BUDGETS = (48, 36, 24, 12, 6)
 RUNS = (("dsp-sampled", 6), ("dsp", 12), ("dsp", 36))
@@ -143,7 +142,7 @@ def main() -> None:
         "what": "MiniLM (72 heads) on SICK: one run cut at many K, accuracy on trial",
         "command": shlex.join(["python", *sys.argv]),
         "recipe": asdict(hc.Recipe()),
-        "methods": {name: describe(METHODS[name]) for name, _ in RUNS},
+        "methods": {name: METHODS[name].describe() for name, _ in RUNS},
         "environment": environment(),
         "table": lines,
         "runs": rows,

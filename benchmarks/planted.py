@@ -29,7 +29,6 @@ import headcount as hc
 from headcount.cli.methods import METHODS
 from headcount.methods.method import Method
 from headcount.reports.measure import environment
-from headcount.training.session import describe
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
 from reference.planted import NUM_BITS, NUM_UNITS, choose, planted
@@ -68,7 +67,7 @@ def tried(method: Method, copies: int, seeds: Sequence[int], steps: int) -> dict
 
 def row_of(method: Method, seeds: Sequence[int], steps: int) -> dict[str, Any]:
     tasks = {name: tried(method, copies, seeds, steps) for name, copies in TASKS.items()}
-    return {"method": describe(method), "learns": method.learns, **tasks}
+    return {"method": method.describe(), "learns": method.learns, **tasks}
 
 
 def show(rows: Mapping[str, Mapping[str, Any]], num_seeds: int) -> None:

@@ -38,7 +38,6 @@ import headcount as hc
 from headcount.prune import gather
 from headcount.reports import measure
 from headcount.training.arm import Material
-from headcount.training.session import describe
 
 COLUMNS = ("input_ids", "token_type_ids", "attention_mask", "labels")
 LIMIT_S, LIMIT_POINTS = 180, 2.0
@@ -150,7 +149,7 @@ def run(model: nn.Module, args: argparse.Namespace, train: Batches, trial: Batch
         same = torch.equal(small(**trial[0]).logits, again(**trial[0]).logits)
     return {
         "budget": budget.describe(),
-        "method": describe(method),
+        "method": method.describe(),
         "stages": rows,
         "total_s": sum(row["seconds"] for row in rows if row["stage"] != "masks"),
         "total_core_s": sum(row["core_seconds"] for row in rows if row["stage"] != "masks"),

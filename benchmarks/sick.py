@@ -25,7 +25,6 @@ from headcount.cli.methods import METHODS as NAMED
 from headcount.reports.measure import environment
 from headcount.training.arm import RESULT_FILE, Arm, run_arm
 from headcount.training.material import gather
-from headcount.training.session import describe
 
 SEEDS = (0, 1, 2)
 METHODS = {
@@ -191,7 +190,7 @@ def main() -> None:
         "what": "MiniLM (72 heads) on SICK: trained on train, accuracy on trial",
         "command": shlex.join(["python", *sys.argv]),
         "recipe": asdict(hc.Recipe()),
-        "methods": {name: describe(METHODS[name]) for name in COMPARED},
+        "methods": {name: METHODS[name].describe() for name in COMPARED},
         "environment": environment(),
         "table": lines,
         "runs": rows,

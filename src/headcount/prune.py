@@ -25,7 +25,6 @@ from headcount.side_by_side import side_by_side
 from headcount.training.arm import NUM_EXAMPLES, Arm, Trained, dense_arm, recipe_of, run_arm
 from headcount.training.material import Material, describe_source, gather
 from headcount.training.recipe import Recipe
-from headcount.training.session import describe
 from headcount.units.budget import Budget
 from headcount.units.decision import Decision
 from headcount.units.latency import LatencyTable
@@ -134,7 +133,7 @@ def prune(
         "model": str(model),
         "task": task,
         "budget": budget.describe(),
-        "method": describe(chosen),
+        "method": chosen.describe(),
         "recipe": asdict(opts.recipe),
         "pipelined_epochs": opts.pipelined_epochs,
         "num_examples": opts.num_examples,

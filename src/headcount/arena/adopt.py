@@ -10,7 +10,6 @@ from headcount.errors import CheckpointError
 from headcount.training.arm import RESULT_FILE, Arm, read_arm, write_result
 from headcount.training.material import Material
 from headcount.training.quality import quality
-from headcount.training.session import describe
 
 LARGEST_SHARE = 0.002
 """Share of the evaluation examples that may come out differently when measured again: batches of
@@ -35,7 +34,7 @@ def adopt_arm(arm: Arm, material: Material, folder: Path) -> None:
     found = read_arm(arm, folder)
     told = found.decision.provenance
     wanted: dict[str, Any] = {
-        "method": describe(arm.method),
+        "method": arm.method.describe(),
         "budget": arm.budget.describe(),
         "seed": arm.recipe.seed,
     }

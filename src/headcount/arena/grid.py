@@ -13,7 +13,6 @@ from headcount.training.arm import NUM_EXAMPLES, Arm, dense_arm, recipe_of
 from headcount.training.distillation import Distillation
 from headcount.training.material import describe_source
 from headcount.training.recipe import Recipe
-from headcount.training.session import describe
 from headcount.units.budget import Budget
 
 DENSE = "dense"
@@ -202,7 +201,7 @@ class Grid:
         extra: dict[str, Any] = {"distillation": asdict(Distillation())} if arm.teacher else {}
         if cell.is_finetuned:
             extra["start"] = DENSE
-        return {**describe(arm.method), **extra}
+        return {**arm.method.describe(), **extra}
 
     def arm(self, cell: Cell, output: Path) -> Arm:
         """How a cell comes to its model.

@@ -2,8 +2,8 @@
 
 import abc
 import math
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -98,6 +98,16 @@ class Method(abc.ABC):
         """Optimizer settings of what the method learns beside the weights, such as ``lr``."""
         return {}
 
+    def describe(self) -> dict[str, Any]:
+        """Name and settings as plain values, for provenance.
+
+        Example:
+            >>> from headcount.methods.random import Random
+            >>> Random(seed=1).describe()
+            {'name': 'random', 'seed': 1}
+        """
+        return {"name": self.name, **_settings(self)}
+
     max_grad_norm: float = math.inf
     """Greatest norm of the gradient of what the method learns."""
 
@@ -140,3 +150,11 @@ class Method(abc.ABC):
         """What the user should be told before a run of ``total`` steps."""
         del total
         return []
+
+
+def _settings(config: Any) -> dict[str, Any]:
+    values = {field.name: getattr(config, field.name) for field in fields(config)}
+    return {
+        name: {"name": type(value).__name__, **_settings(value)} if is_dataclass(value) else value
+        for name, value in values.items()
+    }

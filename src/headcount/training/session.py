@@ -4,7 +4,6 @@ import json
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
 from itertools import pairwise
 from types import TracebackType
 from typing import Any, Self, cast
@@ -68,7 +67,7 @@ class Session:
         self.units = UnitTable(sites=tuple(s for pool in self.pools for s in pool.units.sites))
         self.num_steps, self.num_done = 0, 0
         self.generator = Generator().manual_seed(seed)
-        self._provenance = {"method": describe(method), "seed": seed}
+        self._provenance = {"method": method.describe(), "seed": seed}
         self.states = nn.ModuleList(
             method.init(pool.units, pool.quota, self.generator) for pool in self.pools
         )
@@ -373,22 +372,3 @@ def attach(
             "Use decide, with batches."
         )
     return Session(model, method, budget, num_steps=num_steps, seed=seed)
-
-
-def describe(method: Method) -> dict[str, Any]:
-    """A method's name and settings as plain values, for provenance.
-
-    Example:
-        >>> from headcount.methods.random import Random
-        >>> describe(Random(seed=1))
-        {'name': 'random', 'seed': 1}
-    """
-    return {"name": method.name, **_plain(method)}
-
-
-def _plain(config: Any) -> dict[str, Any]:
-    values = {field.name: getattr(config, field.name) for field in fields(config)}
-    return {
-        name: {"name": type(value).__name__, **_plain(value)} if is_dataclass(value) else value
-        for name, value in values.items()
-    }
