@@ -23,11 +23,16 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from headcount.arena.comparison import Comparison
-from headcount.arena.summary import Difference, Line
+from headcount.arena.figures.quality import draw_quality
+from headcount.arena.grid import DENSE, FINETUNED
+from headcount.arena.result import Result
+from headcount.arena.summary import Difference, Line, differences, lines
 from headcount.arena.table import sheets
 
 OURS = "dsp"
@@ -42,6 +47,10 @@ GRIDS = (
 """(methods, heads, seeds), one after the other into one folder."""
 RECIPES = {"sick": {"recover-epochs": 1}, "mix": {"num-train": 20000, "max-length": 64, "epochs": 1,
                                                   "recover-epochs": 0.5}}  # fmt: skip
+TITLES = ("From the pretrained model", "From the dense model")
+"""Of the two groups that are trained alike."""
+FIGURES = ("quality.png", "finetuned.png")
+"""The same."""
 WHAT = {
     "sick": "MiniLM (72 heads) trained on SICK, accuracy on trial",
     "mix": "MiniLM (72 heads) trained on 20,000 pairs of MultiNLI and LingNLI, accuracy on "
@@ -78,23 +87,53 @@ def run(name: str, data: Path, work: Path, jobs: int) -> None:
         subprocess.run(["headcount", *command], check=True)
 
 
+def groups(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """Runs that were trained alike, by the method that the others are compared with."""
+    rested = [run for run in results if run.quality_once is not None]
+    again = [run for run in results if run.method.endswith(FINETUNED)]
+    decided = [
+        replace(run, method=f"{run.method}, as decided", quality=run.quality_once or 0.0,
+                quality_once=None, correct=None)
+        for run in rested
+    ]  # fmt: skip
+    return {
+        OURS: [run for run in results if run not in rested and run not in again] + decided,
+        OURS + FINETUNED: [
+            *(run for run in results if run.method == DENSE or run in again),
+            *(replace(run, quality_once=None) for run in rested),
+        ],
+    }
+
+
 def collect(name: str, work: Path, results: Path, figures: Path | None) -> None:
-    """One JSON file, and the figures."""
-    found = Comparison.read(work / f"compare-{name}", against=OURS)
+    """One JSON file, the runs, and the figures."""
+    source, kept = work / f"compare-{name}", results / f"arena_{name}"
+    found = Comparison.read(source, against=OURS)
     written = {path.name: path for path in found.save()}
-    kept = results / f"arena_{name}"
-    kept.mkdir(exist_ok=True)
-    shutil.copy(work / f"compare-{name}" / "grid.json", kept)
-    copy_cells(work / f"compare-{name}", kept)
     body: dict[str, Any] = json.loads(written["summary.json"].read_text(encoding="utf-8"))
-    head = {"what": WHAT[name], "collected_by": shlex.join(["python", *sys.argv])}
+    for key in ("lines", "against", "differences"):
+        del body[key]
+    body["compared"] = {
+        against: {
+            "lines": [asdict(line) for line in lines(runs)],
+            "differences": [asdict(difference) for difference in differences(runs, against)],
+        }
+        for against, runs in groups(found.results).items()
+    }
     summary = results / f"arena_{name}.json"
     if summary.is_file():
         keep_intervals(body, json.loads(summary.read_text(encoding="utf-8")))
+    head = {"what": WHAT[name], "collected_by": shlex.join(["python", *sys.argv])}
     summary.write_text(json.dumps({**head, **body}, indent=1) + "\n", encoding="utf-8")
-    for path in written.values():
-        if figures is not None and path.suffix == ".png":
-            shutil.copy(path, figures / f"arena_{name}_{path.name}")
+    kept.mkdir(exist_ok=True)
+    shutil.copy(source / "grid.json", kept)
+    copy_cells(source, kept)
+    if figures is not None:
+        for file in ("heads.png", "latency.png"):
+            if file in written:
+                shutil.copy(written[file], figures / f"arena_{name}_{file}")
+        for file, runs in zip(FIGURES, groups(found.results).values(), strict=True):
+            draw_quality(lines(runs), figures / f"arena_{name}_{file}", metric=found.metric)
 
 
 def keep_intervals(body: dict[str, Any], before: dict[str, Any]) -> None:
@@ -104,20 +143,21 @@ def keep_intervals(body: dict[str, Any], before: dict[str, Any]) -> None:
     cannot be calculated again.
     """
 
-    def compared(of: dict[str, Any], difference: dict[str, Any]) -> set[tuple[str, int, float]]:
-        methods = (difference["method"], of["against"])
+    def runs(of: dict[str, Any], methods: set[str], heads: int) -> set[tuple[str, int, float]]:
         return {
             (run["method"], run["seed"], run["quality"])
             for run in of["runs"]
-            if run["method"] in methods and run["heads"] == difference["heads"]
+            if run["method"] in methods and run["heads"] == heads
         }
 
-    for new in body["differences"]:
-        for old in before["differences"]:
-            about = [(each["method"], each["heads"]) for each in (old, new)]
-            better = "examples" in old["resampled"] and "examples" not in new["resampled"]
-            if about[0] == about[1] and better and compared(body, new) == compared(before, old):
-                new.update(old)
+    for against, compared in body["compared"].items():
+        for new in compared["differences"]:
+            about = {new["method"], against}, new["heads"]
+            for old in before["compared"][against]["differences"]:
+                same = (old["method"], old["heads"]) == (new["method"], new["heads"])
+                better = "examples" in old["resampled"] and "examples" not in new["resampled"]
+                if same and better and runs(body, *about) == runs(before, *about):
+                    new.update(old)
 
 
 SMALL = ("cell.json", "result.json", "model/config.json")
@@ -152,10 +192,16 @@ def restore(name: str, work: Path, results: Path) -> None:
 def tables(name: str, results: Path) -> str:
     """The tables of the JSON file, in Markdown."""
     body = json.loads((results / f"arena_{name}.json").read_text(encoding="utf-8"))
-    lines = [Line(**line) for line in body["lines"]]
-    against = [Difference(**difference) for difference in body["differences"]]
-    found = sheets(lines, against, metric=body["metric"], against=body["against"])
-    return "\n\n".join(sheet.markdown() for sheet in found)
+    texts = []
+    for (against, compared), title in zip(body["compared"].items(), TITLES, strict=True):
+        found = sheets(
+            [Line(**line) for line in compared["lines"]],
+            [Difference(**difference) for difference in compared["differences"]],
+            metric=body["metric"],
+            against=against,
+        )
+        texts += [f"### {title}", *(sheet.markdown() for sheet in found)]
+    return "\n\n".join(texts)
 
 
 def write_page(name: str, text: str, page: Path) -> None:
