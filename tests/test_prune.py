@@ -80,6 +80,14 @@ def test_the_folder_reloads_with_the_reported_quality(inputs, result):
     assert hc.Decision.load(result.folder / "decision.json") == result.decision
 
 
+def test_a_folder_without_its_tokenizer_is_refused(inputs, result, tmp_path):
+    shutil.copytree(result.folder, tmp_path / "copy")
+    for file in (tmp_path / "copy").glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(hc.CheckpointError, match=r"copy' has no tokenizer of its own"):
+        hc.evaluate(tmp_path / "copy", eval=inputs["eval"])
+
+
 def test_the_card_is_named_like_the_folder_and_tells_how_to_load(result):
     card = (result.folder / "README.md").read_text(encoding="utf-8")
     assert "# small" in card

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from transformers import AutoTokenizer, PrinterCallback, Trainer
+from transformers import PrinterCallback, Trainer
 
 from headcount.errors import DataError
 from headcount.tasks import TASKS
-from headcount.training.material import label_names
+from headcount.training.material import label_names, load_tokenizer
 from headcount.training.recipe import Recipe
 
 
@@ -32,6 +32,7 @@ def evaluate(
 
     Raises:
         DataError: unknown task, data that does not fit, or a model without the task's labels.
+        CheckpointError: there is no such model, or it has no tokenizer.
 
     Example:
         >>> import headcount as hc
@@ -42,7 +43,7 @@ def evaluate(
         raise DataError(f"task={task!r}: give one of {sorted(TASKS)}.")
     kind, how = TASKS[task], recipe or Recipe()
     names = label_names(str(folder))
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = load_tokenizer(str(folder))
     data = kind.dataset(
         eval, tokenizer, max_length=how.max_length, split="validation", labels=names
     )

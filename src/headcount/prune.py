@@ -232,7 +232,6 @@ def write_folder(
     """The result's folder, complete: weights, tokenizer, decision, report, figure and card."""
     shutil.rmtree(draft, ignore_errors=True)
     shutil.copytree(asked.folder, draft)
-    material.tokenizer.save_pretrained(draft)
     report.save(draft)
     if asked.arm.budget.costs is not None:
         asked.arm.budget.costs.save(draft / TABLE)

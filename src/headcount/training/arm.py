@@ -236,6 +236,7 @@ def _finish(
     num_steps: int,
 ) -> Trained:
     small.save_pretrained(work / "model")
+    material.tokenizer.save_pretrained(work / "model")
     found = quality(small, material, arm.recipe, work)
     write_result(
         work,

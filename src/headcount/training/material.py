@@ -77,7 +77,7 @@ def gather(
     if not train or not evaluate:
         raise DataError("train=..., eval=...: give at least one file for each.")
     kind, names = TASKS[task], label_names(model)
-    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer = load_tokenizer(model)
     labels, train_set, eval_set = kind.load(
         train, evaluate, tokenizer=tokenizer, max_length=recipe.max_length, order=names
     )
@@ -134,6 +134,30 @@ def label_names(model: str) -> tuple[str, ...]:
             "config.json, or the id of a model of the hub."
         ) from error
     return tuple(str(name).lower() for _, name in sorted(names.items()))
+
+
+def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model.
+
+    transformers makes one without a vocabulary where a folder has no files of it, and every word is
+    unknown to it then.
+
+    Raises:
+        CheckpointError: there is none, or it knows no words.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"model {model!r}: its tokenizer cannot be loaded: {str(error).splitlines()[0]} Save "
+            "the tokenizer that it was trained with into its folder."
+        ) from error
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise CheckpointError(
+            f"model {model!r} has no tokenizer of its own: what transformers makes of it knows no "
+            "word. Save the tokenizer that it was trained with into its folder."
+        )
+    return tokenizer
 
 
 def describe_source(source: str | Path) -> list[Any]:
