@@ -127,7 +127,7 @@ def collect(name: str, work: Path, results: Path, figures: Path | None) -> None:
     summary.write_text(json.dumps({**head, **body}, indent=1) + "\n", encoding="utf-8")
     kept.mkdir(exist_ok=True)
     shutil.copy(source / "grid.json", kept)
-    copy_cells(source, kept)
+    copy_cells(source, kept, again=True)
     if figures is not None:
         for file in ("heads.png", "latency.png"):
             if file in written:
@@ -164,14 +164,14 @@ SMALL = ("cell.json", "result.json", "model/config.json")
 """All of a finished cell but its weights."""
 
 
-def copy_cells(source: Path, target: Path) -> int:
-    """Copy what finished cells found into a folder that does not have it; returns how many."""
+def copy_cells(source: Path, target: Path, *, again: bool) -> int:
+    """Copy what finished cells found, those that are there already ``again`` or not; how many."""
     found = [
         cell
         for cell in sorted(path for path in source.iterdir() if path.is_dir())
         if all((cell / file).is_file() for file in SMALL)
         and "digest" in json.loads((cell / "result.json").read_text(encoding="utf-8"))
-        and not (target / cell.name / "result.json").is_file()
+        and (again or not (target / cell.name / "result.json").is_file())
     ]
     for cell in found:
         for file in SMALL:
@@ -186,7 +186,8 @@ def restore(name: str, work: Path, results: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     if not (target / "grid.json").is_file():
         shutil.copy(results / f"arena_{name}" / "grid.json", target)
-    print(copy_cells(results / f"arena_{name}", target), "runs restored")
+    num = copy_cells(results / f"arena_{name}", target, again=False)
+    print(num, "runs restored")
 
 
 def tables(name: str, results: Path) -> str:
