@@ -5,6 +5,7 @@
     python benchmarks/arena.py sick --work runs --summary benchmarks/results --figures docs/images
     python benchmarks/arena.py sick --tables benchmarks/results
     python benchmarks/arena.py sick --work runs --restore benchmarks/results
+    python benchmarks/arena.py both --tables benchmarks/results --page README.md
 
 ``sick``: trained on the 4,439 training pairs of SICK, 3 epochs; accuracy on the 495 trial pairs.
 ``mix``: trained on 20,000 pairs of MultiNLI and LingNLI, 1 epoch; accuracy on MultiNLI dev matched.
@@ -14,7 +15,8 @@ epoch more, and as long train those with ``+finetuned``, from the same model.
 The first two commands call ``headcount compare`` (six minutes a cell on one core for ``sick``, 17
 for ``mix``), and can be killed and started again. The third collects what is there into
 ``arena_sick.json``, figures, and what each run found (``arena_sick/``), and prints the tables; the
-fourth prints them again. The fifth puts these runs where the first finds them finished.
+fourth prints them again. The fifth puts these runs where the first finds them finished. The last
+writes the short table of both sets into the README.
 """
 
 import argparse
@@ -56,6 +58,21 @@ WHAT = {
     "mix": "MiniLM (72 heads) trained on 20,000 pairs of MultiNLI and LingNLI, accuracy on "
     "MultiNLI dev matched",
 }
+BOTH = "both"
+"""Instead of a data set: one short table of the two."""
+SHORT = {
+    DENSE: "all 72 heads",
+    OURS: "`DSP()`",
+    "dsp-ste-constant": "`DSP`, straight-through as in the paper",
+    "dsp-relaxed-constant": "`DSP`, relaxed as in the paper",
+    "hard-concrete": "`HardConcrete()`",
+    "magnitude": "`Magnitude()`",
+    "random": "`Random()`",
+}
+"""Rows of the short table: all that train from the pretrained model."""
+COLUMNS = (("sick", "SICK"), ("mix", "MultiNLI"))
+"""Its columns, each for the numbers of heads in ``SHORT_HEADS``."""
+SHORT_HEADS = (24, 12, 6)
 
 
 def files_of(name: str, nli: Path) -> tuple[list[Path], list[Path]]:
@@ -205,6 +222,29 @@ def tables(name: str, results: Path) -> str:
     return "\n\n".join(texts)
 
 
+def short_table(results: Path) -> str:
+    """What trains from the pretrained model, on both data sets, in Markdown."""
+    cells: dict[tuple[str, str, int | None], str] = {}
+    for name, _ in COLUMNS:
+        body = json.loads((results / f"arena_{name}.json").read_text(encoding="utf-8"))
+        for line in body["compared"][OURS]["lines"]:
+            spread = "" if line["std"] is None else f" ± {line['std']:.3f}"
+            text = f"{line['mean']:.3f}{spread} ({line['num_seeds']})"
+            cells[name, line["method"], line["heads"]] = text
+    head = [f"{title}, {heads}" for _, title in COLUMNS for heads in SHORT_HEADS]
+    rows = [f"| method | {' | '.join(head)} |", "|:--|" + "--:|" * len(head)]
+    for method, title in SHORT.items():
+        row = [
+            cells.get((name, method, heads), "")
+            if method != DENSE
+            else cells.get((name, method, None), "") * (heads == SHORT_HEADS[0])
+            for name, _ in COLUMNS
+            for heads in SHORT_HEADS
+        ]
+        rows.append(f"| {title} | {' | '.join(row)} |")
+    return "\n".join(rows)
+
+
 def write_page(name: str, text: str, page: Path) -> None:
     """Put the tables where the page has its marks."""
     old = page.read_text(encoding="utf-8")
@@ -215,7 +255,7 @@ def write_page(name: str, text: str, page: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("set", choices=sorted(RECIPES), help="the data set")
+    parser.add_argument("set", choices=[*sorted(RECIPES), BOTH], help="the data set")
     parser.add_argument("--data", type=Path, help="folder with nli/")
     parser.add_argument("--work", type=Path, help="folder of the runs; resumable")
     parser.add_argument("--jobs", type=int, default=1, help="cells at a time")
@@ -225,6 +265,8 @@ def main() -> None:
     parser.add_argument("--figures", type=Path, help="with --summary: folder of the figures")
     parser.add_argument("--page", type=Path, help="with --tables: write them into this page, too")
     args = parser.parse_args()
+    if args.set == BOTH and (args.tables is None or args.work is not None):
+        parser.error("both: give --tables, the folder of what was collected, and no --work.")
     if args.work is not None and args.restore is not None:
         restore(args.set, args.work, args.restore)
         return
@@ -232,7 +274,7 @@ def main() -> None:
         collect(args.set, args.work, args.summary, args.figures)
         args.tables = args.summary
     if args.tables is not None:
-        text = tables(args.set, args.tables)
+        text = short_table(args.tables) if args.set == BOTH else tables(args.set, args.tables)
         print(text)
         if args.page is not None:
             write_page(args.set, text, args.page)

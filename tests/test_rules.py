@@ -134,13 +134,15 @@ def test_the_two_constraint_files_differ_only_by_what_the_oldest_transformers_de
     assert moved <= {"transformers", "huggingface-hub", "tokenizers"} | http
 
 
-@pytest.mark.parametrize("name", ["sick", "mix"])
-def test_the_tables_of_the_guide_are_those_of_the_results(name, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("name", "page"),
+    [("sick", "docs/how-to-choose.md"), ("mix", "docs/how-to-choose.md"), ("both", "README.md")],
+)
+def test_the_tables_of_the_pages_are_those_of_the_results(name, page, monkeypatch, capsys):
     script = ROOT / "benchmarks" / "arena.py"
     results = str(ROOT / "benchmarks" / "results")
     monkeypatch.setattr(sys, "argv", [str(script), name, "--tables", results])
     runpy.run_path(str(script), run_name="__main__")
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
-    page = (ROOT / "docs" / "how-to-choose.md").read_text(encoding="utf-8").splitlines()
     assert rows
-    assert not set(rows) - set(page)
+    assert not set(rows) - set((ROOT / page).read_text(encoding="utf-8").splitlines())
