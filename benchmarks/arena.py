@@ -72,7 +72,7 @@ SHORT = {
 """Rows of the short table: all that train from the pretrained model."""
 COLUMNS = (("sick", "SICK"), ("mix", "MultiNLI"))
 """Its columns, each for the numbers of heads in ``SHORT_HEADS``."""
-SHORT_HEADS = (24, 12, 6)
+SHORT_HEADS = (None, 24, 12, 6)
 
 
 def files_of(name: str, nli: Path) -> tuple[list[Path], list[Path]]:
@@ -231,16 +231,10 @@ def short_table(results: Path) -> str:
             spread = "" if line["std"] is None else f" ± {line['std']:.3f}"
             text = f"{line['mean']:.3f}{spread} ({line['num_seeds']})"
             cells[name, line["method"], line["heads"]] = text
-    head = [f"{title}, {heads}" for _, title in COLUMNS for heads in SHORT_HEADS]
+    head = [f"{title}, {heads or 'all'}" for _, title in COLUMNS for heads in SHORT_HEADS]
     rows = [f"| method | {' | '.join(head)} |", "|:--|" + "--:|" * len(head)]
     for method, title in SHORT.items():
-        row = [
-            cells.get((name, method, heads), "")
-            if method != DENSE
-            else cells.get((name, method, None), "") * (heads == SHORT_HEADS[0])
-            for name, _ in COLUMNS
-            for heads in SHORT_HEADS
-        ]
+        row = [cells.get((name, method, heads), "") for name, _ in COLUMNS for heads in SHORT_HEADS]
         rows.append(f"| {title} | {' | '.join(row)} |")
     return "\n".join(rows)
 
