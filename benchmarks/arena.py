@@ -106,6 +106,8 @@ def run(name: str, data: Path, work: Path, jobs: int) -> None:
 
 def groups(results: Sequence[Result]) -> dict[str, list[Result]]:
     """Runs that were trained alike, by the method that the others are compared with."""
+    rows = {name: row for row, name in enumerate((DENSE, OURS, *PAPER, *OTHERS, *AGAIN))}
+    results = sorted(results, key=lambda run: rows.get(run.method, len(rows)))
     rested = [run for run in results if run.quality_once is not None]
     again = [run for run in results if run.method.endswith(FINETUNED)]
     decided = [
