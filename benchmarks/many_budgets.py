@@ -1,12 +1,15 @@
 """One training run, many budgets: re-cuts at other K beside training at each K.
 
     python benchmarks/many_budgets.py --data ../shared/data --work runs/many
-    python benchmarks/many_budgets.py --data ../shared/data --work runs/many --summary FILE
+    python benchmarks/many_budgets.py --work runs/many --summary FILE
+    python benchmarks/many_budgets.py --tables FILE
 
 The first command trains MiniLM (72 heads) on SICK once for each method and seed, and measures the
 accuracy of every re-cut, without any further step (seven to ten minutes a run on one core; run it
 twice, with ``--worker 0/2`` and ``--worker 1/2``, to use two). It can be killed and started again.
-The second collects what is there into one JSON file and prints the table.
+The second collects what is there into one JSON file and prints the table; the third prints it
+again. The last row is ``dsp`` trained for each K with the same recipe, as it stands in
+``arena_sick.json`` in the folder of FILE when it is collected.
 """
 
 import argparse
@@ -33,6 +36,8 @@ BUDGETS = (48, 36, 24, 12, 6)
 RUNS = (("dsp-sampled", 6), ("dsp", 12), ("dsp", 36))
 """(method, K it is trained for): the first draws a size from 6 to 72 at each step."""
 SEEDS = (0, 1, 2)
+EACH = "each"
+"""In place of a K: every cut is of a run trained for it."""
 
 
 def train(data: Path, work: Path, worker: str) -> None:
@@ -115,40 +120,75 @@ def table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def trained_for_each(arena: Path) -> list[dict[str, Any]]:
+    """Means of ``dsp`` in the comparison of all methods."""
+    if not arena.is_file():
+        return []
+    compared = json.loads(arena.read_text(encoding="utf-8"))["compared"]["dsp"]["lines"]
+    return [
+        {
+            **{name: line[name] for name in ("method", "heads", "mean", "std")},
+            "trained_for": EACH,
+            "seeds": line["num_seeds"],
+        }
+        for line in compared
+        if line["method"] == "dsp"
+    ]
+
+
 def show(lines: list[dict[str, Any]]) -> None:
-    print(f"| run | seeds | {' | '.join(f'{k} heads' for k in BUDGETS)} |")
-    print(f"|:--|--:|{'--:|' * len(BUDGETS)}")
-    for run_of in RUNS:
-        own = [line for line in lines if (line["method"], line["trained_for"]) == run_of]
-        means = {line["heads"]: f"{line['mean']:.3f}" for line in own}
-        seeds = max((line["seeds"] for line in own), default=0)
-        cells = " | ".join(means.get(heads, "") for heads in BUDGETS)
-        print(f"| `{run_of[0]}` trained for {run_of[1]} | {seeds} | {cells} |")
+    print(f"| run | {' | '.join(f'{k} heads' for k in BUDGETS)} |")
+    print(f"|:--|{'--:|' * len(BUDGETS)}")
+    for method, heads in (*RUNS, ("dsp", EACH)):
+        found = {
+            line["heads"]: line
+            for line in lines
+            if (line["method"], line["trained_for"]) == (method, heads)
+        }
+        cells = " | ".join(write(found.get(k)) for k in BUDGETS)
+        print(f"| `{method}` trained for {heads} | {cells} |")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder with nli/sick")
-    parser.add_argument("--work", type=Path, required=True, help="folder of the runs; resumable")
-    parser.add_argument("--worker", default="0/1", help="this worker of so many, such as 0/2")
-    parser.add_argument("--summary", type=Path, help="collect into this JSON instead of training")
-    args = parser.parse_args()
-    if args.summary is None:
-        train(args.data, args.work, args.worker)
-        return
-    rows = collect(args.work)
-    lines = table(rows)
+def write(line: dict[str, Any] | None) -> str:
+    """Mean, standard deviation, number of seeds."""
+    if line is None:
+        return ""
+    spread = "" if line["std"] is None else f" ± {line['std']:.3f}"
+    return f"{line['mean']:.3f}{spread} ({line['seeds']})"
+
+
+def summarise(work: Path, summary: Path) -> list[dict[str, Any]]:
+    """Write what is there into one JSON file; the lines of its table."""
+    rows = collect(work)
     body = {
         "what": "MiniLM (72 heads) on SICK: one run cut at many K, accuracy on trial",
         "command": shlex.join(["python", *sys.argv]),
         "recipe": asdict(hc.Recipe()),
         "methods": {name: METHODS[name].describe() for name, _ in RUNS},
         "environment": environment(),
-        "table": lines,
+        "table": table(rows) + trained_for_each(summary.with_name("arena_sick.json")),
         "runs": rows,
     }
-    args.summary.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
-    show(lines)
+    summary.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+    return body["table"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, help="folder with nli/sick")
+    parser.add_argument("--work", type=Path, help="folder of the runs; resumable")
+    parser.add_argument("--worker", default="0/1", help="this worker of so many, such as 0/2")
+    parser.add_argument("--summary", type=Path, help="collect into this JSON instead of training")
+    parser.add_argument("--tables", type=Path, help="print the table of this JSON")
+    args = parser.parse_args()
+    if args.tables is not None:
+        show(json.loads(args.tables.read_text(encoding="utf-8"))["table"])
+    elif args.work is not None and args.summary is not None:
+        show(summarise(args.work, args.summary))
+    elif args.work is not None and args.data is not None:
+        train(args.data, args.work, args.worker)
+    else:
+        parser.error("give --data and --work to train, --work and --summary, or --tables.")
 
 
 if __name__ == "__main__":

@@ -135,13 +135,20 @@ def test_the_two_constraint_files_differ_only_by_what_the_oldest_transformers_de
 
 
 @pytest.mark.parametrize(
-    ("name", "page"),
-    [("sick", "docs/how-to-choose.md"), ("mix", "docs/how-to-choose.md"), ("both", "README.md")],
+    ("command", "results", "page"),
+    [
+        (["arena.py", "sick"], "", "docs/how-to-choose.md"),
+        (["arena.py", "mix"], "", "docs/how-to-choose.md"),
+        (["arena.py", "both"], "", "README.md"),
+        (["many_budgets.py"], "many_budgets.json", "docs/methods/dsp.md"),
+    ],
 )
-def test_the_tables_of_the_pages_are_those_of_the_results(name, page, monkeypatch, capsys):
-    script = ROOT / "benchmarks" / "arena.py"
-    results = str(ROOT / "benchmarks" / "results")
-    monkeypatch.setattr(sys, "argv", [str(script), name, "--tables", results])
+def test_the_tables_of_the_pages_are_those_of_the_results(
+    command, results, page, monkeypatch, capsys
+):
+    script = ROOT / "benchmarks" / command[0]
+    results = ROOT / "benchmarks" / "results" / results
+    monkeypatch.setattr(sys, "argv", [str(script), *command[1:], "--tables", str(results)])
     runpy.run_path(str(script), run_name="__main__")
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert rows
