@@ -6,17 +6,20 @@
     python benchmarks/arena.py sick --tables benchmarks/results
     python benchmarks/arena.py sick --work runs --restore benchmarks/results
     python benchmarks/arena.py both --tables benchmarks/results --page README.md
+    python benchmarks/arena.py time --tables benchmarks/results --page docs/how-to-choose.md
 
 ``sick``: trained on the 4,439 training pairs of SICK, 3 epochs; accuracy on the 495 trial pairs.
 ``mix``: trained on 20,000 pairs of MultiNLI and LingNLI, 1 epoch; accuracy on MultiNLI dev matched.
 Methods that look at data decide about the dense model; their cut model is then trained for 1 (0.5)
 epoch more, and as long train those with ``+finetuned``, from the same model.
+``mix-long``: the same data; from the dense model, 1 epoch instead of 0.5.
 
 The first two commands call ``headcount compare`` (six minutes a cell on one core for ``sick``, 17
 for ``mix``), and can be killed and started again. The third collects what is there into
 ``arena_sick.json``, figures, and what each run found (``arena_sick/``), and prints the tables; the
 fourth prints them again. The fifth puts these runs where the first finds them finished. The last
-writes the short table of both sets into the README.
+two write the short table of both sets into the README, and what the runs on ``mix`` and
+``mix-long`` that begin with the dense model took into the guide.
 """
 
 import argparse
@@ -27,6 +30,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +51,15 @@ GRIDS = (
     ((OURS, *PAPER, *OTHERS), (48, 36, 24, 12, 6), (0, 1)),
 )
 """(methods, heads, seeds), one after the other into one folder."""
-RECIPES = {"sick": {"recover-epochs": 1}, "mix": {"num-train": 20000, "max-length": 64, "epochs": 1,
-                                                  "recover-epochs": 0.5}}  # fmt: skip
+LONG = "mix-long"
+LONG_GRIDS = (((OURS + FINETUNED,), (12, 6), (0, 1)),)
+"""The same for that set."""
+MIX = {"num-train": 20000, "max-length": 64, "epochs": 1}
+RECIPES = {
+    "sick": {"recover-epochs": 1},
+    "mix": {**MIX, "recover-epochs": 0.5},
+    LONG: {**MIX, "recover-epochs": 1},
+}
 TITLES = ("From the pretrained model", "From the dense model")
 """Of the two groups that are trained alike."""
 FIGURES = ("quality.png", "finetuned.png")
@@ -57,9 +68,16 @@ WHAT = {
     "sick": "MiniLM (72 heads) trained on SICK, accuracy on trial",
     "mix": "MiniLM (72 heads) trained on 20,000 pairs of MultiNLI and LingNLI, accuracy on "
     "MultiNLI dev matched",
+    LONG: "the same with 1 epoch from the dense model",
 }
 BOTH = "both"
 """Instead of a data set: one short table of the two."""
+TIME = "time"
+"""Likewise: what the methods that begin with the dense model take."""
+TIMED = (("mix", OURS + FINETUNED), (LONG, OURS + FINETUNED), ("mix", "hard-concrete+finetuned"),
+         ("mix", "gradient"))  # fmt: skip
+"""Its rows: (set, method)."""
+TIMED_HEADS = (12, 6)
 SHORT = {
     DENSE: "all 72 heads",
     OURS: "`DSP()`",
@@ -92,7 +110,7 @@ def run(name: str, data: Path, work: Path, jobs: int) -> None:
         shutil.copytree(get_model_path(), model)
     train, evaluate = files_of(name, data / "nli")
     flags = [word for key, value in RECIPES[name].items() for word in (f"--{key}", str(value))]
-    for methods, heads, seeds in GRIDS:
+    for methods, heads, seeds in LONG_GRIDS if name == LONG else GRIDS:
         command = [
             *("compare", str(model), *flags, "--jobs", str(jobs)),
             *(word for file in train for word in ("--train", str(file))),
@@ -127,7 +145,7 @@ def groups(results: Sequence[Result]) -> dict[str, list[Result]]:
 def collect(name: str, work: Path, results: Path, figures: Path | None) -> None:
     """One JSON file, the runs, and the figures."""
     source, kept = work / f"compare-{name}", results / f"arena_{name}"
-    found = Comparison.read(source, against=OURS)
+    found = Comparison.read(source)
     written = {path.name: path for path in found.save()}
     body: dict[str, Any] = json.loads(written["summary.json"].read_text(encoding="utf-8"))
     for key in ("lines", "against", "differences"):
@@ -241,6 +259,36 @@ def short_table(results: Path) -> str:
     return "\n".join(rows)
 
 
+def time_table(results: Path) -> str:
+    """Accuracy and minutes of single runs from the dense model, in Markdown.
+
+    Only seeds of which every row has a run, so that rows can be compared.
+    """
+    runs = {
+        (name, run["method"], run["heads"], run["seed"]): run
+        for name in {name for name, _ in TIMED}
+        for run in json.loads((results / f"arena_{name}.json").read_text(encoding="utf-8"))["runs"]
+    }
+    rows = [
+        f"| method | epochs | seed | {' | '.join(f'{k} heads | minutes' for k in TIMED_HEADS)} |",
+        "|:--|--:|--:|" + "--:|--:|" * len(TIMED_HEADS),
+    ]
+    for seed in sorted({seed for *_, seed in runs}):
+        for name, method in TIMED:
+            if all((*row, k, seed) in runs for row in TIMED for k in TIMED_HEADS):
+                found = [runs[name, method, heads, seed] for heads in TIMED_HEADS]
+                cells = " | ".join(
+                    f"{run['quality']:.3f} | {(run['train_s'] + run['recover_s']) / 60:.1f}"
+                    for run in found
+                )
+                rows.append(f"| {method} | {RECIPES[name]['recover-epochs']} | {seed} | {cells} |")
+    return "\n".join(rows)
+
+
+OVERVIEWS = {BOTH: short_table, TIME: time_table}
+"""What prints a table of several sets."""
+
+
 def write_page(name: str, text: str, page: Path) -> None:
     """Put the tables where the page has its marks."""
     old = page.read_text(encoding="utf-8")
@@ -251,7 +299,7 @@ def write_page(name: str, text: str, page: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("set", choices=[*sorted(RECIPES), BOTH], help="the data set")
+    parser.add_argument("set", choices=[*sorted(RECIPES), *OVERVIEWS], help="the data set")
     parser.add_argument("--data", type=Path, help="folder with nli/")
     parser.add_argument("--work", type=Path, help="folder of the runs; resumable")
     parser.add_argument("--jobs", type=int, default=1, help="cells at a time")
@@ -261,8 +309,8 @@ def main() -> None:
     parser.add_argument("--figures", type=Path, help="with --summary: folder of the figures")
     parser.add_argument("--page", type=Path, help="with --tables: write them into this page, too")
     args = parser.parse_args()
-    if args.set == BOTH and (args.tables is None or args.work is not None):
-        parser.error("both: give --tables, the folder of what was collected, and no --work.")
+    if args.set in OVERVIEWS and (args.tables is None or args.work is not None):
+        parser.error(f"{args.set}: give --tables, the folder of what was collected, and no --work.")
     if args.work is not None and args.restore is not None:
         restore(args.set, args.work, args.restore)
         return
@@ -270,7 +318,8 @@ def main() -> None:
         collect(args.set, args.work, args.summary, args.figures)
         args.tables = args.summary
     if args.tables is not None:
-        text = short_table(args.tables) if args.set == BOTH else tables(args.set, args.tables)
+        write = OVERVIEWS.get(args.set, partial(tables, args.set))
+        text = write(args.tables)
         print(text)
         if args.page is not None:
             write_page(args.set, text, args.page)

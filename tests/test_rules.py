@@ -140,6 +140,7 @@ def test_the_two_constraint_files_differ_only_by_what_the_oldest_transformers_de
         (["arena.py", "sick"], "", "docs/how-to-choose.md"),
         (["arena.py", "mix"], "", "docs/how-to-choose.md"),
         (["arena.py", "both"], "", "README.md"),
+        (["arena.py", "time"], "", "docs/how-to-choose.md"),
         (["many_budgets.py"], "many_budgets.json", "docs/methods/dsp.md"),
     ],
 )
