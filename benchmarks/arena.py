@@ -36,24 +36,23 @@ from typing import Any
 
 from headcount.arena.comparison import Comparison
 from headcount.arena.figures.quality import draw_quality
-from headcount.arena.grid import DENSE, FINETUNED
+from headcount.arena.grid import DENSE, FINETUNED, Cell
 from headcount.arena.result import Result
 from headcount.arena.summary import Difference, Line, differences, lines
-from headcount.arena.table import sheets
+from headcount.arena.table import mean_text, sheets
 
 OURS = "dsp"
 PAPER = ("dsp-relaxed-constant", "dsp-ste-constant")
 OTHERS = ("hard-concrete", "gradient", "fisher", "magnitude", "random")
 AGAIN = ("dsp+finetuned", "hard-concrete+finetuned", "magnitude+finetuned", "random+finetuned")
-GRIDS = (
+LONG = "mix-long"
+WHOLE = (
     (AGAIN, (24, 12, 6), (0, 1)),
     ((OURS, *PAPER), (12, 6), (0, 1, 2)),
     ((OURS, *PAPER, *OTHERS), (48, 36, 24, 12, 6), (0, 1)),
 )
-"""(methods, heads, seeds), one after the other into one folder."""
-LONG = "mix-long"
-LONG_GRIDS = (((OURS + FINETUNED,), (12, 6), (0, 1)),)
-"""The same for that set."""
+GRIDS = {"sick": WHOLE, "mix": WHOLE, LONG: (((OURS + FINETUNED,), (12, 6), (0, 1)),)}
+"""(methods, heads, seeds) of a set, one after the other into one folder."""
 MIX = {"num-train": 20000, "max-length": 64, "epochs": 1}
 RECIPES = {
     "sick": {"recover-epochs": 1},
@@ -110,7 +109,7 @@ def run(name: str, data: Path, work: Path, jobs: int) -> None:
         shutil.copytree(get_model_path(), model)
     train, evaluate = files_of(name, data / "nli")
     flags = [word for key, value in RECIPES[name].items() for word in (f"--{key}", str(value))]
-    for methods, heads, seeds in LONG_GRIDS if name == LONG else GRIDS:
+    for methods, heads, seeds in GRIDS[name]:
         command = [
             *("compare", str(model), *flags, "--jobs", str(jobs)),
             *(word for file in train for word in ("--train", str(file))),
@@ -146,6 +145,13 @@ def collect(name: str, work: Path, results: Path, figures: Path | None) -> None:
     """One JSON file, the runs, and the figures."""
     source, kept = work / f"compare-{name}", results / f"arena_{name}"
     found = Comparison.read(source)
+    before = {path.parent.name for path in kept.glob("*/result.json")}
+    lost = before - {Cell(method=r.method, heads=r.heads, seed=r.seed).name for r in found.results}
+    if lost:
+        raise SystemExit(
+            f"arena.py {name} --work {work}: {', '.join(sorted(lost))} was collected before and is "
+            "not finished there. Let it finish, or give --restore first."
+        )
     written = {path.name: path for path in found.save()}
     body: dict[str, Any] = json.loads(written["summary.json"].read_text(encoding="utf-8"))
     for key in ("lines", "against", "differences"):
@@ -248,8 +254,7 @@ def short_table(results: Path) -> str:
     for name, _ in COLUMNS:
         body = json.loads((results / f"arena_{name}.json").read_text(encoding="utf-8"))
         for line in body["compared"][OURS]["lines"]:
-            spread = "" if line["std"] is None else f" ± {line['std']:.3f}"
-            text = f"{line['mean']:.3f}{spread} ({line['num_seeds']})"
+            text = mean_text(line["mean"], line["std"], line["num_seeds"])
             cells[name, line["method"], line["heads"]] = text
     head = [f"{title}, {heads or 'all'}" for _, title in COLUMNS for heads in SHORT_HEADS]
     rows = [f"| method | {' | '.join(head)} |", "|:--|" + "--:|" * len(head)]

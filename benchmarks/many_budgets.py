@@ -26,6 +26,7 @@ from rich.console import Console
 from transformers import PrinterCallback, set_seed
 
 import headcount as hc
+from headcount.arena.table import mean_text
 from headcount.cli.methods import METHODS
 from headcount.prune import gather
 from headcount.reports.measure import environment
@@ -141,20 +142,12 @@ def show(lines: list[dict[str, Any]]) -> None:
     print(f"|:--|{'--:|' * len(BUDGETS)}")
     for method, heads in (*RUNS, ("dsp", EACH)):
         found = {
-            line["heads"]: line
+            line["heads"]: mean_text(line["mean"], line["std"], line["seeds"])
             for line in lines
             if (line["method"], line["trained_for"]) == (method, heads)
         }
-        cells = " | ".join(write(found.get(k)) for k in BUDGETS)
+        cells = " | ".join(found.get(k, "") for k in BUDGETS)
         print(f"| `{method}` trained for {heads} | {cells} |")
-
-
-def write(line: dict[str, Any] | None) -> str:
-    """Mean, standard deviation, number of seeds."""
-    if line is None:
-        return ""
-    spread = "" if line["std"] is None else f" ± {line['std']:.3f}"
-    return f"{line['mean']:.3f}{spread} ({line['seeds']})"
 
 
 def summarise(work: Path, summary: Path) -> list[dict[str, Any]]:

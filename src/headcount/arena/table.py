@@ -87,12 +87,23 @@ def sheets(
     return found
 
 
+def mean_text(mean: float | None, std: float | None, num_seeds: int | None = None) -> str:
+    """A mean with its standard deviation, and of how many seeds, where these are known.
+
+    Example:
+        >>> mean_text(0.5, 0.01, 3), mean_text(0.5, None)
+        ('0.500 ± 0.010 (3)', '0.500')
+    """
+    spread = "" if std is None else f" ± {std:.3f}"
+    count = "" if num_seeds is None else f" ({num_seeds})"
+    return f"{mean:.3f}{spread}{count}"
+
+
 def _quality(lines: Sequence[Line], metric: str) -> Sheet:
     alike = len({line.num_seeds for line in lines}) == 1
 
     def write(line: Line) -> str:
-        count = "" if alike else f" ({line.num_seeds})"
-        return _mean(line.mean, line.std) + count
+        return mean_text(line.mean, line.std, None if alike else line.num_seeds)
 
     over = f"{lines[0].num_seeds} seeds" if alike else "the seeds, whose number is in brackets"
     single = alike and lines[0].num_seeds == 1
@@ -107,7 +118,9 @@ def _once(lines: Sequence[Line], metric: str) -> Sheet:
     return Sheet(
         title=f"{metric} as decided, before the cut model is trained",
         note="For the methods whose weights rest while they decide.",
-        **_grid(lines, lambda line: line.heads, lambda line: _mean(line.once_mean, line.once_std)),
+        **_grid(
+            lines, lambda line: line.heads, lambda line: mean_text(line.once_mean, line.once_std)
+        ),
     )
 
 
@@ -145,11 +158,6 @@ def _grid(
 
 def _order(heads: int | None) -> float:
     return float("inf") if heads is None else heads
-
-
-def _mean(mean: float | None, std: float | None) -> str:
-    spread = "" if std is None else f" ± {std:.3f}"
-    return f"{mean:.3f}{spread}"
 
 
 def _signed(value: float) -> str:
