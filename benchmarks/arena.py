@@ -45,13 +45,15 @@ OURS = "dsp"
 PAPER = ("dsp-relaxed-constant", "dsp-ste-constant")
 OTHERS = ("hard-concrete", "gradient", "fisher", "magnitude", "random")
 AGAIN = ("dsp+finetuned", "hard-concrete+finetuned", "magnitude+finetuned", "random+finetuned")
+TAUGHT = "dsp+finetuned+distil"
 LONG = "mix-long"
 WHOLE = (
     (AGAIN, (24, 12, 6), (0, 1)),
+    ((TAUGHT,), (12, 6), (0, 1)),
     ((OURS, *PAPER), (12, 6), (0, 1, 2)),
     ((OURS, *PAPER, *OTHERS), (48, 36, 24, 12, 6), (0, 1)),
 )
-GRIDS = {"sick": WHOLE, "mix": WHOLE, LONG: (((OURS + FINETUNED,), (12, 6), (0, 1)),)}
+GRIDS = {"sick": WHOLE, "mix": WHOLE, LONG: (((OURS + FINETUNED,), (24, 12, 6), (0, 1)),)}
 """(methods, heads, seeds) of a set, one after the other into one folder."""
 MIX = {"num-train": 20000, "max-length": 64, "epochs": 1}
 RECIPES = {
@@ -73,10 +75,9 @@ BOTH = "both"
 """Instead of a data set: one short table of the two."""
 TIME = "time"
 """Likewise: what the methods that begin with the dense model take."""
-TIMED = (("mix", OURS + FINETUNED), (LONG, OURS + FINETUNED), ("mix", "hard-concrete+finetuned"),
-         ("mix", "gradient"))  # fmt: skip
+TIMED = (("mix", OURS + FINETUNED), (LONG, OURS + FINETUNED), ("mix", "gradient"))
 """Its rows: (set, method)."""
-TIMED_HEADS = (12, 6)
+TIMED_HEADS = (24, 12, 6)
 SHORT = {
     DENSE: "all 72 heads",
     OURS: "`DSP()`",
@@ -123,10 +124,10 @@ def run(name: str, data: Path, work: Path, jobs: int) -> None:
 
 def groups(results: Sequence[Result]) -> dict[str, list[Result]]:
     """Runs that were trained alike, by the method that the others are compared with."""
-    rows = {name: row for row, name in enumerate((DENSE, OURS, *PAPER, *OTHERS, *AGAIN))}
+    rows = {name: row for row, name in enumerate((DENSE, OURS, *PAPER, *OTHERS, *AGAIN, TAUGHT))}
     results = sorted(results, key=lambda run: rows.get(run.method, len(rows)))
     rested = [run for run in results if run.quality_once is not None]
-    again = [run for run in results if run.method.endswith(FINETUNED)]
+    again = [run for run in results if run.cell.is_finetuned]
     decided = [
         replace(run, method=f"{run.method}, as decided", quality=run.quality_once or 0.0,
                 quality_once=None, correct=None)
