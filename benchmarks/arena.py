@@ -26,9 +26,10 @@ import argparse
 import json
 import shlex
 import shutil
+import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -37,9 +38,9 @@ from typing import Any
 from headcount.arena.comparison import Comparison
 from headcount.arena.figures.quality import draw_quality
 from headcount.arena.grid import DENSE, FINETUNED, Cell
-from headcount.arena.result import Result
+from headcount.arena.result import Result, read_result
 from headcount.arena.summary import Difference, Line, differences, lines
-from headcount.arena.table import mean_text, sheets
+from headcount.arena.table import Sheet, mean_text, sheets
 
 OURS = "dsp"
 PAPER = ("dsp-relaxed-constant", "dsp-ste-constant")
@@ -266,29 +267,39 @@ def short_table(results: Path) -> str:
 
 
 def time_table(results: Path) -> str:
-    """Accuracy and minutes of single runs from the dense model, in Markdown.
+    """What longer training from the dense model finds, against ``gradient``, in Markdown.
 
-    Only seeds of which every row has a run, so that rows can be compared.
+    Of each number of heads, the seeds of which every row has a run.
     """
-    runs = {
-        (name, run["method"], run["heads"], run["seed"]): run
-        for name in {name for name, _ in TIMED}
-        for run in json.loads((results / f"arena_{name}.json").read_text(encoding="utf-8"))["runs"]
-    }
-    rows = [
-        f"| method | epochs | seed | {' | '.join(f'{k} heads | minutes' for k in TIMED_HEADS)} |",
-        "|:--|--:|--:|" + "--:|--:|" * len(TIMED_HEADS),
-    ]
-    for seed in sorted({seed for *_, seed in runs}):
-        for name, method in TIMED:
-            if all((*row, k, seed) in runs for row in TIMED for k in TIMED_HEADS):
-                found = [runs[name, method, heads, seed] for heads in TIMED_HEADS]
-                cells = " | ".join(
-                    f"{run['quality']:.3f} | {(run['train_s'] + run['recover_s']) / 60:.1f}"
-                    for run in found
-                )
-                rows.append(f"| {method} | {RECIPES[name]['recover-epochs']} | {seed} | {cells} |")
-    return "\n".join(rows)
+    found: dict[str, dict[tuple[int, int], Result]] = {}
+    for name, method in TIMED:
+        epochs = RECIPES[name]["recover-epochs"]
+        title = f"{method}, {epochs} {'epoch' if epochs == 1 else 'epochs'}"
+        runs = [read_result(path.parent) for path in results.glob(f"arena_{name}/*/result.json")]
+        found[title] = {
+            (run.heads, run.seed): replace(run, method=title, quality_once=None)
+            for run in runs
+            if run.method == method and run.heads in TIMED_HEADS
+        }
+    common = sorted(set.intersection(*(set(runs) for runs in found.values())))
+    paired = [runs[key] for runs in found.values() for key in common]
+    against = list(found)[-1]
+    sheet, *others = sheets(
+        lines(paired), differences(paired, against), metric="accuracy", against=against
+    )
+    minutes = tuple(
+        (title, *(f"{statistics.mean(_minutes(runs, common, k)):.1f}" for k in TIMED_HEADS))
+        for title, runs in found.items()
+    )
+    note = "Mean over the same runs."
+    time = Sheet(title="minutes on one core", head=sheet.head, rows=minutes, note=note)
+    return "\n\n".join(each.markdown() for each in (sheet, *others, time))
+
+
+def _minutes(
+    runs: Mapping[tuple[int, int], Result], keys: Sequence[tuple[int, int]], heads: int
+) -> list[float]:
+    return [(runs[key].train_s + runs[key].recover_s) / 60 for key in keys if key[0] == heads]
 
 
 OVERVIEWS = {BOTH: short_table, TIME: time_table}
