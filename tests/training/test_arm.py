@@ -3,6 +3,7 @@
 import json
 import random
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import headcount as hc
 from cases import write_model, write_pairs
 from headcount.tasks.nli import NLI
 from headcount.training.arm import Arm, dense_arm, example_batches, read_arm, run_arm
+from headcount.training.distillation import taught
 from headcount.training.material import describe_source, gather, sampled
 from headcount.training.quality import quality
 from looking import Looking
@@ -192,3 +194,19 @@ def test_right_and_wrong_agree_with_the_accuracy():
     prediction = EvalPrediction(predictions=(logits, logits), label_ids=golds)
     task = NLI()
     assert task.metrics(prediction)["accuracy"] == task.correct(prediction).mean()
+
+
+def test_the_seconds_of_training_count_those_of_asking_the_teacher(material, tmp_path, monkeypatch):
+    name, given = material
+    now = [0.0]
+
+    def asked(*words):
+        now[0] += 1000
+        return taught(*words)
+
+    monkeypatch.setattr("headcount.training.arm.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("headcount.training.arm.taught", asked)
+    whole = dense_arm(name, RECIPE)
+    assert run_arm(whole, given, tmp_path / "alone", Console(quiet=True)).train_s == 0
+    arm = replace(whole, teacher=name)
+    assert run_arm(arm, given, tmp_path / "taught", Console(quiet=True)).train_s == 1000

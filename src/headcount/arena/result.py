@@ -43,7 +43,7 @@ class Result:
     num_steps: int
     """Optimizer steps until the decision."""
     train_s: float
-    """Seconds of them, or of looking at data; of the last sitting."""
+    """Seconds of them, or of looking at data, and of asking a teacher; of the last sitting."""
     digest: str
     """Short name of the specification, ``cell.json``."""
     environment: Mapping[str, Any]

@@ -69,7 +69,8 @@ class Trained:
     quality: float
     """The task's number on the evaluation data, measured on the cut model."""
     train_s: float
-    """Seconds of training, or of looking at data; of the last sitting, where a run was resumed."""
+    """Seconds of training, or of looking at data, and of asking the teacher; of the last sitting,
+    where a run was resumed."""
     num_steps: int
     """Optimizer steps."""
     decision: Decision
@@ -158,10 +159,12 @@ def _trained(
     console: Console,
     callbacks: Sequence[TrainerCallback],
 ) -> Trained:
-    train = material.train
+    train, asking_s = material.train, 0.0
     if arm.teacher:
         console.print(f"{arm.name}: asking the teacher about {len(train)} examples")
+        began = time.monotonic()
         train = taught(train, material.fresh_model(arm.teacher), material.collator)
+        asking_s = time.monotonic() - began
     model, decided = material.fresh_model(arm.start), arm.decided
     if decided is None and arm.method.fixed:
         decided = decide(model, arm.method, arm.budget, seed=arm.recipe.seed)
@@ -180,7 +183,7 @@ def _trained(
         trainer.add_callback(callback)
     began = time.monotonic()
     trainer.train(resume_from_checkpoint=bool(complete_checkpoints(work)))
-    train_s = time.monotonic() - began
+    train_s = asking_s + time.monotonic() - began
     small = cast(PreTrainedModel, trainer.prune())
     trainer.session.close()
     if decided is not None:  # not that all of what was left has stayed
