@@ -38,6 +38,7 @@ from typing import Any
 from headcount.arena.comparison import Comparison
 from headcount.arena.figures.quality import draw_quality
 from headcount.arena.grid import DENSE, FINETUNED, Cell
+from headcount.arena.latency import LATENCY_FILE
 from headcount.arena.result import Result, read_result
 from headcount.arena.summary import Difference, Line, differences, lines
 from headcount.arena.table import Sheet, mean_text, sheets
@@ -171,7 +172,7 @@ def collect(name: str, work: Path, results: Path, figures: Path | None) -> None:
     head = {"what": WHAT[name], "collected_by": shlex.join(["python", *sys.argv])}
     summary.write_text(json.dumps({**head, **body}, indent=1) + "\n", encoding="utf-8")
     kept.mkdir(exist_ok=True)
-    shutil.copy(source / "grid.json", kept)
+    copy_whole(source, kept, again=True)
     copy_cells(source, kept, again=True)
     if figures is not None:
         for file in ("heads.png", "latency.png"):
@@ -205,6 +206,17 @@ def keep_intervals(body: dict[str, Any], before: dict[str, Any]) -> None:
                     new.update(old)
 
 
+WHOLE_FOLDER = ("grid.json", LATENCY_FILE)
+"""Files about all cells; the second only where latency was measured."""
+
+
+def copy_whole(source: Path, target: Path, *, again: bool) -> None:
+    """Copy what is known of all cells together, what is there already ``again`` or not."""
+    for file in WHOLE_FOLDER:
+        if (source / file).is_file() and (again or not (target / file).is_file()):
+            shutil.copy(source / file, target)
+
+
 SMALL = ("cell.json", "result.json", "model/config.json")
 """All of a finished cell but its weights."""
 
@@ -229,8 +241,7 @@ def restore(name: str, work: Path, results: Path) -> None:
     """Put runs that were collected where ``headcount compare`` finds them finished."""
     target = work / f"compare-{name}"
     target.mkdir(parents=True, exist_ok=True)
-    if not (target / "grid.json").is_file():
-        shutil.copy(results / f"arena_{name}" / "grid.json", target)
+    copy_whole(results / f"arena_{name}", target, again=False)
     num = copy_cells(results / f"arena_{name}", target, again=False)
     print(num, "runs restored")
 
