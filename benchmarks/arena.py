@@ -78,7 +78,7 @@ BOTH = "both"
 TIME = "time"
 """Likewise: what the methods that begin with the dense model take."""
 TIMED = (("mix", OURS + FINETUNED), (LONG, OURS + FINETUNED), ("mix", "gradient"))
-"""Its rows: (set, method)."""
+"""Its rows: (set, method); the others are compared with the last."""
 TIMED_HEADS = (24, 12, 6)
 SHORT = {
     DENSE: "all 72 heads",
@@ -293,13 +293,16 @@ def time_table(results: Path) -> str:
             if run.method == method and run.heads in TIMED_HEADS
         }
     common = sorted(set.intersection(*(set(runs) for runs in found.values())))
+    if not common:
+        raise SystemExit(f"arena.py {TIME} --tables {results}: no seed has a run in every row.")
     paired = [runs[key] for runs in found.values() for key in common]
     against = list(found)[-1]
     sheet, *others = sheets(
         lines(paired), differences(paired, against), metric="accuracy", against=against
     )
+    columns = dict.fromkeys(line.heads for line in lines(paired))
     minutes = tuple(
-        (title, *(f"{statistics.mean(_minutes(runs, common, k)):.1f}" for k in TIMED_HEADS))
+        (title, *(f"{statistics.mean(_minutes(runs, common, k)):.1f}" for k in columns))
         for title, runs in found.items()
     )
     note = "Mean over the same runs."
@@ -308,7 +311,7 @@ def time_table(results: Path) -> str:
 
 
 def _minutes(
-    runs: Mapping[tuple[int, int], Result], keys: Sequence[tuple[int, int]], heads: int
+    runs: Mapping[tuple[int, int], Result], keys: Sequence[tuple[int, int]], heads: int | None
 ) -> list[float]:
     return [(runs[key].train_s + runs[key].recover_s) / 60 for key in keys if key[0] == heads]
 
