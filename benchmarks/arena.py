@@ -36,7 +36,10 @@ from pathlib import Path
 from typing import Any
 
 from headcount.arena.comparison import Comparison
+from headcount.arena.figures.heads import draw_heads
+from headcount.arena.figures.latency import draw_latency
 from headcount.arena.figures.quality import draw_quality
+from headcount.arena.figures.style import styles
 from headcount.arena.grid import DENSE, FINETUNED, Cell
 from headcount.arena.latency import LATENCY_FILE
 from headcount.arena.result import Result, read_result
@@ -124,10 +127,15 @@ def run(name: str, data: Path, work: Path, jobs: int) -> None:
         subprocess.run(["headcount", *command], check=True)
 
 
+def in_order(results: Sequence[Result]) -> list[Result]:
+    """Runs in the order of tables and figures."""
+    rows = {name: row for row, name in enumerate((DENSE, OURS, *PAPER, *OTHERS, *AGAIN, TAUGHT))}
+    return sorted(results, key=lambda run: rows.get(run.method, len(rows)))
+
+
 def groups(results: Sequence[Result]) -> dict[str, list[Result]]:
     """Runs that were trained alike, by the method that the others are compared with."""
-    rows = {name: row for row, name in enumerate((DENSE, OURS, *PAPER, *OTHERS, *AGAIN, TAUGHT))}
-    results = sorted(results, key=lambda run: rows.get(run.method, len(rows)))
+    results = in_order(results)
     rested = [run for run in results if run.quality_once is not None]
     again = [run for run in results if run.cell.is_finetuned]
     decided = [
@@ -175,11 +183,22 @@ def collect(name: str, work: Path, results: Path, figures: Path | None) -> None:
     copy_whole(source, kept, again=True)
     copy_cells(source, kept, again=True)
     if figures is not None:
-        for file in ("heads.png", "latency.png"):
-            if file in written:
-                shutil.copy(written[file], figures / f"arena_{name}_{file}")
-        for file, runs in zip(FIGURES, groups(found.results).values(), strict=True):
-            draw_quality(lines(runs), figures / f"arena_{name}_{file}", metric=found.metric)
+        draw(name, found, figures)
+
+
+def draw(name: str, found: Comparison, figures: Path) -> None:
+    """The figures of a set; a method has the same colour in all of them."""
+    runs = in_order(found.results)
+    draw_heads(runs, figures / f"arena_{name}_heads.png")
+    groups_of = groups(runs).values()
+    methods = dict.fromkeys(run.method for group in (runs, *groups_of) for run in group)
+    looks = styles(method for method in methods if method != DENSE)
+    for file, group in zip(FIGURES, groups_of, strict=True):
+        path = figures / f"arena_{name}_{file}"
+        draw_quality(lines(group), path, metric=found.metric, looks=looks)
+    if len(found.latencies) > 1:
+        path = figures / f"arena_{name}_latency.png"
+        draw_latency(lines(runs), found.latencies, path, metric=found.metric, looks=looks)
 
 
 def keep_intervals(body: dict[str, Any], before: dict[str, Any]) -> None:

@@ -108,6 +108,29 @@ def test_methods_look_different():
     assert len({look.mark for look in first}) == len({look.color for look in first}) == 8
 
 
+def test_a_method_has_one_colour_whatever_comes_behind_its_name():
+    looks = styles(["a", "b", "a+finetuned", "b, as decided", "a+finetuned+distil", "c"])
+    assert len({look.color for look in looks.values()}) == 3
+    assert len({looks[name].color for name in ("a", "a+finetuned", "a+finetuned+distil")}) == 1
+    assert len({(look.color, look.mark, look.dash) for look in looks.values()}) == len(looks)
+
+
+@pytest.mark.parametrize("kind", ["quality", "latency"])
+def test_styles_that_are_given_are_taken(results, tmp_path, kind):
+    methods = dict.fromkeys(r.method for r in results if r.heads is not None)
+    for name, looks in (("own", styles(methods)), ("other", styles(reversed(methods)))):
+        path = tmp_path / f"{name}.png"
+        if kind == "quality":
+            draw_quality(lines(results), path, metric="accuracy", looks=looks)
+        else:
+            draw_latency(lines(results), timed(results), path, metric="accuracy", looks=looks)
+    draw(kind, results, tmp_path / "default.png")
+    own, other, default = (
+        (tmp_path / f"{n}.png").read_bytes() for n in ("own", "other", "default")
+    )
+    assert own == default != other
+
+
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=20))
 def test_the_front_is_what_nothing_beats(points):
     beaten = {

@@ -125,7 +125,7 @@ def test_intervals_over_something_else_are_named(result):
         result("random", 6, correct=None),
     ]
     tables = sheets(lines(found), differences(found, "dsp"), metric="accuracy", against="dsp")
-    assert tables[-1].rows[0][1].endswith("(nothing)")
+    assert tables[-1].rows[0][1].endswith("(one seed)")
     assert "where over something else, it is named" in tables[-1].note
 
 

@@ -132,7 +132,10 @@ def _against(differences: Sequence[Difference], metric: str, against: str) -> Sh
         text = _signed(difference.mean)
         if difference.low is not None and difference.high is not None:
             text += f" [{_signed(difference.low)}, {_signed(difference.high)}]"
-        return text if difference.resampled == what else f"{text} ({difference.resampled})"
+        if difference.resampled == what:
+            return text
+        over = "one seed" if difference.resampled == "nothing" else difference.resampled
+        return f"{text} ({over})"
 
     interval = "" if what == "nothing" else f" In brackets: 95% interval, bootstrap over {what}"
     others = "" if len(usual) == 1 else "; where over something else, it is named"

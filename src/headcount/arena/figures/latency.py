@@ -35,6 +35,7 @@ def draw_latency(
     path: Path,
     *,
     metric: str,
+    looks: Mapping[str, Style] | None = None,
 ) -> None:
     """Draw mean quality against the ratio of latencies as a PNG.
 
@@ -46,6 +47,7 @@ def draw_latency(
         latencies: by method and number of heads; others are not drawn.
         path: the PNG file.
         metric: name of the quality.
+        looks: a style for each method, for several figures that are to agree.
 
     Example:
         >>> import tempfile
@@ -66,17 +68,18 @@ def draw_latency(
     ]
     front = pareto([(point.x, point.y) for point in points])
     axes.plot(*zip(*front, strict=True), color=PALE, linewidth=6, alpha=0.3, zorder=1)
-    looks = styles(
-        dict.fromkeys(point.line.method for point in points if point.line.heads is not None)
-    )
-    looks[DENSE] = _DENSE
+    methods = dict.fromkeys(point.line.method for point in points if point.line.heads is not None)
+    known = looks or styles(methods)
+    looks = {**{method: known[method] for method in methods}, DENSE: _DENSE}
     for method, look in looks.items():
         _draw_method([point for point in points if point.line.method == method], axes, look)
     _number(sorted(points, key=lambda point: (point.x, point.y) not in front), axes, looks)
     keys = [
-        Line2D([], [], marker=look.mark, color=look.color, linestyle="", label=method)
+        Line2D([], [], marker=look.mark, color=look.color, label=method)
         for method, look in looks.items()
     ]
+    for key, look in zip(keys, looks.values(), strict=True):
+        key.set(linestyle=look.dash)
     keys.append(Line2D([], [], color=PALE, linewidth=6, alpha=0.3, label="Pareto front"))
     axes.legend(
         handles=keys, loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False,

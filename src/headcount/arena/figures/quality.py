@@ -22,7 +22,9 @@ from headcount.arena.summary import Line
 _WIDTH, _HEIGHT, _GAP = 7.4, 4.6, 0.052
 
 
-def draw_quality(lines: Sequence[Line], path: Path, *, metric: str) -> None:
+def draw_quality(
+    lines: Sequence[Line], path: Path, *, metric: str, looks: Mapping[str, Style] | None = None
+) -> None:
     """Draw mean quality by heads kept as a PNG; the fewer heads, the further to the right.
 
     Bands are one standard deviation over seeds to either side; the dense model is the dashed line.
@@ -32,6 +34,7 @@ def draw_quality(lines: Sequence[Line], path: Path, *, metric: str) -> None:
         lines: means and spreads.
         path: the PNG file.
         metric: name of the quality.
+        looks: a style for each method, for several figures that are to agree.
 
     Example:
         >>> import tempfile
@@ -44,7 +47,9 @@ def draw_quality(lines: Sequence[Line], path: Path, *, metric: str) -> None:
     figure = page(_WIDTH, _HEIGHT)
     axes = figure.add_axes((0.1, 0.13, 0.64, 0.8))
     dress(axes)
-    looks = styles(dict.fromkeys(line.method for line in lines if line.method != DENSE))
+    methods = dict.fromkeys(line.method for line in lines if line.method != DENSE)
+    known = looks or styles(methods)
+    looks = {method: known[method] for method in methods}
     shifts = _shifts(lines, list(looks))
     for method, look in looks.items():
         own = [line for line in lines if line.method == method]

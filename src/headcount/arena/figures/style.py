@@ -1,5 +1,7 @@
 """How the pictures of a comparison look: one colour, mark and dash for each method."""
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,15 +40,27 @@ class Style:
 
 
 def styles(methods: Iterable[str]) -> dict[str, Style]:
-    """A style for each method; every eight, the colours come again with another dash."""
-    return {
-        method: Style(
-            color=_COLORS[i % len(_COLORS)],
-            mark=_MARKS[(i + i // len(_COLORS)) % len(_MARKS)],
-            dash=_DASHES[i // len(_COLORS) % len(_DASHES)],
-        )
-        for i, method in enumerate(methods)
-    }
+    """A style for each method.
+
+    What comes behind the name (``+finetuned``, ``, as decided``) changes mark and dash, not the
+    colour. After eight methods the colours come again, likewise with another mark and dash.
+
+    Example:
+        >>> looks = styles(["dsp", "random", "dsp+finetuned"])
+        >>> looks["dsp+finetuned"].color == looks["dsp"].color
+        True
+    """
+    rows: dict[str, int] = {}  # name without what comes behind it -> its place among these
+    taken: Counter[str] = Counter()
+    found: dict[str, Style] = {}
+    for method in methods:
+        row = rows.setdefault(re.split("[+,]", method)[0], len(rows)) % len(_COLORS)
+        color = _COLORS[row]
+        times = taken[color]
+        mark, dash = _MARKS[(row + times) % len(_MARKS)], _DASHES[times % len(_DASHES)]
+        found[method] = Style(color=color, mark=mark, dash=dash)
+        taken[color] += 1
+    return found
 
 
 def page(width: float, height: float) -> Figure:
