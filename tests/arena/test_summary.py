@@ -129,6 +129,18 @@ def test_intervals_over_something_else_are_named(result):
     assert "where over something else, it is named" in tables[-1].note
 
 
+def test_an_interval_over_few_seeds_alone_is_their_range_and_said_to_be(result):
+    found = [
+        result(method, 3, seed, correct=None, quality=quality)
+        for method, qualities in (("dsp", (0.5, 0.5, 0.5)), ("random", (0.25, 0.375, 0.75)))
+        for seed, quality in enumerate(qualities)
+    ]
+    (difference,) = differences(found, "dsp")
+    assert (difference.low, difference.high) == (-0.25, 0.25)
+    *_, table = sheets(lines(found), [difference], metric="accuracy", against="dsp")
+    assert "3 seeds or fewer alone it is no more than their range" in table.note
+
+
 def test_nothing_gives_no_table():
     assert sheets([], [], metric="accuracy", against="dsp") == []
 

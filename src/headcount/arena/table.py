@@ -12,6 +12,8 @@ from headcount.arena.summary import Difference, Line
 
 MINUS = "\N{MINUS SIGN}"
 NONE = "\N{EN DASH}"
+FEW = 3
+"""Seeds of which a 95% bootstrap interval is just the range."""
 T = TypeVar("T", Line, Difference)
 
 
@@ -137,11 +139,14 @@ def _against(differences: Sequence[Difference], metric: str, against: str) -> Sh
         over = "one seed" if difference.resampled == "nothing" else difference.resampled
         return f"{text} ({over})"
 
-    interval = "" if what == "nothing" else f" In brackets: 95% interval, bootstrap over {what}"
     others = "" if len(usual) == 1 else "; where over something else, it is named"
+    interval = f" In brackets: 95% interval, bootstrap over {what}{others}."
+    # The ends of a bootstrap over so few values are the least and the greatest of them.
+    few = any(d.resampled == "seeds" and d.num_seeds <= FEW for d in differences)
+    ranges = f" Over {FEW} seeds or fewer alone it is no more than their range." if few else ""
     return Sheet(
         title=f"{metric}: difference to {against}, seed by seed",
-        note=f"Above zero: better than {against}.{interval}{others}{'.' if interval else ''}",
+        note=f"Above zero: better than {against}.{'' if what == 'nothing' else interval}{ranges}",
         **_grid(differences, lambda difference: difference.heads, write),
     )
 
