@@ -49,11 +49,12 @@ from headcount.arena.table import Sheet, mean_text, sheets
 OURS = "dsp"
 PAPER = ("dsp-relaxed-constant", "dsp-ste-constant")
 OTHERS = ("hard-concrete", "gradient", "fisher", "magnitude", "random")
-AGAIN = ("dsp+finetuned", "hard-concrete+finetuned", "random+finetuned")
+AGAIN = ("dsp+finetuned", "hard-concrete+finetuned")
+CONTROL = "random+finetuned"
 TAUGHT = "dsp+finetuned+distil"
 LONG = "mix-long"
 WHOLE = (
-    (AGAIN[:2], (24, 12, 6), (0, 1)),
+    (AGAIN, (24, 12, 6), (0, 1)),
     ((TAUGHT,), (12, 6), (0, 1)),
     ((OURS, *PAPER), (12, 6), (0, 1, 2)),
     ((OURS, *PAPER, *OTHERS), (48, 36, 24, 12, 6), (0, 1)),
@@ -61,8 +62,8 @@ WHOLE = (
 GRIDS = {
     "sick": (
         *WHOLE,
-        (AGAIN[:2], (36,), (0, 1)),
-        (("random+finetuned",), (12, 6), (0, 1)),
+        (AGAIN, (36,), (0, 1)),
+        ((CONTROL,), (12, 6), (0, 1)),
         (("hard-concrete",), (12, 6), (0, 1, 2)),
     ),
     "mix": (*WHOLE, (("dsp-pipelined",), (6,), (0,))),
@@ -138,7 +139,8 @@ def run(name: str, data: Path, work: Path, jobs: int) -> None:
 
 def in_order(results: Sequence[Result]) -> list[Result]:
     """Runs in the order of tables and figures."""
-    rows = {name: row for row, name in enumerate((DENSE, OURS, *PAPER, *OTHERS, *AGAIN, TAUGHT))}
+    names = (DENSE, OURS, *PAPER, *OTHERS, *AGAIN, CONTROL, TAUGHT)
+    rows = {name: row for row, name in enumerate(names)}
     return sorted(results, key=lambda run: rows.get(run.method, len(rows)))
 
 
@@ -199,12 +201,12 @@ def draw(name: str, found: Comparison, figures: Path) -> None:
     """The figures of a set; a method has the same colour in all of them."""
     runs = in_order(found.results)
     draw_heads(runs, figures / f"arena_{name}_heads.png")
-    groups_of = groups(runs).values()
-    methods = dict.fromkeys(run.method for group in (runs, *groups_of) for run in group)
+    parts = groups(found.results).values()
+    methods = dict.fromkeys(run.method for part in (runs, *parts) for run in part)
     looks = styles(method for method in methods if method != DENSE)
-    for file, group in zip(FIGURES, groups_of, strict=True):
+    for file, part in zip(FIGURES, parts, strict=True):
         path = figures / f"arena_{name}_{file}"
-        draw_quality(lines(group), path, metric=found.metric, looks=looks)
+        draw_quality(lines(part), path, metric=found.metric, looks=looks)
     if len(found.latencies) > 1:
         path = figures / f"arena_{name}_latency.png"
         draw_latency(lines(runs), found.latencies, path, metric=found.metric, looks=looks)
