@@ -23,6 +23,29 @@ class Rows(Dataset):
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": i % 3}
 
 
+class Uneven(Rows):
+    """The same rows, of two to eight tokens."""
+
+    def __getitem__(self, i):
+        if i >= len(self):
+            raise IndexError(i)
+        row = super().__getitem__(i)
+        return {**row, "input_ids": row["input_ids"][: 2 + i % 7], "number": i}
+
+
+class Seeing:
+    """A collator that remembers which rows it was given, batch by batch."""
+
+    def __init__(self):
+        self.batches = []
+
+    def __call__(self, rows):
+        self.batches.append([row["number"] for row in rows])
+        ids = torch.nn.utils.rnn.pad_sequence([r["input_ids"] for r in rows], batch_first=True)
+        labels = torch.tensor([row["labels"] for row in rows])
+        return {"input_ids": ids, "attention_mask": (ids != 0).long(), "labels": labels}
+
+
 class StopAt(TrainerCallback):
     """Ends the run like a kill: nothing after this step happens."""
 
@@ -35,7 +58,17 @@ class StopAt(TrainerCallback):
 
 
 def trainer(
-    folder, *, method=None, heads=5, steps=8, model=None, callbacks=(), budget=None, **settings
+    folder,
+    *,
+    method=None,
+    heads=5,
+    steps=8,
+    model=None,
+    callbacks=(),
+    budget=None,
+    rows=None,
+    collator=None,
+    **settings,
 ):
     args = TrainingArguments(
         str(folder),
@@ -55,8 +88,9 @@ def trainer(
         method=method or hc.DSP(),
         budget=budget or hc.Budget(heads=heads),
         args=args,
-        train_dataset=Rows(),
+        train_dataset=rows or Rows(),
         eval_dataset=Rows(),
+        data_collator=collator,
         callbacks=list(callbacks),
     )
     made.remove_callback(PrinterCallback)
@@ -132,6 +166,46 @@ def test_a_killed_run_resumes_to_the_same_weights_and_decision(tmp_path, method,
     assert second.decision().sites == whole.decision().sites
     expected = whole.model.state_dict()
     assert all(torch.equal(v, expected[k]) for k, v in second.model.state_dict().items())
+
+
+def grouped(folder, **given):
+    """A run of three epochs in batches of like length, and the rows that it sees."""
+    seeing = Seeing()
+    by_length = {"train_sampling_strategy": "group_by_length", "remove_unused_columns": False}
+    made = trainer(folder, steps=24, rows=Uneven(), collator=seeing, **by_length, **given)
+    return made, seeing.batches
+
+
+@pytest.mark.compat
+@pytest.mark.parametrize("killed_at", [5, 13, 17, 22])
+def test_a_run_killed_in_any_epoch_sees_every_row_once_an_epoch(tmp_path, killed_at):
+    whole, batches = grouped(tmp_path / "whole")
+    whole.train()
+    epochs = [batches[first : first + 8] for first in (0, 8, 16)]
+    rows = [[row for batch in epoch for row in batch] for epoch in epochs]
+    assert all(sorted(epoch) == list(range(32)) for epoch in rows)
+    assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
+    with pytest.raises(KeyboardInterrupt):
+        grouped(tmp_path / "killed", callbacks=[StopAt(killed_at)])[0].train()
+    second, rest = grouped(tmp_path / "killed")
+    second.train(True)
+    assert rest == batches[killed_at // 2 * 2 :]
+    assert second.decision().sites == whole.decision().sites
+    expected = whole.model.state_dict()
+    assert all(torch.equal(v, expected[k]) for k, v in second.model.state_dict().items())
+
+
+def test_methods_of_one_seed_see_the_same_rows_however_much_they_draw(tmp_path):
+    empty = hc.cut(bert(), hc.decide(bert(), hc.Random(), hc.Budget(heads=0)))
+    assert hc.units(empty).num("head") == 0  # fewer calls of dropout
+    runs = {"dsp": {}, "hard-concrete": {"method": hc.HardConcrete()}}
+    runs["empty"] = {"model": empty, "method": hc.Random(), "budget": hc.Budget(layers=1.0)}
+    seen = []
+    for name, given in runs.items():
+        made, batches = grouped(tmp_path / name, **given)
+        made.train()
+        seen.append(batches)
+    assert seen[0] == seen[1] == seen[2]
 
 
 def test_a_killed_run_over_several_kinds_resumes_to_the_same_decision(tmp_path):

@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.utils.data import Dataset, Sampler
 from transformers import (
     PreTrainedModel,
     Trainer,
@@ -15,11 +16,13 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from headcount.errors import CheckpointError, TrainingError
 from headcount.methods.method import Method
 from headcount.surgery.cut import cut
 from headcount.training.distillation import TEACHER, Distillation
+from headcount.training.order import GroupedByLength
 from headcount.training.resume import (
     STATE_FILE,
     check_session,
@@ -180,6 +183,13 @@ class PruningTrainer(Trainer):
                 loss = (1 - weight) * loss + weight * share * learnt
             loss = loss + share * self.session.penalty()
         return (loss, outputs) if return_outputs else loss
+
+    def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[Any] | None:
+        sampler = super()._get_train_sampler(train_dataset)
+        if not isinstance(sampler, LengthGroupedSampler):
+            return sampler
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return GroupedByLength(sampler, seed)
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
