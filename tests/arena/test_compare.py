@@ -1,7 +1,10 @@
 """A whole comparison in this process, on a tiny model: two methods, two budgets, two seeds."""
 
 import json
+import os
 import shutil
+import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +12,7 @@ from filelock import FileLock
 from transformers import AutoModelForSequenceClassification, TrainerCallback
 
 import headcount as hc
-from headcount.arena.compare import Conduct, compare
+from headcount.arena.compare import Conduct, _interruptible, check, compare
 from headcount.arena.comparison import Comparison
 from headcount.arena.latency import Timing
 from headcount.arena.result import read_result
@@ -312,6 +315,133 @@ def test_a_dense_model_that_is_gone_is_trained_again_once_it_is_needed(grid, run
     assert after["random-3-0/result.json"] == before["random-3-0/result.json"]
     assert after["dense-0/result.json"] != before["dense-0/result.json"]
     assert read_result(tmp_path / "out" / "dense-0").correct == first
+
+
+def gone(path, *cells):
+    """Delete the models of some cells."""
+    for cell in cells:
+        shutil.rmtree(path / cell / "model")
+
+
+def test_a_dense_result_counts_until_the_model_is_trained_again(grid, run, tmp_path, monkeypatch):
+    before = run(grid(heads=(3,))).results
+    gone(tmp_path / "out", "dense-0", "dense-1")
+    seen = []
+
+    def killed(arm, *given, **settings):
+        seen.append(arm.name)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("headcount.arena.cell.run_arm", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(grid(METHODS, heads=(3,)))
+    assert seen == ["dense-0"]
+    kept = [r for r in Comparison.read(tmp_path / "out").results if r.method != "looking"]
+    assert sorted(kept, key=lambda r: r.cell.name) == sorted(before, key=lambda r: r.cell.name)
+    assert run(grid(heads=(3,))).unfinished.keys().isdisjoint(r.cell for r in before)
+    assert not (tmp_path / "out/dense-0/model").exists()  # nothing that was asked needs it
+    found = run(grid(METHODS, heads=(3,)))
+    assert not found.unfinished
+    assert not list((tmp_path / "out").rglob("result.before.json"))
+
+
+def test_a_dense_model_that_cannot_be_trained_again_fails_what_needs_it(
+    grid, run, tmp_path, monkeypatch
+):
+    run(grid(heads=(3,), seeds=(0,)))
+    gone(tmp_path / "out", "dense-0")
+
+    def broken(arm, *given, **settings):
+        raise hc.TrainingError("the loss is nan")
+
+    monkeypatch.setattr("headcount.arena.cell.run_arm", broken)
+    found = run(grid(METHODS, heads=(3,), seeds=(0,)))
+    assert failures(found) == {"looking-3-0": "needs dense-0, which failed"}
+    assert finished(found) == {"dense-0", "random-3-0"}
+
+
+def test_what_another_call_finishes_meanwhile_is_left_alone(
+    grid, run, tmp_path, files, monkeypatch
+):
+    with monkeypatch.context() as patch:
+
+        def slow(*given):  # before the lock
+            patch.setattr("headcount.arena.compare.check", check)
+            run(grid(heads=(3,), seeds=(0,)))
+            kept.append(cells_of(tmp_path / "out", files))
+
+        kept: list[dict] = []
+        patch.setattr("headcount.arena.compare.check", slow)
+        found = run(grid(heads=(3,), seeds=(0,)))
+    assert cells_of(tmp_path / "out", files) == kept[0]
+    assert finished(found) == {"dense-0", "random-3-0"}
+
+
+def test_a_result_of_another_comparison_does_not_count(grid, run, tmp_path):
+    run(grid(heads=(3,), seeds=(0,)))
+    shutil.move(tmp_path / "out", tmp_path / "other")
+    run(grid(heads=(6,), seeds=(0,), num_train=32))
+    shutil.copytree(tmp_path / "other" / "random-3-0", tmp_path / "out" / "random-3-0")
+    found = run(grid(heads=(3,), seeds=(0,), num_train=32))
+    assert finished(found) == {"dense-0", "random-6-0"}
+    assert "is a cell with settings.num_train = 0, this one has 32" in failures(found)["random-3-0"]
+    assert finished(Comparison.read(tmp_path / "out")) == {"dense-0", "random-6-0"}
+
+
+def test_other_weights_under_the_same_name_are_refused(grid, run, tmp_path, inputs):
+    model = tmp_path / "model"
+    shutil.copytree(inputs["model"], model)
+    made = grid(heads=(3,), seeds=(0,))
+    made = replace(made, settings=replace(made.settings, model=str(model)))
+    run(made)
+    weights = AutoModelForSequenceClassification.from_pretrained(model)
+    torch.nn.init.ones_(weights.classifier.weight)
+    weights.save_pretrained(model)
+    with pytest.raises(hc.CheckpointError, match=r"a comparison with files of model = \['model', "):
+        run(made)
+
+
+def test_what_a_full_disk_leaves_behind_is_not_in_the_way(grid, run, tmp_path):
+    def leave(draft):
+        (tmp_path / "out" / draft).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "out" / draft).write_text("{", encoding="utf-8")
+
+    leave("grid.json.part")
+    assert not run(grid(heads=(6,), seeds=(0,))).unfinished
+    leave("random-3-0/progress.json.part")
+    assert not run(grid(heads=(3,), seeds=(0,))).unfinished
+
+
+def test_inputs_too_long_to_be_timed_are_refused_before_anything_runs(grid, run, tmp_path):
+    with pytest.raises(hc.BudgetError, match=r"latency_length=1024: the model reads at most"):
+        run(grid(heads=(3,), seeds=(0,)), timing=Timing(length=1024))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_latency_that_cannot_be_measured_takes_nothing_along(grid, run, tmp_path, quiet):
+    run(grid(heads=(3,), seeds=(0,)))
+    gone(tmp_path / "out", "dense-0")
+    found = run(grid(heads=(3,), seeds=(0,)), timing=TIMING)
+    assert not found.unfinished
+    assert not found.latencies
+    assert "latency: not measured:" in quiet.file.getvalue()
+    assert (tmp_path / "out" / "table.md").is_file()
+
+
+def test_a_later_call_may_compare_with_a_method_of_an_earlier_one(grid, run):
+    run(grid({"dsp": hc.DSP()}, heads=(3,), seeds=(0,)))
+    found = run(grid(heads=(3,), seeds=(0,)), against="dsp")
+    assert found.against == "dsp"
+
+
+def test_a_closed_terminal_does_not_stop_what_ignores_it():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with _interruptible():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 class TestAdoption:

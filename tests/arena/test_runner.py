@@ -10,6 +10,7 @@ import headcount as hc
 from headcount.arena.grid import Cell, digest
 from headcount.arena.output import Output, write_json
 from headcount.arena.runner import Processes
+from headcount.cli.cell import PROGRAM
 
 CELL = Cell(method="random", heads=3, seed=1)
 
@@ -54,6 +55,13 @@ def test_a_process_is_told_the_folder_and_the_cell(output):
 def test_a_process_without_a_result_has_failed(output, code, reason):
     assert ended(start(output, code)) == reason
     assert output.failure(CELL) == reason
+
+
+def test_modules_of_the_folder_we_are_called_in_are_not_taken_for_others(tmp_path):
+    (tmp_path / "datasets.py").write_text("raise SystemExit('mine')", encoding="utf-8")
+    ended = subprocess.run(PROGRAM, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "mine" not in ended.stderr
+    assert "not enough values to unpack" in ended.stderr  # it came as far as asking for a cell
 
 
 def test_an_older_failure_is_forgotten(output):

@@ -49,6 +49,8 @@ def run_cell(
 ) -> None:
     """Run a cell, or go on with it; a finished one is left alone.
 
+    A dense one whose model is gone is trained again; its result counts until there is another.
+
     Args:
         output: the folder of the comparison.
         cell: the cell.
@@ -61,12 +63,16 @@ def run_cell(
         PruningError: whatever choosing, cutting or training raises.
     """
     folder = output.folder(cell)
-    if output.is_finished(cell):
+    again = output.is_gone(cell)
+    if output.is_finished(cell) and not again:
         return
     obstacle = output.obstacle(cell, adopt=adopt)
     if obstacle:
         raise CheckpointError(obstacle)
     folder.mkdir(parents=True, exist_ok=True)
+    if again:
+        console.print(f"{cell.name}: its model is gone and needed; trained again")
+        output.set_aside(cell)
     write_progress(folder, Progress(phase="reading data"))
     settings, arm = output.grid.settings, output.grid.arm(cell, output.path)
     material = gather(
@@ -88,6 +94,7 @@ def run_cell(
     for checkpoint in folder.rglob("checkpoint-*"):
         shutil.rmtree(checkpoint)
     write_result(folder, replace(result, command=command).plain())
+    output.settle(cell)
 
 
 def recover(trained: Trained, material: Material, epochs: float, console: Console) -> Trained:

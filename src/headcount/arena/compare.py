@@ -21,7 +21,8 @@ from headcount.arena.latency import Timing, measure_latency
 from headcount.arena.output import LOCK_FILE, Output
 from headcount.arena.runner import Here, Runner
 from headcount.arena.schedule import Watch, run_cells
-from headcount.errors import CheckpointError
+from headcount.errors import CheckpointError, PruningError
+from headcount.reports.measure import example_batch
 from headcount.training.material import gather, sampled
 from headcount.units.budget import Budget
 
@@ -82,39 +83,43 @@ def compare(grid: Grid, path: str | Path, conduct: Conduct | None = None) -> Com
         >>> compare(grid, "runs/random")  # doctest: +SKIP
     """
     how = conduct or Conduct()
-    reference(list(grid.methods), how.against)
     output = Output.of(Path(path), grid)
     output.refuse(adopt=how.adopt)
-    todo = _todo(output)
-    if todo:
-        check(grid)
+    reference([*grid.methods, *output.known_methods()], how.against)
+    if _todo(output):
+        check(grid, how.timing)
     with _locked(output.path):
         output.open(command=how.command, adopt=how.adopt)
-        for cell in todo:
-            if output.is_finished(cell):
-                how.console.print(f"{cell.name}: its model is gone and needed; trained again")
-                output.forget(cell)
-        failures = _run(output, todo, how)
+        failures = _run(output, _todo(output), how)  # another call may have done some meanwhile
         found = Comparison.read(output.path, against=how.against, failures=failures)
-        told = _told(how.console)
-        measure_latency(found.results, output.path, how.timing, told)
-        found = Comparison.read(output.path, against=how.against, failures=failures)
-        for file in found.save():
+        saved = found.save()
+        _time(found, how)
+        timed = Comparison.read(output.path, against=how.against, failures=failures)
+        if timed.latencies != found.latencies:
+            found, saved = timed, timed.save()
+        for file in saved:
             how.console.print(f"written: {file}", markup=False, highlight=False)
     return found
 
 
-def check(grid: Grid) -> None:
+def check(grid: Grid, timing: Timing | None = None) -> None:
     """Refuse what no cell could use, before the first one starts.
+
+    Args:
+        grid: what is compared.
+        timing: how latency will be measured.
 
     Raises:
         BudgetError: the model does not have so many heads.
-        PruningError: a model or data that cannot be used.
+        PruningError: a model or data that cannot be used, or longer inputs than the model takes.
     """
     settings = grid.settings
     material = gather(settings.model, settings.task, settings.train, settings.eval, settings.recipe)
     sampled(material, settings.num_train, settings.data_seed)
-    found = units(AutoModel.from_pretrained(settings.model))
+    model = AutoModel.from_pretrained(settings.model)
+    if timing is not None and timing.num_runs:
+        example_batch(model, timing.batch, timing.length)
+    found = units(model)
     for heads in grid.heads:
         Budget(heads=heads).pools(found)
 
@@ -124,9 +129,15 @@ def _todo(output: Output) -> list[Cell]:
     cells = output.grid.cells
     todo = {cell for cell in cells if not output.is_finished(cell)}
     needed = {output.grid.needs(cell) for cell in todo}
-    return [
-        cell for cell in cells if cell in todo or (cell in needed and not output.has_weights(cell))
-    ]
+    return [cell for cell in cells if cell in todo or (cell in needed and output.is_gone(cell))]
+
+
+def _time(found: Comparison, how: Conduct) -> None:
+    """Measure latency; that it cannot be is told, and takes nothing else along."""
+    try:
+        measure_latency(found.results, found.path, how.timing, _told(how.console))
+    except (PruningError, OSError) as error:
+        how.console.print(f"latency: not measured: {error}", markup=False, highlight=False)
 
 
 def _run(output: Output, todo: list[Cell], how: Conduct) -> dict[Cell, str]:
@@ -206,7 +217,11 @@ def _interruptible() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    signals = (signal.SIGTERM, signal.SIGHUP)
+    signals = [  # but for those that are ignored, as SIGHUP is under nohup
+        number
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    ]
     before = {number: signal.signal(number, interrupt) for number in signals}
     try:
         yield

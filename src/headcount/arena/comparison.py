@@ -10,14 +10,20 @@ from headcount.arena.figures.latency import draw_latency
 from headcount.arena.figures.quality import draw_quality
 from headcount.arena.grid import Cell
 from headcount.arena.latency import LATENCY_FILE, Latency, read_latency
-from headcount.arena.output import ERROR_FILE, asked, read_grid, read_json, write_json
+from headcount.arena.output import (
+    ERROR_FILE,
+    asked,
+    has_result,
+    read_grid,
+    read_json,
+    write_json,
+)
 from headcount.arena.result import Result, read_result
 from headcount.arena.summary import Difference, Line, differences, lines
 from headcount.arena.table import Sheet, sheets
 from headcount.errors import BudgetError
 from headcount.reports.measure import environment
 from headcount.tasks import TASKS
-from headcount.training.arm import RESULT_FILE
 
 FORMAT = 1
 SUMMARY_FILE = "summary.json"
@@ -73,7 +79,7 @@ class Comparison:
         results, unfinished = [], {}
         for cell in asked(path):
             folder = path / cell.name
-            if "digest" in (read_json(folder / RESULT_FILE) or {}):
+            if has_result(folder, saved["described"]):
                 results.append(read_result(folder))
             else:
                 why = (read_json(folder / ERROR_FILE) or {}).get("reason")

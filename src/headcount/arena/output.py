@@ -1,15 +1,16 @@
 """The folder of a comparison: what was asked, what is done, what went wrong."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, final
 
-from headcount.arena.grid import Cell, Grid, Settings, bare, digest
+from headcount.arena.grid import DENSE, Cell, Grid, Settings, bare, digest
 from headcount.errors import CheckpointError
 from headcount.methods.method import Method
 from headcount.training.arm import RESULT_FILE
+from headcount.training.material import describe_model
 
 FORMAT = 1
 GRID_FILE = "grid.json"
@@ -22,9 +23,12 @@ LOG_FILE = "log.txt"
 """In the folder of a cell: what was printed."""
 PROGRESS_FILE = "progress.json"
 """In the folder of a cell: how far it is."""
+BEFORE_FILE = "result.before.json"
+"""In the folder of a dense cell whose model is gone: its result, until it is trained again."""
 LOCK_FILE = "lock"
 """Held while a call is at work on the folder."""
 _NOTES = {SPEC_FILE, ERROR_FILE, LOG_FILE, PROGRESS_FILE}
+_DRAFT = ".part"
 
 
 @final
@@ -90,6 +94,7 @@ class Output:
             "format": FORMAT,
             "described": self.described,
             "settings": self.grid.settings.plain(),
+            "model": describe_model(self.grid.settings.model),
             "methods": {**mine, **{k: v for k, v in saved["methods"].items() if k not in mine}},
             "cells": [*cells, *(cell for cell in saved["cells"] if cell not in cells)],
             "command": command,
@@ -111,14 +116,21 @@ class Output:
             self._refuse_changes(saved["described"], self.described)
             known = {name: saved["methods"].get(name, plain) for name, plain in mine.items()}
             self._refuse_changes({"method": known}, {"method": mine})
+            if "model" in saved:  # older folders do not say
+                model = describe_model(self.grid.settings.model)
+                self._refuse_changes({"files of model": saved["model"]}, {"files of model": model})
             return
-        others = {path.name for path in self.path.glob("*")} - {LOCK_FILE}
+        others = {path.name for path in _whole(self.path)} - {LOCK_FILE}
         if others and not adopt:
             raise CheckpointError(
                 f"output {str(self.path)!r} exists and has no {GRID_FILE}, so compare did not make "
                 "it. Give another folder, or move this one away. If its cells are arms that were "
                 "trained elsewhere, give --adopt."
             )
+
+    def known_methods(self) -> list[str]:
+        """The methods of earlier calls."""
+        return list((read_json(self.path / GRID_FILE) or {"methods": {}})["methods"])
 
     def folder(self, cell: Cell) -> Path:
         """The folder of a cell."""
@@ -134,16 +146,26 @@ class Output:
 
     def is_finished(self, cell: Cell) -> bool:
         """Whether the result of exactly this cell is there."""
-        result = read_json(self.folder(cell) / RESULT_FILE)
-        return result is not None and result.get("digest") == digest(self.spec(cell))
+        return saved_result(self.folder(cell)).get("digest") == digest(self.spec(cell))
 
-    def has_weights(self, cell: Cell) -> bool:
-        """Whether the model of a cell is there, not its result alone."""
-        return any((self.folder(cell) / "model").glob("*.safetensors"))
+    def is_gone(self, cell: Cell) -> bool:
+        """Whether a cell is finished and dense, and has lost the model from which others start."""
+        folder = self.folder(cell)
+        is_there = (folder / RESULT_FILE).is_file() and any(
+            (folder / "model").glob("*.safetensors")
+        )
+        return cell.method == DENSE and self.is_finished(cell) and not is_there
 
-    def forget(self, cell: Cell) -> None:
-        """Drop the result of a cell, which is not finished then."""
-        (self.folder(cell) / RESULT_FILE).unlink()
+    def set_aside(self, cell: Cell) -> None:
+        """Make room for a result that replaces the one there, which counts until then."""
+        result = self.folder(cell) / RESULT_FILE
+        if "digest" in (read_json(result) or {}):
+            result.replace(result.with_name(BEFORE_FILE))
+        result.unlink(missing_ok=True)
+
+    def settle(self, cell: Cell) -> None:
+        """Drop what was set aside, now that its successor is there."""
+        (self.folder(cell) / BEFORE_FILE).unlink(missing_ok=True)
 
     def obstacle(self, cell: Cell, *, adopt: bool) -> str | None:
         """Why a cell cannot be run in its folder as it is; None if it can."""
@@ -155,7 +177,7 @@ class Output:
             mine = json.loads(json.dumps(self.spec(cell)))
             change = first_change(saved, mine)
             return change and f"{name!r} is a cell with {change}. Move it away."
-        if {path.name for path in folder.iterdir()} <= _NOTES:
+        if {path.name for path in _whole(folder)} <= _NOTES:
             return None
         if not (folder / RESULT_FILE).is_file():
             return f"{name!r} holds files that compare did not make. Move it away."
@@ -243,6 +265,22 @@ def asked(path: Path) -> Iterable[Cell]:
     return [Cell(**cell) for cell in read_grid(path)["cells"]]
 
 
+def saved_result(folder: Path) -> dict[str, Any]:
+    """The result in the folder of a finished cell; empty if there is none."""
+    for name in (RESULT_FILE, BEFORE_FILE):
+        found = read_json(folder / name) or {}
+        if "digest" in found:
+            return found
+    return {}
+
+
+def has_result(folder: Path, described: Mapping[str, Any]) -> bool:
+    """Whether the folder of a cell holds a result, and one of a comparison with these settings."""
+    spec = read_json(folder / SPEC_FILE) or {}
+    result = saved_result(folder)
+    return result.get("digest") == digest(spec) and spec.get("settings") == described
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """A file of plain values; None if it is not there or not whole."""
     try:
@@ -253,9 +291,14 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def write_json(path: Path, body: Mapping[str, Any]) -> None:
     """Write a file at once or not at all."""
-    draft = path.with_name(f"{path.name}.part")
+    draft = path.with_name(f"{path.name}{_DRAFT}")
     draft.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
     draft.replace(path)
+
+
+def _whole(folder: Path) -> Iterator[Path]:
+    """What lies in a folder, but for files that a killed process has not finished."""
+    return (path for path in folder.glob("*") if path.suffix != _DRAFT)
 
 
 def _plain(cell: Cell) -> dict[str, Any]:

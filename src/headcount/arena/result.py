@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any, Self, final
 
 from headcount.arena.grid import Cell
-from headcount.arena.output import read_json
+from headcount.arena.output import saved_result
 from headcount.errors import CheckpointError
-from headcount.training.arm import RESULT_FILE
 
 
 @final
@@ -85,8 +84,8 @@ def read_result(folder: Path) -> Result:
     Raises:
         CheckpointError: there is none.
     """
-    found = read_json(folder / RESULT_FILE)
-    if found is None or "digest" not in found:
+    found = saved_result(folder)
+    if not found:
         raise CheckpointError(
             f"read_result({str(folder)!r}): no result of a finished cell there. Give the folder of "
             "a cell that headcount compare has finished."

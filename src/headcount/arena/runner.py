@@ -153,7 +153,7 @@ class _Process(Job):
     def failure(self) -> str | None:
         code = self._process.wait()
         cast(IO[bytes], self._process.stdin).close()
-        if self._output.is_finished(self._cell):
+        if self._output.is_finished(self._cell) and not self._output.is_gone(self._cell):
             return None
         if self._output.failure(self._cell) is None:
             killed = f"was killed by {signal.Signals(-code).name}" if code < 0 else ""

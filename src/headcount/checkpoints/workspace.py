@@ -50,6 +50,7 @@ def workspace(output: Path, settings: dict[str, Any], *, resume: bool) -> Iterat
             interrupted run had other settings.
     """
     check_output(output)
+    output = output.absolute()
     work = output.with_name(output.name + ".partial")
     if work.exists():
         _check_interrupted(work, settings, resume=resume)
@@ -57,8 +58,9 @@ def workspace(output: Path, settings: dict[str, Any], *, resume: bool) -> Iterat
         if resume:
             logger.warning("Nothing to resume at %s: starting from the beginning.", work.name)
         work.mkdir(parents=True)
-        (work / RUN_FILE).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
     try:
+        if not (work / RUN_FILE).is_file():
+            (work / RUN_FILE).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
         yield work
     except BaseException:
         if not any(work.glob("*/checkpoint-*")) and not any(work.glob("*/result.json")):

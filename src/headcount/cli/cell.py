@@ -1,4 +1,4 @@
-"""What a process of ``headcount compare`` runs: ``python -m headcount.cli.cell FOLDER CELL``."""
+"""What a process of ``headcount compare`` runs: ``python -P -m headcount.cli.cell FOLDER CELL``."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ from headcount.arena.runner import end_with_parent
 from headcount.cli.methods import METHODS
 from headcount.cli.show import clean_errors
 
-PROGRAM = (sys.executable, "-m", "headcount.cli.cell")
+PROGRAM = (sys.executable, "-P", "-m", "headcount.cli.cell")  # no modules of the user's folder
 
 
 def main() -> None:

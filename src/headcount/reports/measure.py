@@ -166,7 +166,7 @@ def example_batch(model: PreTrainedModel, batch: int, length: int) -> dict[str, 
     longest = getattr(model.config, "max_position_embeddings", length)
     if length > longest:
         raise BudgetError(
-            f"Options(latency_length={length}): the model reads at most {longest} tokens. Give 1 "
+            f"latency_length={length}: the model reads at most {longest} tokens. Give 1 "
             f"to {longest}."
         )
     generator = Generator().manual_seed(0)

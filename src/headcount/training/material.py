@@ -172,3 +172,20 @@ def describe_source(source: str | Path) -> list[Any]:
         return [str(source), None]
     with path.open("rb") as file:
         return [path.name, hashlib.file_digest(file, "sha256").hexdigest()]
+
+
+def describe_model(model: str | Path) -> list[Any]:
+    """A model's name, and for a folder a digest of its configuration and weights.
+
+    Example:
+        >>> describe_model("bert-base-uncased")
+        ['bert-base-uncased', None]
+    """
+    folder = Path(model)
+    if not folder.is_dir():
+        return [str(model), None]
+    found = hashlib.sha256()
+    for path in sorted([*folder.glob("config.json"), *folder.glob("*.safetensors")]):
+        with path.open("rb") as file:
+            found.update(hashlib.file_digest(file, "sha256").digest())
+    return [folder.name, found.hexdigest()]
