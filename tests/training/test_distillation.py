@@ -19,7 +19,15 @@ def rows(number=8):
     return Dataset.from_dict({"input_ids": ids.tolist(), "labels": labels.tolist()})
 
 
-def trainer(folder, data, *, method=None, distillation=None, **arguments):
+def trainer(
+    folder,
+    data,
+    *,
+    method=None,
+    distillation=None,
+    kind=transformers.BertForSequenceClassification,
+    **arguments,
+):
     torch.manual_seed(0)
     args = transformers.TrainingArguments(
         str(folder),
@@ -34,7 +42,7 @@ def trainer(folder, data, *, method=None, distillation=None, **arguments):
         train_sampling_strategy="sequential",
         **arguments,
     )
-    model = bert()
+    model = kind(bert().config)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
@@ -98,26 +106,47 @@ def test_the_same_data_without_a_teacher_are_refused(tmp_path):
         trainer(tmp_path, rows(), distillation=Distillation())
 
 
+class Counting(transformers.BertForSequenceClassification):
+    """A classifier whose loss heeds the count of the whole step."""
+
+    def forward(self, input_ids, labels=None, num_items_in_batch=None, **kwargs):
+        found = super().forward(input_ids, labels=labels, **kwargs)
+        if num_items_in_batch is not None:
+            found.loss = found.loss * len(input_ids) / num_items_in_batch
+        return found
+
+
+@pytest.mark.compat
+@pytest.mark.parametrize("accepts", [None, "heeded", False], ids=str)
+@pytest.mark.parametrize("weight", [None, 0.5, 1.0])
 @pytest.mark.parametrize("method", [hc.Random(seed=0), hc.HardConcrete()], ids=repr)
-def test_a_step_in_parts_is_the_step_of_the_whole_batch(tmp_path, method, monkeypatch):
-    """The teacher's part and the penalty are divided by the number of parts."""
+def test_a_step_in_parts_is_the_step_of_the_whole_batch(
+    tmp_path, method, weight, accepts, monkeypatch
+):
+    """Label's part, teacher's part and penalty keep their shares, whoever divides."""
     gates = torch.linspace(0.1, 1.0, 12)
     monkeypatch.setattr(hc.Session, "draw", lambda session: gates)
     data = rows().add_column(TEACHER, torch.randn(8, 3).tolist())
     moved = []
-    for size, parts in ((8, 1), (4, 2)):
+    for size, parts in ((8, 1), (4, 2), (2, 4)):
         run = trainer(
             tmp_path / str(parts),
-            data,
+            data if weight else rows(),
             method=method,
-            distillation=Distillation(weight=1.0),
+            distillation=Distillation(weight=weight) if weight else None,
+            kind=Counting if accepts == "heeded" else transformers.BertForSequenceClassification,
             per_device_train_batch_size=size,
             gradient_accumulation_steps=parts,
         )
+        if accepts is False:
+            run.model_accepts_loss_kwargs = False
+        start = torch.cat([p.detach().flatten() for p in run.model.parameters()])
         run.train()
         learnt = [*run.model.parameters(), *run.session.parameters()]
         moved.append(torch.cat([p.detach().flatten() for p in learnt]))
-    assert torch.allclose(*moved, atol=1e-6)
+        assert not torch.equal(moved[-1][: len(start)], start)
+    assert torch.allclose(moved[0], moved[1], atol=1e-6)
+    assert torch.allclose(moved[0], moved[2], atol=1e-6)
 
 
 def test_a_collator_that_drops_the_column_is_refused(tmp_path):

@@ -453,3 +453,88 @@ def test_decisions_about_other_units_are_refused(budget):
     ):
         session.decisions([budget])
     assert session.budget == hc.Budget(heads=6)
+
+
+def t5():
+    config = transformers.T5Config(
+        vocab_size=40,
+        d_model=24,
+        d_kv=6,
+        d_ff=32,
+        num_layers=2,
+        num_heads=4,
+        decoder_start_token_id=0,
+    )
+    return transformers.T5ForConditionalGeneration(config)
+
+
+def test_parts_that_are_called_by_themselves_have_the_decision_of_the_moment():
+    """``generate`` calls the encoder before the model itself, in evaluation."""
+    model, inputs = t5(), batch()
+    session = train(model, hc.DSP(estimator=hc.RelaxedTopK()), 9, 2, labels=inputs["input_ids"])
+    model.eval()
+    seen = []
+    hook = model.get_encoder().register_forward_hook(lambda m, a, out: seen.append(out[0]))
+    settings = {"max_new_tokens": 4, "do_sample": False, "return_dict_in_generate": True}
+    settings |= {"output_logits": True}
+    found = [torch.stack(model.generate(**inputs, **settings).logits)]
+    model.get_encoder()(**inputs)
+    decision = session.decision()
+    session.close()
+    with hc.masked(model, decision):
+        found.append(torch.stack(model.generate(**inputs, **settings).logits))
+    hook.remove()
+    assert torch.equal(*found)
+    assert len(seen) == 3
+    assert torch.allclose(seen[0], seen[1], atol=1e-6)
+    assert torch.equal(seen[0], seen[2])
+
+
+def test_a_part_called_by_itself_in_training_has_one_draw():
+    model = bert().train()
+    with hc.attach(model, hc.DSP(estimator=hc.RelaxedTopK()), hc.Budget(heads=5), num_steps=4) as s:
+        drawn = []
+        draw = s.draw
+        s.draw = lambda: drawn.append(draw()) or drawn[-1]
+        model.bert(**batch())
+        assert len(drawn) == 1
+        model(**batch())
+        assert len(drawn) == 2
+        assert torch.equal(s.gates.value, drawn[-1])
+
+
+@pytest.mark.parametrize("part", ["", "bert"])
+def test_a_pass_that_fails_does_not_keep_the_next_one_from_its_gates(part):
+    model = bert().eval()
+    with hc.attach(model, hc.DSP(), hc.Budget(heads=5), num_steps=4) as session:
+        with pytest.raises(ValueError, match="too many values"):
+            model.get_submodule(part)(torch.zeros(1, 2, 3, 4, dtype=torch.long))
+        session.gates.value = None
+        model.bert(**batch())
+        assert session.gates.value.sum() == 5
+
+
+def test_layers_that_are_calculated_again_for_their_gradient_have_the_same_gates():
+    found = []
+    for again in (False, True):
+        torch.manual_seed(0)
+        model = bert().train()
+        if again:
+            enable = getattr(model, "activation_checkpointing_enable", None)
+            (enable or model.gradient_checkpointing_enable)()
+        session = hc.attach(model, hc.DSP(), hc.Budget(heads=5), num_steps=4)
+        torch.manual_seed(1)
+        model(**batch(), labels=LABELS).loss.backward()
+        found.append([p.grad.clone() for p in model.parameters()])
+        assert session.generator.get_state().sum() > 0
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*found, strict=True))
+
+
+def test_a_decision_before_the_first_step_says_that_nothing_is_learnt(caplog):
+    with hc.attach(bert(), hc.DSP(), hc.Budget(heads=5), num_steps=4) as session:
+        session.decision()
+    assert "after 0 of 4 steps, dsp decides by its random start" in caplog.text
+    caplog.clear()
+    with train(bert(), hc.DSP(), 5, 1) as session:
+        session.decision()
+    assert not caplog.text

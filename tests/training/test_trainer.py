@@ -143,6 +143,44 @@ def test_hard_concrete_gates_train_under_their_pressure_until_they_settle(tmp_pa
     assert made.optimizer.param_groups[-1]["initial_lr"] == 0.1
 
 
+@pytest.mark.parametrize("method", [hc.DSP(), hc.HardConcrete()], ids=lambda method: method.name)
+def test_a_second_run_starts_the_choice_anew(tmp_path, method):
+    made = trainer(tmp_path, method=method, callbacks=[StopAt(6)])
+    start = {name: value.clone() for name, value in made.session.state_dict().items()}
+    with pytest.raises(KeyboardInterrupt):
+        made.train()
+    assert made.session.num_done == 6
+    made.pop_callback(StopAt)
+    seen = []
+
+    class See(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            if not state.global_step:
+                seen.append({k: v.clone() for k, v in made.session.state_dict().items()})
+
+    made.add_callback(See())
+    made.train()
+    assert all(torch.equal(value, start[name]) for name, value in seen[0].items())
+    assert made.decision().provenance["steps"] == 8
+
+
+def test_several_devices_in_one_process_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(TrainingArguments, "n_gpu", 2)
+    with pytest.raises(hc.TrainingError, match=r"2 devices in one process .* with torchrun"):
+        trainer(tmp_path)
+
+
+def test_a_scheduler_that_knows_nothing_of_the_logits_is_refused(tmp_path):
+    model = bert()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    args = TrainingArguments(str(tmp_path), report_to=[])
+    given = {"model": model, "method": hc.DSP(), "budget": hc.Budget(heads=5), "args": args}
+    with pytest.raises(hc.TrainingError, match=r"Give \(optimizer, None\)"):
+        hc.PruningTrainer(optimizers=(optimizer, scheduler), **given)
+    hc.PruningTrainer(optimizers=(optimizer, None), **given).session.close()
+
+
 def test_logits_have_their_own_group_without_decay(tmp_path):
     made = trainer(tmp_path, weight_decay=0.1)
     made.train()

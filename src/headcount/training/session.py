@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import accumulate, pairwise, takewhile
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from headcount.architectures.discover import units as find_units
 from headcount.architectures.weights import weight_norms
@@ -34,7 +35,9 @@ class Session:
     """A method at work on a live model; made by ``attach``.
 
     In training mode each forward pass of the model draws the method's gates; in evaluation mode
-    the gates are the hard, noise-free decision of the moment. On ``close`` the model is as before.
+    the gates are the hard, noise-free decision of the moment. The same goes for a pass of a part
+    that holds layers, such as the encoder, which ``generate`` calls by itself. On ``close`` the
+    model is as before.
 
     Example:
         >>> import headcount as hc, torch, transformers
@@ -80,8 +83,10 @@ class Session:
         self._held: Tensor | None = None
         self._logged_keep = self.keep()
         self.gates = Gates(model, self.units)
-        self._handle = model.register_forward_pre_hook(self._before_forward)
+        self._passing: nn.Module | None = None
+        self._handles = self._hook()
         self._freeze(True)
+        self._fresh = {name: value.clone() for name, value in self.state_dict().items()}
         self.begin(num_steps)
 
     def begin(self, num_steps: int) -> None:
@@ -96,6 +101,10 @@ class Session:
         self.num_steps = num_steps
         for note in self.method.notes(num_steps) if num_steps else []:
             logger.warning(note)
+
+    def restart(self) -> None:
+        """Start anew: steps, noise and what the method learns are as they were; weights stay."""
+        self.load_state_dict(self._fresh)
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """What the method learns: give it to your optimizer, in a group without weight decay."""
@@ -180,7 +189,14 @@ class Session:
         return torch.cat(keeps)
 
     def decision(self) -> Decision:
-        """The decision of the moment, exact."""
+        """The decision of the moment, exact; a warning where the method has learnt nothing yet."""
+        if self.num_steps and not self.num_done and any(True for _ in self.parameters()):
+            logger.warning(
+                "decision: after 0 of %d steps, %s decides by its random start. Call "
+                "session.step() after each step of the optimizer.",
+                self.num_steps,
+                self.method.name,
+            )
         budget = self.budget.describe()
         progress = {"steps": self.num_done, "num_steps": self.num_steps}
         keep = self.keep()
@@ -270,19 +286,19 @@ class Session:
     @contextmanager
     def lifted(self) -> Iterator[None]:
         """Without hooks and with nothing frozen, for a while."""
-        self._handle.remove()
+        self._unhook()
         self._freeze(False)
         try:
             with self.gates.lifted():
                 yield
         finally:
             self._freeze(True)
-            self._handle = self.model.register_forward_pre_hook(self._before_forward)
+            self._handles = self._hook()
 
     def close(self) -> None:
         """Take everything off the model again."""
         self.gates.remove()
-        self._handle.remove()
+        self._unhook()
         self._freeze(False)
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -327,16 +343,51 @@ class Session:
         for parameter in self._frozen:
             parameter.requires_grad_(not frozen)
 
+    def _hook(self) -> list[RemovableHandle]:
+        """Hooks on the model and the parts of it that hold whole layers."""
+        names = {""}
+        for site in self.units.sites:
+            parts = takewhile(lambda part: not part.isdigit(), site.gate.split("."))
+            names |= set(accumulate(parts, lambda front, part: f"{front}.{part}"))
+        names -= {site.gate for site in self.units.sites}
+        modules = [self.model.get_submodule(name) for name in sorted(names)]
+        return [
+            handle
+            for module in modules
+            for handle in (
+                module.register_forward_pre_hook(self._before_forward),
+                module.register_forward_hook(self._after_forward, always_call=True),
+            )
+        ]
+
+    def _unhook(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles, self._passing = [], None
+
     def _before_forward(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         del args
-        device = next(module.parameters()).device
+        if module is not self.model and (self._passing is not None or in_backward()):
+            return  # inside a pass, or a part of one that is calculated again for its gradient
+        self._passing = module
+        device = next(self.model.parameters()).device
         if self._held is not None:
             gates = self._held
-        elif module.training:
+        elif self.model.training:
             gates = self.draw()
         else:
             gates = self.keep()
         self.gates.value = gates.to(device=device, dtype=self._dtype)
+
+    def _after_forward(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        del args, output
+        if module is self._passing:
+            self._passing = None
+
+
+def in_backward() -> bool:
+    """Whether autograd is at work in this thread, as when a checkpointed layer runs again."""
+    return torch._C._current_graph_task_id() != -1
 
 
 def attach(

@@ -53,7 +53,8 @@ class PruningTrainer(Trainer):
 
     Raises:
         BudgetError: the model cannot meet the budget.
-        TrainingError: ``load_best_model_at_end`` is set, or nobody has asked the teacher.
+        TrainingError: ``load_best_model_at_end`` is set, nobody has asked the teacher, a scheduler
+            is given, or the process would train on several devices by itself.
 
     Example:
         >>> import headcount as hc, transformers
@@ -86,6 +87,11 @@ class PruningTrainer(Trainer):
                 f"PruningTrainer(distillation={distillation}): the training data have no column "
                 f"{TEACHER!r}. Give taught(train_dataset, teacher, collator)."
             )
+        if kwargs.get("optimizers", (None, None))[1] is not None:
+            raise TrainingError(
+                "PruningTrainer(optimizers=...): the scheduler does not know of the group in which "
+                "the method learns. Give (optimizer, None) and args.lr_scheduler_type."
+            )
         self.distillation = distillation
         seed = args.seed if args is not None else 0
         self.session = attach(model, method, budget, num_steps=0, seed=seed)
@@ -94,13 +100,24 @@ class PruningTrainer(Trainer):
         except BaseException:
             self.session.close()
             raise
+        if self.args.n_gpu > 1:
+            self.session.close()
+            raise TrainingError(
+                f"PruningTrainer: {self.args.n_gpu} devices in one process (nn.DataParallel) would "
+                "draw gates of their own. Start one process a device with torchrun, or hide all "
+                "but one with CUDA_VISIBLE_DEVICES."
+            )
         self.add_callback(_SessionCallback(self))
         self.resume_from: Path | None = None
+        self._divides: bool | None = None
 
     def train(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, resume_from_checkpoint: str | Path | bool | None = None, **kwargs: Any
     ) -> Any:
         """Train; resume from a checkpoint folder, or with True from the last complete one.
+
+        Without resuming, a second call starts the choice anew; the weights go on from where they
+        are, as in ``Trainer``.
 
         Raises:
             CheckpointError: the checkpoint is incomplete, or that of another model, method or
@@ -163,14 +180,17 @@ class PruningTrainer(Trainer):
     ) -> Any:
         """The task's loss, in training with the teacher's part and the method's penalty."""
         teacher = inputs.pop(TEACHER, None)
+        parts = getattr(self, "current_gradient_accumulation_steps", 1) if model.training else 1
+        divided = parts > 1 and not self._left_undivided(num_items_in_batch)
+        if parts > 1 and not divided and self._divides is None:
+            self._divides = self._see_whether_divided(model, inputs, num_items_in_batch)
         loss, outputs = super().compute_loss(
             model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch
         )
         if model.training:
-            share = 1.0
-            if self.model_accepts_loss_kwargs and num_items_in_batch is not None:
-                # The model's loss is a part of the whole step's then; ours has to be one, too.
-                share = 1 / self.current_gradient_accumulation_steps
+            share = 1 if divided else 1 / parts  # the Trainer divides all of it, or nothing
+            if parts > 1 and not divided and not self._divides:
+                loss = loss * share
             if self.distillation is not None:
                 if teacher is None:
                     raise TrainingError(
@@ -183,6 +203,30 @@ class PruningTrainer(Trainer):
                 loss = (1 - weight) * loss + weight * share * learnt
             loss = loss + share * self.session.penalty()
         return (loss, outputs) if return_outputs else loss
+
+    def _left_undivided(self, num_items_in_batch: Tensor | int | None) -> bool:
+        """Whether the Trainer takes a loss for a part of the whole step's, and sums the parts."""
+        told = getattr(self, "loss_is_scaled_for_ga", None)
+        if told is not None:
+            return told
+        counted = self.model_accepts_loss_kwargs and num_items_in_batch is not None
+        return counted or self.compute_loss_func is not None
+
+    def _see_whether_divided(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None
+    ) -> bool:
+        """Whether the task's loss is one; many classifiers accept the count and do not heed it.
+
+        It is asked for with the count and without, with the same noise, which is taken back.
+        """
+        if num_items_in_batch is None:  # whoever set ``loss_is_scaled_for_ga`` knows
+            return True
+        losses = []
+        for count in (num_items_in_batch, None):
+            held = self.session.held(self.session.keep())
+            with torch.no_grad(), torch.random.fork_rng(), held:
+                losses.append(super().compute_loss(model, {**inputs}, num_items_in_batch=count))
+        return not torch.allclose(losses[0], losses[1], rtol=1e-3)
 
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[Any] | None:
         sampler = super()._get_train_sampler(train_dataset)
@@ -228,10 +272,12 @@ class _SessionCallback(TrainerCallback):
     ) -> None:
         """Restore the session, or start it anew."""
         del args, control, kwargs
-        resume = self._trainer.resume_from
-        self._trainer.session.begin(state.max_steps)
+        resume, session = self._trainer.resume_from, self._trainer.session
+        if session.num_done and resume is None:
+            session.restart()
+        session.begin(state.max_steps)
         if resume is not None:
-            self._trainer.session.load_state_dict(load_file(resume / STATE_FILE))
+            session.load_state_dict(load_file(resume / STATE_FILE))
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
