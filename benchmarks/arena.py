@@ -7,6 +7,7 @@
     python benchmarks/arena.py sick --work runs --restore benchmarks/results
     python benchmarks/arena.py both --tables benchmarks/results --page README.md
     python benchmarks/arena.py time --tables benchmarks/results --page docs/how-to-choose.md
+    python benchmarks/arena.py agree --tables benchmarks/results --page docs/how-to-choose.md
 
 ``sick``: trained on the 4,439 training pairs of SICK, 3 epochs; accuracy on the 495 trial pairs.
 ``mix``: trained on 20,000 pairs of MultiNLI and LingNLI, 1 epoch; accuracy on MultiNLI dev matched.
@@ -18,18 +19,20 @@ The first two commands call ``headcount compare`` (six minutes a cell on one cor
 for ``mix``), and can be killed and started again. The third collects what is there into
 ``arena_sick.json``, figures, and what each run found (``arena_sick/``), and prints the tables; the
 fourth prints them again. The fifth puts these runs where the first finds them finished. The last
-two write the short table of both sets into the README, and what the runs on ``mix`` and
-``mix-long`` that begin with the dense model took into the guide.
+three write the short table of both sets into the README, and into the guide what the runs on
+``mix`` and ``mix-long`` that begin with the dense model took, and how many of their heads the
+methods share.
 """
 
 import argparse
+import itertools
 import json
 import shlex
 import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -93,6 +96,9 @@ TIME = "time"
 TIMED = (("mix", OURS + FINETUNED), (LONG, OURS + FINETUNED), ("mix", "gradient"))
 """Its rows: (set, method); the others are compared with the last."""
 TIMED_HEADS = (24, 12, 6)
+AGREE = "agree"
+"""Likewise: how many of their heads the methods share."""
+AGREED_HEADS = (12, 6)
 SHORT = {
     DENSE: "all 72 heads",
     OURS: "`DSP()`",
@@ -346,13 +352,54 @@ def time_table(results: Path) -> str:
     return "\n\n".join(each.markdown() for each in (sheet, *others, time))
 
 
+def agreement_table(results: Path) -> str:
+    """How many of their heads the runs of two methods share, in Markdown.
+
+    Mean over all pairs of runs; of one method, over pairs of seeds.
+    """
+    kept: dict[tuple[str, int], dict[str, list[set[str]]]] = {}
+    for name, _ in COLUMNS:
+        for path in sorted(results.glob(f"arena_{name}/*/result.json")):
+            run = read_result(path.parent)
+            if run.heads in AGREED_HEADS and "+" not in run.method:
+                of_method = kept.setdefault((name, run.heads), {}).setdefault(run.method, [])
+                of_method.append(heads_of(run))
+    columns = [(name, title, heads) for name, title in COLUMNS for heads in AGREED_HEADS]
+    head = [f"{title}, {k}: {whom}" for _, title, k in columns for whom in ("own", OURS)]
+    rows = [f"| method | {' | '.join(head)} |", "|:--|" + "--:|" * len(head)]
+    for method in (OURS, *PAPER, *OTHERS):
+        cells = []
+        for name, _, heads in columns:
+            own, ours = (kept[name, heads].get(of, []) for of in (method, OURS))
+            cells.append(_shared(itertools.combinations(own, 2)))
+            cells.append("" if method == OURS else _shared(itertools.product(own, ours)))
+        rows.append(f"| {method} | {' | '.join(cells)} |")
+    by_chance = " and ".join(f"{k * k / 72:.1f} of {k}" for k in AGREED_HEADS)
+    return "\n".join([*rows, "", f"Two random choices share {by_chance} heads on average."])
+
+
+def heads_of(run: Result) -> set[str]:
+    """The names of the heads that a run has kept."""
+    return {
+        f"{module} {head}"
+        for module, keep in run.keep.items()
+        for head, kept in enumerate(keep)
+        if kept == "1"
+    }
+
+
+def _shared(pairs: Iterable[tuple[set[str], set[str]]]) -> str:
+    found = [len(one & other) for one, other in pairs]
+    return f"{statistics.mean(found):.1f}" if found else "–"
+
+
 def _minutes(
     runs: Mapping[tuple[int, int], Result], keys: Sequence[tuple[int, int]], heads: int | None
 ) -> list[float]:
     return [(runs[key].train_s + runs[key].recover_s) / 60 for key in keys if key[0] == heads]
 
 
-OVERVIEWS = {BOTH: short_table, TIME: time_table}
+OVERVIEWS = {BOTH: short_table, TIME: time_table, AGREE: agreement_table}
 """What prints a table of several sets."""
 
 
