@@ -390,7 +390,7 @@ def heads_of(run: Result) -> set[str]:
 
 def _shared(pairs: Iterable[tuple[set[str], set[str]]]) -> str:
     found = [len(one & other) for one, other in pairs]
-    return f"{statistics.mean(found):.1f}" if found else "–"
+    return f"{statistics.mean(found):.1f}" if found else ""
 
 
 def _minutes(

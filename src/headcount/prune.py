@@ -129,6 +129,7 @@ def prune(
     """
     opts = options or Options()
     chosen = method or DSP()
+    unmeasured = budget.latency is not None and budget.costs is None
     settings = {
         "model": str(model),
         "task": task,
@@ -140,6 +141,7 @@ def prune(
         "finetuned": opts.finetuned,
         "distil": opts.distil,
         "baselines": list(opts.baselines),
+        "table": [opts.latency_batch, opts.latency_length] if unmeasured else None,
         "train": [describe_source(source) for source in train],
         "eval": [describe_source(source) for source in eval],
     }

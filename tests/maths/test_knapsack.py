@@ -70,6 +70,35 @@ def test_a_room_of_exactly_the_best_choice_holds_it(given):
     assert value(given, again) == value(given, counts)
 
 
+def fill_one_by_one(given, counts, room):
+    """The same, a unit at a time."""
+    full = list(counts)
+    while True:
+        fitting = [
+            (stream.values[k + 1] - stream.values[k], -index)
+            for index, (stream, k) in enumerate(zip(given, full, strict=True))
+            if k + 1 < len(stream.costs)
+            and cost(given, full) + stream.costs[k + 1] - stream.costs[k] <= room
+            and (stream.parent < 0 or full[stream.parent])
+        ]
+        if not fitting:
+            return full
+        full[-max(fitting)[1]] += 1
+
+
+@settings(max_examples=300)
+@given(streams(), st.integers(0, 60))
+def test_what_is_filled_in_runs_is_what_is_filled_one_by_one(given, room):
+    none = [0] * len(given)
+    assert fill(given, none, room) == fill_one_by_one(given, none, room)
+
+
+def test_many_units_that_cost_nothing_are_filled_at_once():
+    flat = Stream(np.zeros(400_001), np.zeros(400_001, dtype=np.int64))
+    bent = Stream(np.arange(5.0), np.array([0, 3, 6, 10, 14]))
+    assert fill([flat, bent], [0, 0], 9) == [400_000, 2]
+
+
 def sorted_stream(rng, units, price, *, fixed=0, parent=-1, sums=False):
     """Units of one price, worth their score times the price, or a score of a long tail."""
     score = np.sort(rng.random(units))[::-1]

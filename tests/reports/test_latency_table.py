@@ -3,6 +3,7 @@ import torch
 
 import headcount as hc
 from cases import bert, llama, with_cross_attention
+from headcount.zoo.tiny import tiny_model
 
 
 def test_every_shape_is_measured_once_and_fits_the_model():
@@ -44,3 +45,19 @@ def test_inputs_may_be_given():
 def test_shares_out_of_range_are_refused(shares):
     with pytest.raises(hc.PruningError, match="give shares of 0 or more and below 1"):
         hc.latency_table(bert(), shares=shares)
+
+
+def test_encoder_and_decoder_have_curves_of_their_own():
+    """They may read texts of different length."""
+    model = tiny_model("bart")
+    ids = torch.randint(5, 30, (1, 8))
+    inputs = {"input_ids": ids, "decoder_input_ids": ids[:, :2]}
+    table = hc.latency_table(model, inputs, shares=(), num_runs=1, kinds=("row",))
+    stacks = [{"decoder" in module for module in curve.modules} for curve in table.curves]
+    assert sorted(map(tuple, stacks)) == [(False,), (True,)]
+
+
+@pytest.mark.parametrize("name", ["t5", "vit"])
+def test_a_model_that_reads_more_than_token_ids_asks_for_inputs(name):
+    with pytest.raises(hc.PruningError, match=r"does not run on token ids alone .* Give inputs"):
+        hc.latency_table(tiny_model(name), batch=1, length=4, num_runs=1)

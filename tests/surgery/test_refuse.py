@@ -151,3 +151,17 @@ def test_a_model_refused_after_the_recount_is_as_it_was(in_place):
 def test_a_model_without_attention():
     with pytest.raises(hc.ArchitectureError, match="the model has no attention heads"):
         hc.units(tiny_model("resnet"))
+
+
+def test_different_units_of_layers_that_share_their_weights():
+    model = tiny_model("zamba")
+    torn = given(model, ("row",), lambda site, unit: (unit + (site.layer > 1)) % 2 == 0)
+    assert len({site.keep for site in torn.sites if site.kind == "row"}) > 1
+    with pytest.raises(hc.SurgeryError, match=r"are one tensor, of which the decision keeps diff"):
+        hc.cut(model, torn)
+    alike = given(model, ("row",), lambda site, unit: unit % 2 == 0)
+    small = hc.cut(model, alike)
+    ids = torch.arange(3, 9)[None]
+    with torch.no_grad(), hc.masked(model, alike):
+        expected = model(ids).logits
+        assert torch.allclose(small.eval()(ids).logits, expected, atol=1e-5)

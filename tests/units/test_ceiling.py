@@ -104,6 +104,16 @@ def test_room_that_shared_tables_leave_is_used():
     assert not fits_more(pool.quota.costs, keep, pool.quota.target)
 
 
+def test_a_floor_counts_once_a_layer_whatever_attends_in_it():
+    """A decoder layer of T5 has two attentions; one head of either is enough."""
+    units = hc.units(tiny_model("t5"))
+    heads, layers = units.num("head"), len(units.only("head").layers)
+    share = math.ceil(1000 * layers / heads) / 1000
+    (pool,) = hc.Budget(macs=share, kinds=("head",), min_per_layer=1).pools(units)
+    keep = pool.quota.keep(torch.arange(float(heads)), layer=pool.units.layer_of_unit)
+    assert pool.units.layer_of_unit[keep].tolist() == list(range(layers))
+
+
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_the_macs_of_the_cut_model_are_what_was_reported(name):
     model = MODELS[name]()

@@ -87,7 +87,8 @@ def values_of(table, costs, scores, additive):
                     ranks[span] = [min(rank, low) for rank in ranks[span]]
     means = [int(steps[-1]) / (len(steps) - 1) for steps in costs.steps]
     price = [m for s, m in zip(table.sites, means, strict=True) for _ in range(s.num_units)]
-    return [(rank - min(ranks)) * mean for rank, mean in zip(ranks, price, strict=True)]
+    lower = [len({other for other in ranks if other < rank}) for rank in ranks]
+    return [number * mean for number, mean in zip(lower, price, strict=True)]
 
 
 def fits_more(costs, keep, limit):
@@ -225,14 +226,38 @@ def test_the_best_units_of_each_kind_in_each_layer_stay(scores, floor, more):
                 for unit in range(span.start, span.stop)
                 if s.kind == kind and s.layer == layer
             ]
-            kept = [scores[unit] * table_price(table, unit) for unit in inside if keep[unit]]
-            assert kept
+            assert keep[max(inside, key=scores.__getitem__)]  # of equal ones the first
     assert not fits_more(costs, keep, quota.limit)
 
 
-def table_price(table, unit):
-    return next(s.cost.params for s, span in zip(table.sites, table.slices, strict=True)
-                if span.start <= unit < span.stop)  # fmt: skip
+def test_the_floor_goes_by_score_and_not_by_cost():
+    """A layer of a dear and a cheap attention: the better head stays, not the larger."""
+    sites = site("0.self", "head", 0, 1, 7), site("0.cross", "head", 0, 1, 4)
+    table = hc.UnitTable(sites=sites, num_params=100)
+    quota = CostQuota(costs=params_of(table), limit=89 + 7, asked=1, floor=1)
+    keep = quota.keep(torch.tensor([5.0, 6.0]), layer=table.layer_of_unit)
+    assert keep.tolist() == [False, True]
+
+
+@given(
+    name=st.sampled_from(sorted(TABLES)),
+    share=st.floats(0, 1),
+    scores=st.lists(st.integers(-4, 9), min_size=12, max_size=12),
+    change=st.sampled_from(["cube", "exp", "one far below"]),
+)
+def test_only_the_order_of_scores_that_rank_matters(name, share, scores, change):
+    table = TABLES[name]
+    costs = params_of(table)
+    limit = costs.base + int(share * (costs.whole - costs.base))
+    given = torch.tensor(scores[: len(table)]).double()
+    changed = {"cube": given**3, "exp": given.exp(), "one far below": given.clone()}[change]
+    if change == "one far below":
+        changed[given == given.min()] = -1e8
+    keeps = [
+        CostQuota(costs=costs, limit=limit, asked=share).keep(s, layer=table.layer_of_unit)
+        for s in (given, changed)
+    ]
+    assert torch.equal(*keeps)
 
 
 @pytest.mark.parametrize("name", sorted(TABLES))

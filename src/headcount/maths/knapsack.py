@@ -123,19 +123,32 @@ def fill(streams: Sequence[Stream], counts: Sequence[int], room: int) -> list[in
     """
     full = list(counts)
     room -= cost(streams, counts)
+    holding = {stream.parent for stream in streams}
+    gains = [np.diff(stream.values) for stream in streams]
+    prices = [np.diff(stream.costs) for stream in streams]
+    turns = [
+        np.flatnonzero((np.diff(gain) != 0) | (np.diff(price) != 0))
+        for gain, price in zip(gains, prices, strict=True)
+    ]  # the last of each run of steps that are alike
     while True:
         fitting = [
-            (float(stream.values[k + 1] - stream.values[k]), -index, int(price))
+            (float(gains[index][k]), -index)
             for index, (stream, k) in enumerate(zip(streams, full, strict=True))
-            if k + 1 < len(stream.costs)
-            and (price := stream.costs[k + 1] - stream.costs[k]) <= room
+            if k < len(prices[index])
+            and prices[index][k] <= room
             and (stream.parent < 0 or full[stream.parent])
         ]
         if not fitting:
             return full
-        _, index, price = max(fitting)
-        full[-index] += 1
-        room -= price
+        best = -max(fitting)[1]
+        first, price = full[best], int(prices[best][full[best]])
+        num = 1
+        if best not in holding:  # else what it holds may be worth more than its next unit
+            turn = np.searchsorted(turns[best], first)
+            end = turns[best][turn] + 1 if turn < len(turns[best]) else len(prices[best])
+            num = min(int(end) - first, room // price if price else len(prices[best]))
+        room -= num * price
+        full[best] += num
 
 
 def value(streams: Sequence[Stream], counts: Sequence[int]) -> float:

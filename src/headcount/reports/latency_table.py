@@ -61,7 +61,7 @@ def latency_table(
 
     Raises:
         BudgetError: the model lacks a kind, or does not read so many tokens.
-        PruningError: a share out of range.
+        PruningError: a share out of range, or a model that reads more than token ids.
 
     Example:
         >>> import headcount as hc, transformers
@@ -74,7 +74,7 @@ def latency_table(
         raise PruningError(
             f"latency_table(shares={tuple(shares)}): give shares of 0 or more and below 1."
         )
-    given = inputs if inputs is not None else example_batch(model, batch, length)
+    given = inputs if inputs is not None else _tokens(model, batch, length)
     ids = next(value for value in given.values() if isinstance(value, torch.Tensor))
     whole = summary(latency_s({"": model}, given, num_runs=num_runs, warmup=WARMUP)[""]).median
     curves = []
@@ -91,6 +91,23 @@ def latency_table(
     )
 
 
+def _tokens(model: PreTrainedModel, batch: int, length: int) -> dict[str, torch.Tensor]:
+    """Token ids, if the model runs on these alone."""
+    try:
+        given = example_batch(model, batch, length)
+        with torch.no_grad():
+            model(**given)
+    except (AttributeError, TypeError, ValueError) as error:
+        if isinstance(error, PruningError):
+            raise
+        raise PruningError(
+            f"latency_table({type(model).__name__}): the model does not run on token ids alone "
+            f"({' '.join(str(error).split())[:120]}). Give inputs: a batch as it reads it, such as "
+            "a processor makes."
+        ) from error
+    return given
+
+
 def _counts(shares: Sequence[float], num_units: int) -> list[int]:
     """Numbers of units to measure: none, one, and shares; odd ones where there are many units."""
     counts = {int(share * num_units) for share in shares}
@@ -99,10 +116,11 @@ def _counts(shares: Sequence[float], num_units: int) -> list[int]:
 
 
 def _alike(sites: Sequence[Site]) -> list[list[Site]]:
-    """The sites by their shape."""
+    """The sites by their shape, and by where they are: an encoder may read more than a decoder."""
     shapes: dict[object, list[Site]] = {}
     for site in sites:
-        shape = (site.kind, site.num_units, site.width, site.where, site.cost)
+        where = (site.tower, site.stack, site.where)
+        shape = (site.kind, site.num_units, site.width, site.cost, site.rest, *where)
         shapes.setdefault(shape, []).append(site)
     return [*shapes.values()]
 

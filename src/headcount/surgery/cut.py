@@ -14,7 +14,7 @@ from headcount.gates.attach import has_gates
 from headcount.surgery.draft import Plan
 from headcount.surgery.pieces import rebuild
 from headcount.surgery.plan import Kept, plan
-from headcount.surgery.refuse import refuse
+from headcount.surgery.refuse import refuse, refuse_torn
 from headcount.units.decision import Decision, SiteDecision
 from headcount.units.nesting import holds
 from headcount.units.site import KINDS
@@ -42,7 +42,8 @@ def cut(model: M, decision: Decision, *, in_place: bool = False) -> M:
     Raises:
         DecisionError: the decision is about another model.
         SurgeryError: gates are still attached, the weights are quantised or on several devices,
-            or the result does not have exactly the kept units.
+            layers that share weights would keep different units, or the result does not have
+            exactly the kept units.
 
     Example:
         >>> import headcount as hc, transformers
@@ -60,6 +61,7 @@ def cut(model: M, decision: Decision, *, in_place: bool = False) -> M:
     decision.check(units)
     _check_nesting(decision)
     refuse(model, units)
+    refuse_torn(model, units, decision)
     kept = {site.key: torch.tensor(site.kept, dtype=torch.long) for site in decision.sites}
     small = reduce(model, kept, in_place=in_place)
     _recount(small, decision)

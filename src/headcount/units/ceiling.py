@@ -1,9 +1,12 @@
 """A limit on parameters, multiply-accumulates or latency: the part of a budget that is no count."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import final
+
+import numpy as np
 
 from headcount.errors import BudgetError
 from headcount.units.cost_quota import CostQuota
@@ -120,16 +123,11 @@ class Ceiling:
         return limit
 
     def _forced(self, costs: Costs) -> int:
-        """The most that the units of the floor can cost."""
-        total = 0
-        for place in {(site.place, site.kind) for site in costs.units.sites}:
-            own = [
-                steps
-                for site, steps in zip(costs.units.sites, costs.steps, strict=True)
-                if (site.place, site.kind) == place
-            ]
-            total += sum(int(steps[min(self.floor, len(steps) - 1)]) for steps in own)
-        return total
+        """The most that the units of the floor can cost, whichever they are."""
+        places: dict[object, list[np.ndarray]] = {}
+        for site, steps in zip(costs.units.sites, costs.steps, strict=True):
+            places.setdefault((site.place, site.kind), []).append(steps)
+        return sum(_dearest(curves, self.floor) for curves in places.values())
 
     def _check_amount(self) -> None:
         amount = self.amount
@@ -174,6 +172,23 @@ class Ceiling:
                     f"{self.call[:-1]}, min_per_layer={self.floor}): some layer has only {low} "
                     f"{kind}s. Give min_per_layer 0 to {low}."
                 )
+
+
+def _dearest(curves: Sequence[np.ndarray], number: int) -> int:
+    """The most that so many units of some sites together can cost.
+
+    Example:
+        >>> _dearest([np.array([0, 7, 14]), np.array([0, 4, 8])], 3)
+        18
+    """
+    most = np.zeros(1, dtype=np.int64)
+    for curve in curves:
+        longer = np.full(min(number, len(most) + len(curve) - 2) + 1, -1, dtype=np.int64)
+        for count, price in enumerate(curve[: number + 1].tolist()):
+            end = min(len(longer), count + len(most))
+            longer[count:end] = np.maximum(longer[count:end], most[: end - count] + price)
+        most = longer
+    return int(most[-1])
 
 
 def removable(

@@ -29,9 +29,10 @@ class CostQuota(AnyQuota):
     The keep is the one of the greatest value whose cost is not above the limit, and no unit more
     would fit. What a unit is worth follows from its score s, of which the lowest is s_min:
 
-    - *ranks* (the usual case): its cost times ``s - s_min``. So units go in the order of their
-      scores, whatever their size, as far as the limit can be met that way; and what lies in a
-      module or layer has no higher rank than that.
+    - *ranks* (the usual case): its cost times the number of different scores below its own. So
+      units go in the order of their scores, whatever their size and however far apart these are,
+      as far as the limit can be met that way; and what lies in a module or layer has no higher
+      rank than that.
     - *sums* (``additive``): ``s - min(0, s_min)``. Scores are losses that add up, so that an
       expensive unit has to be worth more than the cheap ones that could stay in its place.
 
@@ -142,7 +143,7 @@ class CostQuota(AnyQuota):
         if self.limit >= self.costs.whole and may.all():
             return np.ones(len(scores), dtype=bool)
         values = self._values(scores)
-        forced = self._forced(values, layer, may)
+        forced = self._forced(scores, layer, may)
         orders = [self._order(sites, values, forced, may) for sites in self._classes]
         taken = [int(forced[order].sum()) for order in orders]
         streams, room = self._streams(values, orders, taken)
@@ -164,19 +165,19 @@ class CostQuota(AnyQuota):
             parent = self.costs.parents[site]
             if parent >= 0:
                 ranks[slices[site]] = np.minimum(ranks[slices[site]], ranks[slices[parent]])
-        ranks -= ranks.min()
+        ranks = np.unique(ranks, return_inverse=True)[1].astype(np.float64)
         for steps, span in zip(self.costs.steps, slices, strict=True):
             ranks[span] *= int(steps[-1]) / (len(steps) - 1)
         return ranks
 
-    def _forced(self, values: np.ndarray, layer: np.ndarray, may: np.ndarray) -> np.ndarray:
+    def _forced(self, scores: np.ndarray, layer: np.ndarray, may: np.ndarray) -> np.ndarray:
         """The units that stay because of the floor, [N]."""
-        forced = np.zeros(len(values), dtype=bool)
+        forced = np.zeros(len(scores), dtype=bool)
         if self.floor:
             kinds = np.repeat(self._kinds, [site.num_units for site in self.costs.units.sites])
             for place in {*zip(kinds.tolist(), layer.tolist(), strict=True)}:
                 inside = np.flatnonzero((kinds == place[0]) & (layer == place[1]) & may)
-                ranked = inside[np.argsort(-values[inside], kind="stable")]
+                ranked = inside[np.argsort(-scores[inside], kind="stable")]
                 forced[ranked[: self.floor]] = True
         return forced
 
