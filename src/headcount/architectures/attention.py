@@ -320,3 +320,15 @@ class _Reader:
         top, _, _ = parameter.partition(".")
         is_norm = top in names.NORMS and len(shape) > 1
         return 0 if is_norm else None
+
+
+def per_head_tensors(model: nn.Module, found: Attention) -> list[str]:
+    """The parameters of an attention module itself that have a number for each head."""
+    table = f"{found.row.bias_table}.weight"
+    own = model.get_submodule(found.name).named_parameters()
+    return [name for name, _ in own if name in names.PER_HEAD and name != table]
+
+
+def skips(model: nn.Module, found: Attention) -> bool:
+    """Whether attention without any head is left out; else it runs on with one head of zeros."""
+    return found.row.skips or bool(per_head_tensors(model, found))

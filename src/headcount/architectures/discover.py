@@ -3,11 +3,12 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import nn
 
 from headcount.architectures import names
-from headcount.architectures.attention import Attention, attention_of
+from headcount.architectures.attention import Attention, attention_of, skips
 from headcount.architectures.costs import copied_rows, cost_of, cost_of_heads, share_weights
 from headcount.architectures.feedforward import FeedForward, feed_forward_of
 from headcount.architectures.maps import child, is_emptied, is_map, tensors
@@ -147,7 +148,7 @@ def _index(place: Place, layers: dict[str, int]) -> int:
 def _sites(model: nn.Module, sublayer: Sublayer, copied: dict[str, int]) -> Iterator[Site]:
     place = sublayer.place
     more = copied.get(sublayer.name, 0)
-    common = {
+    common: dict[str, Any] = {
         "module": sublayer.name,
         "layer": sublayer.layer,
         "stack": place.stack,
@@ -157,6 +158,7 @@ def _sites(model: nn.Module, sublayer: Sublayer, copied: dict[str, int]) -> Iter
     }
     if sublayer.attention is not None:
         heads = cost_of_heads(model, sublayer.attention)
+        common["left"] = 0 if skips(model, sublayer.attention) else 2 * sublayer.attention.head_size
         for site in _attention_sites(model, sublayer.attention, common, place):
             rest = heads.less(site.cost, site.num_units)
             yield replace(site, rest=rest, copied=more if site.kind == "head" else 0)

@@ -274,14 +274,28 @@ def _frozen(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _eager_attention(model: nn.Module) -> Iterator[None]:
-    """Outer models first: setting one sets the models inside it too, which then take their own."""
+    """Outer models first: setting one sets the models inside it too, which then take their own.
+
+    Then what attention modules read where their model has been given another configuration, as the
+    encoder of an ``EncoderDecoderModel`` is.
+    """
     parts = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
     before = [(part, part.config._attn_implementation or "eager") for part in parts]
     for part in parts:
         part.set_attn_implementation("eager")
+    configs = {id(c): c for module in model.modules() if (c := getattr(module, "config", None))}
+    others = [
+        (config, config._attn_implementation)
+        for config in configs.values()
+        if getattr(config, "_attn_implementation", "eager") != "eager"
+    ]
+    for config, _ in others:
+        config._attn_implementation = "eager"
     try:
         yield
     finally:
+        for config, implementation in others:
+            config._attn_implementation = implementation
         for part, implementation in before:
             part.set_attn_implementation(implementation)
 

@@ -8,7 +8,7 @@ head, the computation is left out.
 from torch import nn
 
 from headcount.architectures import names
-from headcount.architectures.attention import Attention, whole_norms
+from headcount.architectures.attention import Attention, per_head_tensors, skips, whole_norms
 from headcount.architectures.discover import Sublayer
 from headcount.architectures.maps import child, width
 from headcount.architectures.match import resolve
@@ -26,15 +26,10 @@ def empty(draft: Draft, sublayer: Sublayer, found: Attention, *, whole: bool) ->
         whole: whether the output projection's bias goes too.
     """
     attention = draft.model.get_submodule(found.name)
-    direct = [
-        name
-        for name, _ in attention.named_parameters()
-        if name in names.PER_HEAD and name != f"{found.row.bias_table}.weight"
-    ]
-    skips = found.row.skips or bool(direct)
+    left_out = skips(draft.model, found)
     for path in found.row.projections:
         mapping = attention.get_submodule(path)
-        size = 0 if skips else _one_head(found, path, mapping)
+        size = 0 if left_out else _one_head(found, path, mapping)
         draft.zeros(resolve(found.name, path), size)
     for path in names.PER_HEAD_MAPS:
         mapping = child(attention, path)
@@ -43,19 +38,19 @@ def empty(draft: Draft, sublayer: Sublayer, found: Attention, *, whole: bool) ->
     for path in names.NORMS:
         if child(attention, path) is not None:
             draft.identity(f"{found.name}.{path}")
-    for name in direct:
+    for name in per_head_tensors(draft.model, found):
         draft.lose(f"{found.name}.{name}")
     draft.close(sublayer.gate, whole=whole)
-    _count(draft, sublayer, found, attention, skips=skips)
+    _count(draft, sublayer, found, attention, left_out=left_out)
 
 
 def _count(
-    draft: Draft, sublayer: Sublayer, found: Attention, attention: nn.Module, *, skips: bool
+    draft: Draft, sublayer: Sublayer, found: Attention, attention: nn.Module, *, left_out: bool
 ) -> None:
     row, place = found.row, sublayer.place
-    number = 0 if skips else 1
+    number = 0 if left_out else 1
     draft.set(found.name, new_counts(vars(attention), found, number, number))
-    if skips:
+    if left_out:
         index = vars(attention).get("layer_idx")
         decodes = place.where == "self" and place.stack == "decoder"
         draft.set(found.name, {"counts_tokens": decodes and index is not None})

@@ -12,7 +12,7 @@ from torch import Tensor
 from headcount.errors import BudgetError
 from headcount.units.cost import Cost
 from headcount.units.nesting import OUTER, parents
-from headcount.units.site import KINDS, Site
+from headcount.units.site import KINDS
 from headcount.units.table import UnitTable
 
 Steps = Int[np.ndarray, " n_plus_1"]
@@ -147,13 +147,14 @@ def params_of(units: UnitTable) -> Costs:
             "Budget(params=...): the model's layers share weights, so that it has no fewer "
             "parameters when a unit of one of them goes. Give macs, or a number of units."
         )
-    own = _own(units, lambda cost: cost.params)
+    none = (0,) * len(units.sites)
+    own = _own(units, lambda cost: cost.params, none)
     copied = _own_copies(units)
     return Costs(
         units=units,
         currency="params",
         base=units.num_params - sum(own.values()),
-        steps=_linear(units, own, copied, lambda cost: cost.params),
+        steps=_linear(units, own, copied, lambda cost: cost.params, none),
         copied=copied,
     )
 
@@ -161,14 +162,19 @@ def params_of(units: UnitTable) -> Costs:
 def macs_of(units: UnitTable, length: int) -> Costs:
     """Multiply-accumulates of the units on one sequence; the rest of the model does not count.
 
+    Attention that has lost all heads, or is removed, may still run with a head of zeros, until its
+    layer goes.
+
     Args:
         units: the units.
         length: tokens of the sequence; queries and keys alike.
     """
-    own = _own(units, lambda cost: cost.macs(length))
     none = (0,) * len(units.sites)
-    steps = _linear(units, own, none, lambda cost: cost.macs(length))
-    return Costs(units=units, currency="macs", base=0, steps=steps, copied=none)
+    left = [site.left * length**2 for site in units.sites]
+    own = _own(units, lambda cost: cost.macs(length), left)
+    steps = _linear(units, own, none, lambda cost: cost.macs(length), left)
+    outermost = (left[i] for i, parent in enumerate(parents(units)) if parent < 0)
+    return Costs(units=units, currency="macs", base=sum(outermost), steps=steps, copied=none)
 
 
 def latency_of(units: UnitTable, curves: Mapping[tuple[str, str], Steps], whole: int) -> Costs:
@@ -185,21 +191,22 @@ def latency_of(units: UnitTable, curves: Mapping[tuple[str, str], Steps], whole:
     return Costs(units=units, currency="latency", base=base, steps=steps, copied=none)
 
 
-def _own(units: UnitTable, amount: Callable[[Cost], int]) -> dict[int, int]:
-    """What each site costs by itself, with all its units: without the sites inside it."""
-    return _without_inner(
-        units, lambda site: site.num_units * amount(site.cost) + amount(site.rest)
-    )
+def _own(units: UnitTable, amount: Callable[[Cost], int], left: Sequence[int]) -> dict[int, int]:
+    """What each site costs by itself, with all its units: without the sites inside it.
+
+    And without what is left of it when they are gone.
+    """
+    full = [site.num_units * amount(site.cost) + amount(site.rest) for site in units.sites]
+    return _without_inner(units, [one - other for one, other in zip(full, left, strict=True)])
 
 
 def _own_copies(units: UnitTable) -> tuple[int, ...]:
-    own = _without_inner(units, lambda site: site.num_units * site.copied)
+    own = _without_inner(units, [site.num_units * site.copied for site in units.sites])
     return tuple(own[i] // site.num_units for i, site in enumerate(units.sites))
 
 
-def _without_inner(units: UnitTable, amount: Callable[[Site], int]) -> dict[int, int]:
-    own = {index: amount(site) for index, site in enumerate(units.sites)}
-    full = dict(own)
+def _without_inner(units: UnitTable, full: Sequence[int]) -> dict[int, int]:
+    own = dict(enumerate(full))
     for index, parent in enumerate(parents(units)):
         if parent >= 0:  # the parent's own parent has taken the parent's full cost away
             own[parent] -= full[index]
@@ -211,10 +218,11 @@ def _linear(
     own: Mapping[int, int],
     copied: Sequence[int],
     amount: Callable[[Cost], int],
+    left: Sequence[int],
 ) -> tuple[Steps, ...]:
     steps = []
     for index, site in enumerate(units.sites):
-        rest = 0 if site.kind in OUTER else amount(site.rest)
+        rest = 0 if site.kind in OUTER else amount(site.rest) - left[index]
         each = (own[index] - rest) // site.num_units + copied[index]
         rising = np.arange(site.num_units + 1, dtype=np.int64) * each
         rising[1:] += rest

@@ -88,6 +88,9 @@ class Site:
     copied: int = 0
     """Parameters that a unit costs more as soon as the layers of its stack keep different units:
     those of its share in a table that the first layer has for all."""
+    left: int = 0
+    """Multiply-accumulates for each pair of tokens that stay when all units are gone: most models
+    run on with one head of zeros."""
     tower: str = ""
     """For models made of several (text and vision): which one, by its module's name."""
     num_groups: int = 1
