@@ -11,10 +11,16 @@ from pathlib import Path
 import pytest
 import torch
 from rich.console import Console
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    TrainerCallback,
+)
 
 import headcount as hc
-from cases import write_model, write_pairs
+from cases import TINY, write_model, write_pairs
 from headcount.prune import plan
 from headcount.reports.report import report_of
 from looking import Looking
@@ -172,6 +178,18 @@ def test_pipelined_starts_from_a_model_that_is_fine_tuned(inputs, result, tmp_pa
     assert "dense" in [row.name for row in pruned.report.rows]
 
 
+def test_a_fine_tuned_model_that_does_not_name_its_labels(inputs, result, tmp_path, caplog):
+    folder = tmp_path / "model"
+    shutil.copytree(inputs["model"], folder)
+    config = BertConfig(**TINY, num_labels=3)
+    BertForSequenceClassification(config).save_pretrained(folder)
+    run({**inputs, "model": str(folder)}, method=hc.Magnitude(), finetuned=True)
+    assert "(LABEL_0, ...); taken to be, in this order: entailment, neutral, contra" in caplog.text
+    caplog.clear()
+    run({**inputs, "model": str(result.folder)}, heads=4, method=hc.Magnitude(), finetuned=True)
+    assert "LABEL_0" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("method", "finetuned", "starts"),
     [
@@ -271,10 +289,24 @@ class TestBadInput:
             run(inputs, output=tmp_path / "out")
         assert (tmp_path / "out" / "thesis.txt").read_text(encoding="utf-8") == "years of work"
 
+    @pytest.mark.parametrize("place", ["", "../{name}", ".."])
+    def test_the_model_is_not_overwritten(self, inputs, tmp_path, place):
+        model = tmp_path / "model"
+        shutil.copytree(inputs["model"], model)
+        (model / "decision.json").write_text("{}", encoding="utf-8")  # a result of ours
+        (tmp_path / "decision.json").write_text("{}", encoding="utf-8")
+        before = sorted(tmp_path.rglob("*"))
+        output = model / place.format(name=model.name)
+        with pytest.raises(hc.CheckpointError, match=r"is the folder of the model .* Give another"):
+            run({**inputs, "model": str(model)}, output=output)
+        assert sorted(tmp_path.rglob("*")) == before
+
+    def test_a_bare_model_is_not_fine_tuned(self, inputs, tmp_path):
+        message = r"lacks .*classifier\.weight.*, which would be random\. Give a fine-tuned model"
+        self.refuse(inputs, tmp_path, hc.CheckpointError, message, finetuned=True)
+
     def test_a_model_without_heads(self, inputs, tmp_path, tmp_path_factory):
         import transformers
-
-        from cases import TINY
 
         folder = tmp_path_factory.mktemp("convbert")
         shutil.copytree(inputs["model"], folder, dirs_exist_ok=True)

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from headcount.architectures.discover import units
 from headcount.checkpoints.folder import write_card
-from headcount.checkpoints.workspace import publish, workspace
+from headcount.checkpoints.workspace import check_apart, publish, workspace
 from headcount.errors import BudgetError
 from headcount.methods.dsp import DSP
 from headcount.methods.method import Method
@@ -23,7 +23,7 @@ from headcount.reports.measure import example_batch
 from headcount.reports.report import Report
 from headcount.side_by_side import side_by_side
 from headcount.training.arm import NUM_EXAMPLES, Arm, Trained, dense_arm, recipe_of, run_arm
-from headcount.training.material import Material, describe_source, gather
+from headcount.training.material import Material, check_finetuned, describe_source, gather
 from headcount.training.recipe import Recipe
 from headcount.units.budget import Budget
 from headcount.units.decision import Decision
@@ -51,7 +51,8 @@ class Options:
     """Training examples that a method looks at which decides without training; 0 takes all."""
     finetuned: bool = False
     """Whether the model is fine-tuned on the task already; methods that need such a model then
-    start from it instead of fine-tuning the dense model first."""
+    start from it instead of fine-tuning the dense model first. Its checkpoint must have the task's
+    head."""
     distil: bool = False
     """Learn from the fine-tuned dense model as well as from the labels; it is trained first, unless
     the model is fine-tuned already."""
@@ -113,7 +114,8 @@ def prune(
         budget: what must remain.
         task: ``nli``.
         method: how to choose; ``DSP()`` by default.
-        output: folder for the result; None keeps it in memory.
+        output: folder for the result, not that of the model; an older result there is replaced.
+            None keeps it in memory.
         options: training recipe, baselines, resuming, measurement.
 
     Returns:
@@ -143,8 +145,12 @@ def prune(
         "train": [describe_source(source) for source in train],
         "eval": [describe_source(source) for source in eval],
     }
+    if output is not None:
+        check_apart(model, output)
     material = gather(str(model), task, train, eval, opts.recipe)
     whole = material.fresh_model(str(model))
+    if opts.finetuned:
+        check_finetuned(str(model), whole)
     if budget.latency is None or budget.costs is not None:
         budget.pools(units(whole))
     example_batch(whole, opts.latency_batch, opts.latency_length)

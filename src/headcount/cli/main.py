@@ -89,7 +89,9 @@ def prune_command(
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     latency_batch: options.LatencyBatch = 8,
     latency_length: options.LatencyLength = 64,
-    output: Annotated[Path, typer.Option(help="Folder for the result.")] = Path("pruned"),
+    output: Annotated[
+        Path, typer.Option(help="Folder for the result; an older result there is replaced.")
+    ] = Path("pruned"),
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
     config: options.Config = None,
 ) -> None:
@@ -200,7 +202,9 @@ def demo_command(
     heads: Annotated[str, typer.Option(help="Heads to keep of 72.")] = "12",
     epochs: Annotated[float, typer.Option(help="Passes over the corpus.")] = RECIPE.epochs,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    output: Annotated[Path, typer.Option(help="Folder for the result.")] = Path("demo-pruned"),
+    output: Annotated[
+        Path, typer.Option(help="Folder for the result; an older result there is replaced.")
+    ] = Path("demo-pruned"),
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
 ) -> None:
     """Prune the packaged MiniLM (72 heads) to 12 on a built-in corpus, beside both baselines."""

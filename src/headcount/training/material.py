@@ -1,6 +1,7 @@
 """The data of a run, tokenised, and how its models are made."""
 
 import hashlib
+import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,8 @@ from transformers import (
 from headcount.errors import CheckpointError, DataError
 from headcount.tasks import TASKS
 from headcount.training.recipe import Recipe
+
+logger = logging.getLogger("headcount")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,6 +121,38 @@ def sampled(material: Material, num_train: int, seed: int) -> Material:
         return material
     rows = sorted(random.Random(seed).sample(range(total), num_train))
     return replace(material, train=material.train.select(rows))
+
+
+def check_finetuned(source: str, model: PreTrainedModel) -> None:
+    """Refuse a model as fine-tuned on the task whose weights are in part new and random.
+
+    A classifier that does not name its labels is taken to have them in the order of the data, and
+    that is logged.
+
+    Args:
+        source: hub id or folder of the model.
+        model: what was loaded from there, with the task's head.
+
+    Raises:
+        CheckpointError: the head, or other weights, are not in the checkpoint.
+    """
+    _, found = type(model).from_pretrained(source, config=model.config, output_loading_info=True)
+    missing = sorted(found["missing_keys"])
+    if missing:
+        shown = ", ".join(missing[:4]) + (", ..." if len(missing) > 4 else "")
+        raise CheckpointError(
+            f"finetuned: model {source!r} is not fine-tuned on the task: its checkpoint lacks "
+            f"{shown}, which would be random. Give a fine-tuned model, or leave finetuned "
+            "(--finetuned) out: the dense model is then fine-tuned first where that is needed."
+        )
+    if all(name == f"label_{number}" for number, name in enumerate(label_names(source))):
+        order = ", ".join(str(name) for _, name in sorted((model.config.id2label or {}).items()))
+        logger.warning(
+            "finetuned: model %r does not name its labels (LABEL_0, ...); taken to be, in this "
+            "order: %s. If it was trained with another order, name its labels in id2label of its "
+            "config.json.",
+            *(source, order),
+        )
 
 
 def label_names(model: str) -> tuple[str, ...]:
