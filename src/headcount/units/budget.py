@@ -201,7 +201,7 @@ class Budget:
         return tuple(sorted(pools, key=lambda pool: KINDS.index(kind_of(pool))))
 
     def _at(self, units: UnitTable) -> UnitTable:
-        if self.where and not units.at(self.where).sites:
+        if self.where and not units.has(self.where):
             raise BudgetError(
                 f"{self} at {self.where!r}: the model has no units there. It has units at: "
                 f"{', '.join(units.places)}. Give one of these, or several joined by dots."
@@ -220,7 +220,7 @@ class Budget:
             has = ", ".join(f"{units.num(k)} {k}s" for k in KINDS if k in units.kinds)
             raise BudgetError(f"{call}: the model has no {name}. It has {has}: ask for these.")
         for part in (self.where, place):
-            if part and not own.at(part).sites:
+            if part and not own.has(part):
                 raise BudgetError(
                     f"{call} at {part!r}: the model has no {name} there. It has {name} at: "
                     f"{', '.join(own.places)}. Give one of these, or several joined by dots."
