@@ -305,6 +305,20 @@ class TestBadInput:
         message = r"lacks .*classifier\.weight.*, which would be random\. Give a fine-tuned model"
         self.refuse(inputs, tmp_path, hc.CheckpointError, message, finetuned=True)
 
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"method": "dsp"}, r"prune\(method='dsp'\): a str is no Method\. Give an instance"),
+            ({"budget": 5}, r"prune\(budget=5\): an int is no Budget"),
+            (
+                {"other": {"model": torch.nn.Linear(1, 1)}},
+                r"model=Linear\): .* with save_pretrained",
+            ),
+        ],
+    )
+    def test_types(self, inputs, tmp_path, settings, message):
+        self.refuse(inputs, tmp_path, hc.ArgumentError, message, **settings)
+
     def test_a_model_without_heads(self, inputs, tmp_path, tmp_path_factory):
         import transformers
 

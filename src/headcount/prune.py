@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from headcount.architectures.discover import units
 from headcount.checkpoints.folder import write_card
 from headcount.checkpoints.workspace import check_apart, publish, workspace
-from headcount.errors import BudgetError
+from headcount.errors import BudgetError, check_argument
 from headcount.methods.dsp import DSP
 from headcount.methods.method import Method
 from headcount.methods.random import Random
@@ -130,7 +130,11 @@ def prune(
         ...     eval=["dev.tsv"], budget=hc.Budget(heads=24), output="small")  # doctest: +SKIP
     """
     opts = options or Options()
-    chosen = method or DSP()
+    chosen = DSP() if method is None else method
+    example = "a hub id or folder; write a model of yours to one with save_pretrained"
+    check_argument("prune", "model", model, (str, Path), example)
+    check_argument("prune", "method", chosen, Method, "an instance, such as hc.DSP()")
+    check_argument("prune", "budget", budget, Budget, "a budget, such as hc.Budget(heads=12)")
     settings = {
         "model": str(model),
         "task": task,

@@ -211,3 +211,10 @@ def test_weight_norms_of_rows_and_groups_against_slices_written_out():
     ):
         found = norms[starts[key].start + index].item()
         assert found == pytest.approx(expected.sqrt().item(), abs=1e-12)
+
+
+def test_the_name_of_a_model_is_no_model():
+    with pytest.raises(
+        hc.ArgumentError, match=r"units\(model='bert-base-uncased'\): .*from_pretrain"
+    ):
+        hc.units("bert-base-uncased")

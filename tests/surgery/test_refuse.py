@@ -151,3 +151,14 @@ def test_a_model_refused_after_the_recount_is_as_it_was(in_place):
 def test_a_model_without_attention():
     with pytest.raises(hc.ArchitectureError, match="the model has no attention heads"):
         hc.units(tiny_model("resnet"))
+
+
+def test_a_budget_is_no_decision():
+    model = bert()
+    with pytest.raises(hc.ArgumentError, match=r"cut\(decision=Budget\): a Budget is no Decision"):
+        hc.cut(model, hc.Budget(heads=5))
+    with (
+        pytest.raises(hc.ArgumentError, match=r"masked\(decision=Budget\)"),
+        hc.masked(model, hc.Budget(heads=5)),
+    ):
+        pass
