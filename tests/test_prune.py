@@ -40,9 +40,8 @@ def options(**settings) -> hc.Options:
     recipe = {"epochs": 1, "batch_size": 8, "max_length": 24, "save_steps": 4}
     recipe |= settings.pop("recipe", {})
     quiet = Console(quiet=True)
-    return hc.Options(
-        recipe=hc.Recipe(**recipe), latency_batch=2, latency_length=8, console=quiet, **settings
-    )
+    settings = {"latency_batch": 2, "latency_length": 8, **settings}
+    return hc.Options(recipe=hc.Recipe(**recipe), console=quiet, **settings)
 
 
 def run(inputs, heads=5, **settings):
@@ -262,6 +261,10 @@ class TestBadInput:
             ({"task": "poetry"}, hc.DataError, r"task='poetry': give one of \['nli'\]"),
             ({"other": {"train": []}}, hc.DataError, "give at least one file for each"),
             ({"other": {"train": ["no.tsv"]}}, hc.DataError, "no.tsv"),
+            ({"recipe": {"max_length": 49}}, hc.DataError, r"=49: .* at most 48 tokens\. Give 48"),
+            ({"latency_batch": 0}, hc.BudgetError, r"latency_batch=0, .* Give 1 or more"),
+            ({"latency_length": 0}, hc.BudgetError, r"latency_length=0: .* Give 1 or more"),
+            ({"latency_length": 49}, hc.BudgetError, r"latency_length=49: .* Give 1 to 48"),
         ],
     )
     def test_values(self, inputs, tmp_path, settings, error, message):

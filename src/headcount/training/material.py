@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     set_seed,
 )
 
+from headcount.architectures.positions import max_tokens
 from headcount.errors import CheckpointError, DataError
 from headcount.tasks import TASKS
 from headcount.training.recipe import Recipe
@@ -66,7 +69,8 @@ def gather(
         recipe: length of the examples and seed of fresh weights are taken from it.
 
     Raises:
-        DataError: unknown task, or data that does not fit it.
+        DataError: unknown task, data that does not fit it, or longer examples than the model
+            reads.
         CheckpointError: there is no such model.
 
     Example:
@@ -81,6 +85,7 @@ def gather(
         raise DataError("train=..., eval=...: give at least one file for each.")
     kind, names = TASKS[task], label_names(model)
     tokenizer = load_tokenizer(model)
+    check_length(model, recipe.max_length)
     labels, train_set, eval_set = kind.load(
         train, evaluate, tokenizer=tokenizer, max_length=recipe.max_length, order=names
     )
@@ -99,6 +104,23 @@ def gather(
         metric=kind.primary_metric,
         correct=kind.correct,
     )
+
+
+def check_length(model: str, max_length: int) -> None:
+    """Refuse examples that are longer than a model reads.
+
+    A model without a table of positions reads any length, whatever its configuration says.
+
+    Raises:
+        DataError: the model has positions for fewer tokens.
+    """
+    with torch.device("meta"):
+        longest = max_tokens(AutoModel.from_config(AutoConfig.from_pretrained(model)))
+    if longest is not None and max_length > longest:
+        raise DataError(
+            f"max_length={max_length}: the model {model!r} reads at most {longest} tokens. Give "
+            f"{longest} or fewer."
+        )
 
 
 def sampled(material: Material, num_train: int, seed: int) -> Material:
