@@ -22,6 +22,7 @@ from headcount.cli.show import budget_of, clean_errors, number, show_export, sho
 from headcount.evaluate import evaluate
 from headcount.prune import BASELINES, Options, prune
 from headcount.training.arm import NUM_EXAMPLES
+from headcount.training.material import loading
 from headcount.training.recipe import Recipe
 from headcount.units.budget import Budget
 
@@ -146,7 +147,8 @@ def prune_command(
 def units_command(model: Model) -> None:
     """Show the removable units of MODEL: how many, of which kinds, where, at what cost."""
     with clean_errors(console):
-        loaded = AutoModel.from_pretrained(model)
+        with loading(model):
+            loaded = AutoModel.from_pretrained(model)
         table = find_units(loaded)
         console.print(unit_table(table, sum(p.numel() for p in loaded.parameters())))
 

@@ -3,14 +3,17 @@
 import hashlib
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -177,19 +180,38 @@ def check_finetuned(source: str, model: PreTrainedModel) -> None:
         )
 
 
+@contextmanager
+def loading(model: str) -> Iterator[None]:
+    """Around what loads a model: whatever is wrong with its files is one error with its name.
+
+    Raises:
+        CheckpointError: there is no such model, or its files are not those of a model.
+
+    Example:
+        >>> with loading("nowhere"):
+        ...     AutoConfig.from_pretrained("nowhere")
+        Traceback (most recent call last):
+            ...
+        headcount.errors.CheckpointError: model 'nowhere' cannot be loaded: ...
+    """
+    give = "Give a folder with a config.json, or the id of a model of the hub."
+    if Path(model).is_file():
+        raise CheckpointError(f"model {model!r} cannot be loaded: it is a file. {give}")
+    try:
+        yield
+    except (OSError, ValueError, SafetensorError, UnpicklingError) as error:
+        said = str(error).splitlines()[0].removesuffix(".")
+        raise CheckpointError(f"model {model!r} cannot be loaded: {said}. {give}") from error
+
+
 def label_names(model: str) -> tuple[str, ...]:
     """The labels a model's configuration names, in order; placeholders where it names none.
 
     Raises:
         CheckpointError: there is no such model.
     """
-    try:
+    with loading(model):
         names = AutoConfig.from_pretrained(model).id2label or {}
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"model {model!r} cannot be loaded: {str(error).splitlines()[0]} Give a folder with a "
-            "config.json, or the id of a model of the hub."
-        ) from error
     return tuple(str(name).lower() for _, name in sorted(names.items()))
 
 
