@@ -22,9 +22,11 @@ def coverage_command(
         str, typer.Option(help="Only these types: bert,gpt2 (comma-separated). All by default.")
     ] = "",
     output: Annotated[Path, typer.Option(help="Where to: this name with .json and .md.")] = Path(
-        "docs/coverage"
+        "coverage"
     ),
-    work: Annotated[Path, typer.Option(help="Folder with what is done.")] = Path("runs/coverage"),
+    work: Annotated[
+        Path | None, typer.Option(help="Folder with what is done; OUTPUT.work by default.")
+    ] = None,
     jobs: Annotated[int, typer.Option(help="Types at a time.")] = 2,
     limit: Annotated[float, typer.Option(help="Seconds a type may take.")] = 120.0,
     onnx: Annotated[bool, typer.Option(help="Export the cut models, too (slow).")] = True,
@@ -40,11 +42,12 @@ def coverage_command(
 
     [bold]Example[/]
 
-      headcount coverage --types bert,llama,t5 --no-onnx --output coverage
+      headcount coverage --types bert,llama,t5 --no-onnx --output three
     """
     with clean_errors(console):
         wanted = _known(types)
-        survey = Survey(work=work, jobs=jobs, limit_s=limit, onnx=onnx, fresh=fresh)
+        done = output.with_name(output.name + ".work") if work is None else work
+        survey = Survey(work=done, jobs=jobs, limit_s=limit, onnx=onnx, fresh=fresh)
         records = _with_progress(survey, wanted)
         about = About(
             versions=versions(),
