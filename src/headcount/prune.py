@@ -57,7 +57,8 @@ class Options:
     """Learn from the fine-tuned dense model as well as from the labels; it is trained first, unless
     the model is fine-tuned already."""
     baselines: tuple[str, ...] = ()
-    """Arms trained the same way, for comparison: ``dense`` (all heads), ``random`` heads."""
+    """Arms trained by the recipe, for comparison: ``dense`` (all heads), ``random`` heads. A method
+    whose weights rest while it decides is not trained after it, as these are."""
     resume: bool = False
     """Go on with an interrupted run of the same output folder."""
     latency_batch: int = 8
