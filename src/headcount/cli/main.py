@@ -104,8 +104,8 @@ def prune_command(
 
     The data needs the columns premise, hypothesis and label. The result is a folder that
     AutoModelForSequenceClassification and pipeline load; it has a model card, a table of numbers
-    (report.json) and a picture of the heads that stayed (heads.png). A killed run goes on with
-    --resume.
+    (report.json) and, where nothing but heads may go, a picture of those that stayed (heads.png).
+    A killed run goes on with --resume.
     """
     del context, config
     with clean_errors(console):
