@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from headcount.cli.show import clean_errors
 from headcount.zoo.survey import MUST, Survey, versions
-from headcount.zoo.tables import About, Record, as_json, as_markdown, summary
+from headcount.zoo.tables import NO_ONNX, About, Record, as_json, as_markdown, summary
 from headcount.zoo.tiny import model_types
 
 console = Console()
@@ -102,5 +102,5 @@ def _command(types: str, *, limit: float, onnx: bool) -> str:
     words = ["headcount", "coverage"]
     words += ["--types", types] if types else []
     words += [] if limit == 120.0 else ["--limit", f"{limit:g}"]
-    words += [] if onnx else ["--no-onnx"]
+    words += [] if onnx else [NO_ONNX]
     return shlex.join(words)
