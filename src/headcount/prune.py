@@ -132,10 +132,7 @@ def prune(
     """
     opts = options or Options()
     chosen = DSP() if method is None else method
-    example = "a hub id or folder; write a model of yours to one with save_pretrained"
-    check_argument("prune", "model", model, (str, Path), example)
-    check_argument("prune", "method", chosen, Method, "an instance, such as hc.DSP()")
-    check_argument("prune", "budget", budget, Budget, "a budget, such as hc.Budget(heads=12)")
+    check_call(model, chosen, budget, output)
     settings = {
         "model": str(model),
         "task": task,
@@ -150,8 +147,6 @@ def prune(
         "train": [describe_source(source) for source in train],
         "eval": [describe_source(source) for source in eval],
     }
-    if output is not None:
-        check_apart(model, output)
     material = gather(str(model), task, train, eval, opts.recipe)
     whole = material.fresh_model(str(model))
     if opts.finetuned:
@@ -182,6 +177,23 @@ def prune(
             report=report,
             folder=None if output is None else target,
         )
+
+
+def check_call(
+    model: str | Path, method: Method, budget: Budget, output: str | Path | None
+) -> None:
+    """Refuse what can be seen to be wrong before anything is read.
+
+    Raises:
+        ArgumentError: something of the wrong type.
+        CheckpointError: the output would take the place of the model.
+    """
+    example = "a hub id or folder; write a model of yours to one with save_pretrained"
+    check_argument("prune", "model", model, (str, Path), example)
+    check_argument("prune", "method", method, Method, "an instance, such as hc.DSP()")
+    check_argument("prune", "budget", budget, Budget, "a budget, such as hc.Budget(heads=12)")
+    if output is not None:
+        check_apart(model, output)
 
 
 def with_table(budget: Budget, model: PreTrainedModel, options: Options, file: Path) -> Budget:
