@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -161,7 +161,8 @@ def check_finetuned(source: str, model: PreTrainedModel) -> None:
     Raises:
         CheckpointError: the head, or other weights, are not in the checkpoint.
     """
-    _, found = type(model).from_pretrained(source, config=model.config, output_loading_info=True)
+    kind = cast(Any, type(model))
+    _, found = kind.from_pretrained(source, config=model.config, output_loading_info=True)
     missing = sorted(found["missing_keys"])
     if missing:
         shown = ", ".join(missing[:4]) + (", ..." if len(missing) > 4 else "")
