@@ -11,10 +11,16 @@ from pathlib import Path
 import pytest
 import torch
 from rich.console import Console
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    TrainerCallback,
+)
 
 import headcount as hc
-from cases import write_model, write_pairs
+from cases import TINY, write_model, write_pairs
 from headcount.prune import plan
 from headcount.reports.report import report_of
 from looking import Looking
@@ -34,9 +40,8 @@ def options(**settings) -> hc.Options:
     recipe = {"epochs": 1, "batch_size": 8, "max_length": 24, "save_steps": 4}
     recipe |= settings.pop("recipe", {})
     quiet = Console(quiet=True)
-    return hc.Options(
-        recipe=hc.Recipe(**recipe), latency_batch=2, latency_length=8, console=quiet, **settings
-    )
+    settings = {"latency_batch": 2, "latency_length": 8, **settings}
+    return hc.Options(recipe=hc.Recipe(**recipe), console=quiet, **settings)
 
 
 def run(inputs, heads=5, **settings):
@@ -172,6 +177,18 @@ def test_pipelined_starts_from_a_model_that_is_fine_tuned(inputs, result, tmp_pa
     assert "dense" in [row.name for row in pruned.report.rows]
 
 
+def test_a_fine_tuned_model_that_does_not_name_its_labels(inputs, result, tmp_path, caplog):
+    folder = tmp_path / "model"
+    shutil.copytree(inputs["model"], folder)
+    config = BertConfig(**TINY, num_labels=3)
+    BertForSequenceClassification(config).save_pretrained(folder)
+    run({**inputs, "model": str(folder)}, method=hc.Magnitude(), finetuned=True)
+    assert "(LABEL_0, ...); taken to be, in this order: entailment, neutral, contra" in caplog.text
+    caplog.clear()
+    run({**inputs, "model": str(result.folder)}, heads=4, method=hc.Magnitude(), finetuned=True)
+    assert "LABEL_0" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("method", "finetuned", "starts"),
     [
@@ -244,6 +261,10 @@ class TestBadInput:
             ({"task": "poetry"}, hc.DataError, r"task='poetry': give one of \['nli'\]"),
             ({"other": {"train": []}}, hc.DataError, "give at least one file for each"),
             ({"other": {"train": ["no.tsv"]}}, hc.DataError, "no.tsv"),
+            ({"recipe": {"max_length": 49}}, hc.DataError, r"=49: .* at most 48 tokens\. Give 48"),
+            ({"latency_batch": 0}, hc.BudgetError, r"latency_batch=0, .* Give 1 or more"),
+            ({"latency_length": 0}, hc.BudgetError, r"latency_length=0: .* Give 1 or more"),
+            ({"latency_length": 49}, hc.BudgetError, r"latency_length=49: .* Give 1 to 48"),
         ],
     )
     def test_values(self, inputs, tmp_path, settings, error, message):
@@ -271,10 +292,38 @@ class TestBadInput:
             run(inputs, output=tmp_path / "out")
         assert (tmp_path / "out" / "thesis.txt").read_text(encoding="utf-8") == "years of work"
 
+    @pytest.mark.parametrize("place", ["", "../{name}", ".."])
+    def test_the_model_is_not_overwritten(self, inputs, tmp_path, place):
+        model = tmp_path / "model"
+        shutil.copytree(inputs["model"], model)
+        (model / "decision.json").write_text("{}", encoding="utf-8")  # a result of ours
+        (tmp_path / "decision.json").write_text("{}", encoding="utf-8")
+        before = sorted(tmp_path.rglob("*"))
+        output = model / place.format(name=model.name)
+        with pytest.raises(hc.CheckpointError, match=r"is the folder of the model .* Give another"):
+            run({**inputs, "model": str(model)}, output=output)
+        assert sorted(tmp_path.rglob("*")) == before
+
+    def test_a_bare_model_is_not_fine_tuned(self, inputs, tmp_path):
+        message = r"lacks .*classifier\.weight.*, which would be random\. Give a fine-tuned model"
+        self.refuse(inputs, tmp_path, hc.CheckpointError, message, finetuned=True)
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"method": "dsp"}, r"prune\(method='dsp'\): a str is no Method\. Give an instance"),
+            ({"budget": 5}, r"prune\(budget=5\): an int is no Budget"),
+            (
+                {"other": {"model": torch.nn.Linear(1, 1)}},
+                r"model=Linear\): .* with save_pretrained",
+            ),
+        ],
+    )
+    def test_types(self, inputs, tmp_path, settings, message):
+        self.refuse(inputs, tmp_path, hc.ArgumentError, message, **settings)
+
     def test_a_model_without_heads(self, inputs, tmp_path, tmp_path_factory):
         import transformers
-
-        from cases import TINY
 
         folder = tmp_path_factory.mktemp("convbert")
         shutil.copytree(inputs["model"], folder, dirs_exist_ok=True)

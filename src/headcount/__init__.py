@@ -17,6 +17,7 @@ from headcount.checkpoints.save import Saved, save
 from headcount.checkpoints.seam import install as _install
 from headcount.errors import (
     ArchitectureError,
+    ArgumentError,
     BudgetError,
     CheckpointError,
     DataError,
@@ -68,6 +69,7 @@ __all__ = [
     "DSP",
     "Annealing",
     "ArchitectureError",
+    "ArgumentError",
     "Budget",
     "BudgetError",
     "CentredStraightThrough",

@@ -25,6 +25,18 @@ class BudgetError(PruningError, ValueError):
     """
 
 
+class ArgumentError(PruningError, TypeError):
+    """An argument of the wrong type, such as a name where an object is wanted.
+
+    Example:
+        >>> import headcount as hc
+        >>> hc.DSP(estimator=hc.RelaxedTopK)
+        Traceback (most recent call last):
+            ...
+        headcount.errors.ArgumentError: DSP(estimator=RelaxedTopK): a class is no Estimator. ...
+    """
+
+
 class ArchitectureError(PruningError, ValueError):
     """A model in which the asked units cannot be found.
 
@@ -98,3 +110,38 @@ class TrainingError(PruningError, RuntimeError):
             ...
         headcount.errors.TrainingError: Recipe(epochs=0): give a positive number.
     """
+
+
+def check_argument(
+    call: str, name: str, value: object, wanted: type | tuple[type, ...], give: str
+) -> None:
+    """Refuse an argument of the wrong type where it comes in.
+
+    Args:
+        call: the function or class that was called.
+        name: of the argument.
+        value: what was given for it.
+        wanted: the type, or several.
+        give: what to give instead, such as ``an instance, such as hc.DSP()``.
+
+    Raises:
+        ArgumentError: it is none of the types.
+
+    Example:
+        >>> check_argument("cut", "decision", 3, str, "a text")
+        Traceback (most recent call last):
+            ...
+        headcount.errors.ArgumentError: cut(decision=3): an int is no str. Give a text.
+    """
+    if isinstance(value, wanted):
+        return
+    shown, seen = type(value).__name__, type(value).__name__
+    if isinstance(value, type):
+        shown, seen = value.__name__, "class"
+    elif value is None or isinstance(value, str | int | float):
+        shown = repr(value)
+    article = "an" if seen[0] in "aeiouAEIOU" else "a"
+    names = " or ".join(
+        kind.__name__ for kind in (wanted if isinstance(wanted, tuple) else [wanted])
+    )
+    raise ArgumentError(f"{call}({name}={shown}): {article} {seen} is no {names}. Give {give}.")

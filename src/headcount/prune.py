@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 
 from headcount.architectures.discover import units
 from headcount.checkpoints.folder import write_card
-from headcount.checkpoints.workspace import publish, workspace
-from headcount.errors import BudgetError
+from headcount.checkpoints.workspace import check_apart, publish, workspace
+from headcount.errors import BudgetError, check_argument
 from headcount.methods.dsp import DSP
 from headcount.methods.method import Method
 from headcount.methods.random import Random
@@ -23,7 +23,7 @@ from headcount.reports.measure import example_batch
 from headcount.reports.report import Report
 from headcount.side_by_side import side_by_side
 from headcount.training.arm import NUM_EXAMPLES, Arm, Trained, dense_arm, recipe_of, run_arm
-from headcount.training.material import Material, describe_source, gather
+from headcount.training.material import Material, check_finetuned, describe_source, gather
 from headcount.training.recipe import Recipe
 from headcount.units.budget import Budget
 from headcount.units.decision import Decision
@@ -51,12 +51,14 @@ class Options:
     """Training examples that a method looks at which decides without training; 0 takes all."""
     finetuned: bool = False
     """Whether the model is fine-tuned on the task already; methods that need such a model then
-    start from it instead of fine-tuning the dense model first."""
+    start from it instead of fine-tuning the dense model first. Its checkpoint must have the task's
+    head."""
     distil: bool = False
     """Learn from the fine-tuned dense model as well as from the labels; it is trained first, unless
     the model is fine-tuned already."""
     baselines: tuple[str, ...] = ()
-    """Arms trained the same way, for comparison: ``dense`` (all heads), ``random`` heads."""
+    """Arms trained by the recipe, for comparison: ``dense`` (all heads), ``random`` heads. A method
+    whose weights rest while it decides is not trained after it, as these are."""
     resume: bool = False
     """Go on with an interrupted run of the same output folder."""
     latency_batch: int = 8
@@ -113,7 +115,8 @@ def prune(
         budget: what must remain.
         task: ``nli``.
         method: how to choose; ``DSP()`` by default.
-        output: folder for the result; None keeps it in memory.
+        output: folder for the result, not that of the model; an older result there is replaced.
+            None keeps it in memory.
         options: training recipe, baselines, resuming, measurement.
 
     Returns:
@@ -128,7 +131,8 @@ def prune(
         ...     eval=["dev.tsv"], budget=hc.Budget(heads=24), output="small")  # doctest: +SKIP
     """
     opts = options or Options()
-    chosen = method or DSP()
+    chosen = DSP() if method is None else method
+    check_call(model, chosen, budget, output)
     unmeasured = budget.latency is not None and budget.costs is None
     settings = {
         "model": str(model),
@@ -147,6 +151,8 @@ def prune(
     }
     material = gather(str(model), task, train, eval, opts.recipe)
     whole = material.fresh_model(str(model))
+    if opts.finetuned:
+        check_finetuned(str(model), whole)
     if budget.latency is None or budget.costs is not None:
         budget.pools(units(whole))
     example_batch(whole, opts.latency_batch, opts.latency_length)
@@ -173,6 +179,23 @@ def prune(
             report=report,
             folder=None if output is None else target,
         )
+
+
+def check_call(
+    model: str | Path, method: Method, budget: Budget, output: str | Path | None
+) -> None:
+    """Refuse what can be seen to be wrong before anything is read.
+
+    Raises:
+        ArgumentError: something of the wrong type.
+        CheckpointError: the output would take the place of the model.
+    """
+    example = "a hub id or folder; write a model of yours to one with save_pretrained"
+    check_argument("prune", "model", model, (str, Path), example)
+    check_argument("prune", "method", method, Method, "an instance, such as hc.DSP()")
+    check_argument("prune", "budget", budget, Budget, "a budget, such as hc.Budget(heads=12)")
+    if output is not None:
+        check_apart(model, output)
 
 
 def with_table(budget: Budget, model: PreTrainedModel, options: Options, file: Path) -> Budget:

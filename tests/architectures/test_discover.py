@@ -5,6 +5,7 @@ from torch import nn
 
 import headcount as hc
 from cases import CLASSIFIERS, bert, llama, with_cross_attention
+from headcount.architectures.positions import max_tokens
 from headcount.architectures.weights import weight_norms
 
 
@@ -211,3 +212,35 @@ def test_weight_norms_of_rows_and_groups_against_slices_written_out():
     ):
         found = norms[starts[key].start + index].item()
         assert found == pytest.approx(expected.sqrt().item(), abs=1e-12)
+
+
+def test_the_name_of_a_model_is_no_model():
+    with pytest.raises(
+        hc.ArgumentError, match=r"units\(model='bert-base-uncased'\): .*from_pretrain"
+    ):
+        hc.units("bert-base-uncased")
+
+
+SHAPE = {"vocab_size": 30, "max_position_embeddings": 20, "pad_token_id": 1}
+
+
+@pytest.mark.parametrize(
+    ("family", "longest"),
+    [
+        ("bert", 20),
+        ("roberta", 18),  # counts from behind the padding's number
+        ("mpnet", 18),
+        ("bart", 20),  # 22 rows
+        ("gpt2", 20),
+        ("llama", None),  # rotary
+        ("t5", None),  # relative
+        ("deberta-v2", None),
+    ],
+)
+def test_the_tokens_that_a_model_reads_are_the_positions_it_has(family, longest):
+    extra = {"position_biased_input": False} if family == "deberta-v2" else {}
+    size = {"n_positions": 20} if family == "gpt2" else {}
+    config = transformers.AutoConfig.for_model(family, **{**SHAPE, **extra, **size})
+    with torch.device("meta"):
+        model = transformers.AutoModel.from_config(config)
+    assert max_tokens(model) == longest

@@ -69,6 +69,24 @@ def test_all_types_by_default(tmp_path, found):
 
 
 @pytest.mark.parametrize(
+    ("flags", "names"),
+    [
+        ([], {"coverage.json", "coverage.md", "coverage.work"}),
+        (["--output", "pages/own"], {"pages/own.json", "pages/own.md", "pages/own.work"}),
+        (["--work", "done"], {"coverage.json", "coverage.md", "done"}),
+    ],
+)
+def test_the_pages_of_the_project_are_not_written_over(tmp_path, found, monkeypatch, flags, names):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "coverage.md").write_text("all types", encoding="utf-8")
+    assert CliRunner().invoke(app, ["--types", "bert", *flags]).exit_code == 0
+    assert (tmp_path / "docs" / "coverage.md").read_text(encoding="utf-8") == "all types"
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
+    assert left - {"pages", "docs", "docs/coverage.md"} == names
+
+
+@pytest.mark.parametrize(
     ("flags", "code", "message"),
     [
         (["--types", "bert,nonesuch"], 2, "transformers knows no nonesuch"),

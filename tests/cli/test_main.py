@@ -1,4 +1,5 @@
 import re
+import shutil
 import sys
 
 import pytest
@@ -126,6 +127,24 @@ def test_units_shows_every_site(inputs):
     assert done.exit_code == 0, done.output
     assert "3 layers, 6 modules, 12 heads, 96 rows" in done.output
     assert "encoder.layer.2.attention.self" in done.output
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("nope", "nope' cannot be loaded: "),
+        ("model/config.json", "config.json' cannot be loaded: it is a file. Give a folder with a"),
+        ("damaged", "damaged' cannot be loaded: "),
+    ],
+)
+def test_units_of_what_is_no_model_is_one_message(inputs, tmp_path, place, message):
+    shutil.copytree(inputs["model"], tmp_path / "model")
+    shutil.copytree(inputs["model"], tmp_path / "damaged")
+    (tmp_path / "damaged" / "model.safetensors").write_bytes(b"half of a file")
+    done = run("units", tmp_path / place)
+    assert done.exit_code == 1
+    assert done.output.startswith("CheckpointError model ")
+    assert message in done.output.replace("\n", "")
 
 
 @pytest.mark.parametrize("command", ["prune", "units", "eval", "demo"])

@@ -166,3 +166,22 @@ def test_a_gradient_that_all_units_share_moves_no_centred_logit(shift):
     slope = torch.tensor([3.0, -1.0] * 6)
     (gates * (slope + shift)).sum().backward()
     assert torch.allclose(logits.grad, slope - 1.0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"estimator": hc.RelaxedTopK},
+            r"estimator=RelaxedTopK\): a class is no Estimator\. Give an",
+        ),
+        ({"estimator": "relaxed"}, r"estimator='relaxed'\): a str is no Estimator"),
+        (
+            {"shrinking": hc.Sampling},
+            r"shrinking=Sampling\): a class is no Sizes or NoneType\. Give",
+        ),
+    ],
+)
+def test_a_class_is_no_instance(given, message):
+    with pytest.raises(hc.ArgumentError, match=rf"DSP\({message}"):
+        hc.DSP(**given)

@@ -245,3 +245,10 @@ def test_names_and_what_is_trained_from_where():
     assert hc.HardConcrete().trains == "weights and logits"
     assert not hc.HardConcrete().rests
     assert hc.HardConcrete(learning_rate=0.3).optimizer_group == {"lr": 0.3}
+
+
+def test_a_class_is_no_instance():
+    with pytest.raises(
+        hc.ArgumentError, match=r"HardConcrete\(pressure=L0Penalty\): a class is no Pr"
+    ):
+        hc.HardConcrete(pressure=hc.L0Penalty)

@@ -165,3 +165,14 @@ def test_different_units_of_layers_that_share_their_weights():
     with torch.no_grad(), hc.masked(model, alike):
         expected = model(ids).logits
         assert torch.allclose(small.eval()(ids).logits, expected, atol=1e-5)
+
+
+def test_a_budget_is_no_decision():
+    model = bert()
+    with pytest.raises(hc.ArgumentError, match=r"cut\(decision=Budget\): a Budget is no Decision"):
+        hc.cut(model, hc.Budget(heads=5))
+    with (
+        pytest.raises(hc.ArgumentError, match=r"masked\(decision=Budget\)"),
+        hc.masked(model, hc.Budget(heads=5)),
+    ):
+        pass

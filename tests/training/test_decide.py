@@ -244,3 +244,25 @@ def test_deciding_leaves_the_model_alone():
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"method": "magnitude"},
+            r"decide\(method='magnitude'\): a str is no Method\. Give an inst",
+        ),
+        ({"method": hc.Magnitude}, r"decide\(method=Magnitude\): a class is no Method\."),
+        (
+            {"budget": 4},
+            r"decide\(budget=4\): an int is no Budget\. Give .* hc\.Budget\(heads=12\)",
+        ),
+        ({"batches": batch()}, r"decide\(batches=dict\): this is one batch\. Give a list"),
+        ({"model": "bert-base-uncased"}, r"units\(model='bert-base-uncased'\): a str is no Module"),
+    ],
+)
+def test_something_of_the_wrong_type_is_refused_with_the_right_one(given, message):
+    call = {"model": bert(), "method": hc.Magnitude(), "budget": hc.Budget(heads=5), **given}
+    with pytest.raises(hc.ArgumentError, match=message):
+        hc.decide(**call)

@@ -75,3 +75,10 @@ def test_an_unknown_choice_of_scales_is_refused():
 def test_a_method_that_learns_is_refused():
     with pytest.raises(hc.TrainingError, match="learns its scores by training"):
         hc.prune_post_training(bert(), hc.DSP(), BUDGET, batches())
+
+
+def test_one_batch_is_not_taken_for_several():
+    with pytest.raises(
+        hc.ArgumentError, match=r"prune_post_training\(batches=dict\): .* \[batch\]"
+    ):
+        hc.prune_post_training(bert(), hc.Fisher(), hc.Budget(heads=5), batch())

@@ -362,3 +362,23 @@ def test_a_failing_start_leaves_the_model_without_gates(tmp_path):
     with pytest.raises(TypeError):
         hc.PruningTrainer(model=model, method=hc.DSP(), budget=hc.Budget(heads=3), nonsense=1)
     assert not has_gates(model)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"method": "dsp"},
+            r"PruningTrainer\(method='dsp'\): a str is no Method\. Give .* hc\.DSP\(",
+        ),
+        (
+            {"method": hc.DSP},
+            r"PruningTrainer\(method=DSP\): a class is no Method\. Give an instance",
+        ),
+        ({"budget": 5}, r"PruningTrainer\(budget=5\): an int is no Budget\."),
+    ],
+)
+def test_something_of_the_wrong_type_is_refused_with_the_right_one(given, message):
+    call = {"method": hc.DSP(), "budget": hc.Budget(heads=5), **given}
+    with pytest.raises(hc.ArgumentError, match=message):
+        hc.PruningTrainer(model=bert(), **call)

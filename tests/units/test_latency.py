@@ -179,3 +179,10 @@ def test_a_model_that_cannot_be_so_fast_is_refused_with_the_nearest():
     assert found == pytest.approx(0.46, abs=0.002)
     assert message.split(" (", maxsplit=1)[0] in str(refused.value)
     hc.Budget(latency=found, costs=exact).pools(UNITS)
+
+
+def test_the_name_of_a_table_is_no_table():
+    with pytest.raises(
+        hc.ArgumentError, match=r"costs='latency\.json'\): a str is no LatencyTable"
+    ):
+        hc.Budget(latency=0.7, costs="latency.json")

@@ -50,6 +50,27 @@ def test_an_unknown_kind_is_refused_with_the_known_ones():
         hc.units(bert(), "head", "neuron")
 
 
+@pytest.mark.parametrize("call", ["num", "only"])
+def test_a_kind_of_no_model_is_refused_and_one_that_the_model_lacks_is_not(call):
+    kinds = "layer, module, group, head, row"
+    with pytest.raises(hc.ArchitectureError, match=rf"{call}\('heads'\): no kind .* {kinds}\."):
+        getattr(BERT, call)("heads")
+    assert BERT.num("group") == len(BERT.only("group")) == 0
+
+
+def test_a_place_of_no_model_is_refused_with_the_known_ones():
+    message = r"at\('encodr\.self'\): 'encodr' is no place\. Give one of encoder, decoder, self,"
+    with pytest.raises(hc.ArchitectureError, match=message):
+        BERT.at("encodr.self")
+    with pytest.raises(hc.ArchitectureError, match=r"'text' is no place.*text_model, vision_model"):
+        TOWERS.at("text")
+
+
+def test_a_part_of_a_table_knows_the_towers_of_the_whole():
+    assert not TOWERS.at("text_model").at("vision_model").sites
+    assert not TOWERS.only("group").at("vision_model").sites
+
+
 @pytest.mark.parametrize(
     ("place", "counts"),
     [
@@ -62,7 +83,6 @@ def test_an_unknown_kind_is_refused_with_the_known_ones():
         ("decoder.self", {"head": 12, "module": 3}),
         ("self.decoder", {"head": 12, "module": 3}),
         ("encoder.cross", {}),
-        ("nowhere", {}),
     ],
 )
 def test_at_takes_what_lies_at_a_place(place, counts):

@@ -200,3 +200,13 @@ def test_the_page():
     assert "- differs by 1e-3: `bert` (heads), `gpt2` (heads)" in page
     assert "| `vit` | Some | 8 heads | exact | ok |" in page
     assert page.rstrip().endswith("headcount coverage\n```")
+
+
+def test_a_page_with_exports_names_the_command_that_made_them():
+    unchecked = {"onnx": Outcome(state="unchecked")}
+    records = {"bert": record("bert"), "gpt2": record("gpt2", **unchecked), "t5": record("t5")}
+    about = replace(ABOUT, command="headcount coverage --limit 100 --no-onnx")
+    calls = as_markdown(records, about).rstrip().splitlines()[-3:-1]
+    assert calls == ["headcount coverage --limit 100 --types bert,t5", about.command]
+    page = as_markdown({"gpt2": records["gpt2"]}, about)
+    assert page.endswith(f"again\n\n```bash\n{about.command}\n```\n")

@@ -15,7 +15,7 @@ from headcount.architectures.maps import child, is_emptied, is_map, tensors
 from headcount.architectures.match import resolve, unexplained, why_refused
 from headcount.architectures.places import Place, layer_path, nearest_config, place_of
 from headcount.architectures.tables import ATTENTION
-from headcount.errors import ArchitectureError
+from headcount.errors import ArchitectureError, check_argument
 from headcount.units.cost import Cost
 from headcount.units.site import KINDS, Part, Site
 from headcount.units.table import UnitTable
@@ -33,6 +33,7 @@ def units(model: nn.Module, *kinds: str) -> UnitTable:
         has no units of the kinds.
 
     Raises:
+        ArgumentError: no model, such as the name of one.
         ArchitectureError: no known attention in the model, or an unknown kind; the message says
             what was looked for and what was found.
 
@@ -44,6 +45,7 @@ def units(model: nn.Module, *kinds: str) -> UnitTable:
         >>> hc.units(transformers.BertModel(transformers.BertConfig()), "head").sites[0].cost.params
         196800
     """
+    check_argument("units", "model", model, nn.Module, "a model: AutoModel.from_pretrained(name)")
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise ArchitectureError(f"units(kinds={kinds}): give some of {', '.join(KINDS)}.")

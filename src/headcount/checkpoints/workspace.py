@@ -29,6 +29,20 @@ def check_output(output: Path) -> None:
         )
 
 
+def check_apart(model: str | Path, output: str | Path) -> None:
+    """Refuse to put a result in the place of the model that it is made from.
+
+    Raises:
+        CheckpointError: the output folder is the model's, or holds it.
+    """
+    source, target = Path(model), Path(output).resolve()
+    if source.exists() and target in (source.resolve(), *source.resolve().parents):
+        raise CheckpointError(
+            f"output {str(output)!r} is the folder of the model {str(model)!r} or holds it: the "
+            "model would be lost. Give another folder."
+        )
+
+
 @contextmanager
 def workspace(output: Path, settings: dict[str, Any], *, resume: bool) -> Iterator[Path]:
     """A working folder beside ``output``, named like it with ``.partial`` behind.

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from headcount.cli.show import clean_errors
 from headcount.zoo.survey import MUST, Survey, versions
-from headcount.zoo.tables import About, Record, as_json, as_markdown, summary
+from headcount.zoo.tables import NO_ONNX, About, Record, as_json, as_markdown, summary
 from headcount.zoo.tiny import model_types
 
 console = Console()
@@ -22,9 +22,11 @@ def coverage_command(
         str, typer.Option(help="Only these types: bert,gpt2 (comma-separated). All by default.")
     ] = "",
     output: Annotated[Path, typer.Option(help="Where to: this name with .json and .md.")] = Path(
-        "docs/coverage"
+        "coverage"
     ),
-    work: Annotated[Path, typer.Option(help="Folder with what is done.")] = Path("runs/coverage"),
+    work: Annotated[
+        Path | None, typer.Option(help="Folder with what is done; OUTPUT.work by default.")
+    ] = None,
     jobs: Annotated[int, typer.Option(help="Types at a time.")] = 2,
     limit: Annotated[float, typer.Option(help="Seconds a type may take.")] = 120.0,
     onnx: Annotated[bool, typer.Option(help="Export the cut models, too (slow).")] = True,
@@ -40,11 +42,12 @@ def coverage_command(
 
     [bold]Example[/]
 
-      headcount coverage --types bert,llama,t5 --no-onnx --output coverage
+      headcount coverage --types bert,llama,t5 --no-onnx --output three
     """
     with clean_errors(console):
         wanted = _known(types)
-        survey = Survey(work=work, jobs=jobs, limit_s=limit, onnx=onnx, fresh=fresh)
+        done = output.with_name(output.name + ".work") if work is None else work
+        survey = Survey(work=done, jobs=jobs, limit_s=limit, onnx=onnx, fresh=fresh)
         records = _with_progress(survey, wanted)
         about = About(
             versions=versions(),
@@ -99,5 +102,5 @@ def _command(types: str, *, limit: float, onnx: bool) -> str:
     words = ["headcount", "coverage"]
     words += ["--types", types] if types else []
     words += [] if limit == 120.0 else ["--limit", f"{limit:g}"]
-    words += [] if onnx else ["--no-onnx"]
+    words += [] if onnx else [NO_ONNX]
     return shlex.join(words)

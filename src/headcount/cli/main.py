@@ -22,6 +22,7 @@ from headcount.cli.show import budget_of, clean_errors, number, show_export, sho
 from headcount.evaluate import evaluate
 from headcount.prune import BASELINES, Options, prune
 from headcount.training.arm import NUM_EXAMPLES
+from headcount.training.material import loading
 from headcount.training.recipe import Recipe
 from headcount.units.budget import Budget
 
@@ -89,7 +90,9 @@ def prune_command(
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     latency_batch: options.LatencyBatch = 8,
     latency_length: options.LatencyLength = 64,
-    output: Annotated[Path, typer.Option(help="Folder for the result.")] = Path("pruned"),
+    output: Annotated[
+        Path, typer.Option(help="Folder for the result; an older result there is replaced.")
+    ] = Path("pruned"),
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
     config: options.Config = None,
 ) -> None:
@@ -101,8 +104,8 @@ def prune_command(
 
     The data needs the columns premise, hypothesis and label. The result is a folder that
     AutoModelForSequenceClassification and pipeline load; it has a model card, a table of numbers
-    (report.json) and a picture of the heads that stayed (heads.png). A killed run goes on with
-    --resume.
+    (report.json) and, where nothing but heads may go, a picture of those that stayed (heads.png).
+    A killed run goes on with --resume.
     """
     del context, config
     with clean_errors(console):
@@ -144,7 +147,8 @@ def prune_command(
 def units_command(model: Model) -> None:
     """Show the removable units of MODEL: how many, of which kinds, where, at what cost."""
     with clean_errors(console):
-        loaded = AutoModel.from_pretrained(model)
+        with loading(model):
+            loaded = AutoModel.from_pretrained(model)
         table = find_units(loaded)
         console.print(unit_table(table, sum(p.numel() for p in loaded.parameters())))
 
@@ -200,7 +204,9 @@ def demo_command(
     heads: Annotated[str, typer.Option(help="Heads to keep of 72.")] = "12",
     epochs: Annotated[float, typer.Option(help="Passes over the corpus.")] = RECIPE.epochs,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    output: Annotated[Path, typer.Option(help="Folder for the result.")] = Path("demo-pruned"),
+    output: Annotated[
+        Path, typer.Option(help="Folder for the result; an older result there is replaced.")
+    ] = Path("demo-pruned"),
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
 ) -> None:
     """Prune the packaged MiniLM (72 heads) to 12 on a built-in corpus, beside both baselines."""

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from headcount.errors import BudgetError
+from headcount.errors import BudgetError, check_argument
 from headcount.maths.hard_concrete import (
     hard_concrete,
     log_alpha_of,
@@ -77,6 +77,8 @@ class HardConcrete(Method):
     """Share of the run at its end in which log alpha rests, and the gates are the exact keep."""
 
     def __post_init__(self) -> None:
+        example = "an instance, such as hc.Lagrangian()"
+        check_argument("HardConcrete", "pressure", self.pressure, Pressure, example)
         for name in ("temperature", "learning_rate"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):

@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
 from headcount.architectures.discover import find_sites
+from headcount.architectures.positions import max_tokens
 from headcount.errors import BudgetError, CheckpointError, PruningError
 
 PACKAGES = ("headcount", "torch", "transformers", "accelerate")
@@ -161,9 +162,15 @@ def example_batch(model: PreTrainedModel, batch: int, length: int) -> dict[str, 
     """Token ids without padding, the same at every call; [batch, length].
 
     Raises:
-        BudgetError: the model does not read so many tokens.
+        BudgetError: the batch is empty, or the model does not read so many tokens.
     """
-    longest = getattr(model.config, "max_position_embeddings", length)
+    if batch < 1 or length < 1:
+        raise BudgetError(
+            f"latency_batch={batch}, latency_length={length}: nothing can be timed so. Give 1 or "
+            "more for each."
+        )
+    stated = getattr(model.config, "max_position_embeddings", length)
+    longest = max_tokens(model) or stated
     if length > longest:
         raise BudgetError(
             f"latency_length={length}: the model reads at most {longest} tokens. Give 1 "

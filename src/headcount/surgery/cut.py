@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from headcount.architectures.config import write_shape
 from headcount.architectures.discover import find_sites
 from headcount.architectures.discover import units as find_units
-from headcount.errors import SurgeryError
+from headcount.errors import SurgeryError, check_argument
 from headcount.gates.attach import has_gates
 from headcount.surgery.draft import Plan
 from headcount.surgery.pieces import rebuild
@@ -40,6 +40,7 @@ def cut(model: M, decision: Decision, *, in_place: bool = False) -> M:
         ``save_pretrained`` writes beside the weights.
 
     Raises:
+        ArgumentError: the decision is something else, such as a budget.
         DecisionError: the decision is about another model.
         SurgeryError: gates are still attached, the weights are quantised or on several devices,
             layers that share weights would keep different units, or the result does not have
@@ -52,6 +53,7 @@ def cut(model: M, decision: Decision, *, in_place: bool = False) -> M:
         >>> hc.units(small).num("head"), hc.units(model).num("head")
         (6, 24)
     """
+    check_argument("cut", "decision", decision, Decision, "what hc.decide or a trainer decided")
     if has_gates(model):
         raise SurgeryError(
             f"cut({type(model).__name__}): gates are attached to the model. Close the session or "

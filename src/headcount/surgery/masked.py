@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from headcount.architectures.discover import units as find_units
+from headcount.errors import check_argument
 from headcount.gates.attach import Gates, gate_dtype
 from headcount.units.decision import Decision
 
@@ -36,6 +37,7 @@ def masked(
         >>> with hc.masked(model, decision):
         ...     output = model(torch.tensor([[1, 2, 3]]))
     """
+    check_argument("masked", "decision", decision, Decision, "what hc.decide or a trainer decided")
     units = decision.check(find_units(model))
     keep = decision.keep(units)
     value = keep if scales is None else keep * scales.to(keep.device)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from headcount.errors import TrainingError
+from headcount.errors import ArgumentError, TrainingError, check_argument
 from headcount.methods.method import Method, Step
 from headcount.training.session import Session
 from headcount.units.budget import Budget
@@ -40,6 +40,7 @@ def decide(
         Exactly the asked number of units.
 
     Raises:
+        ArgumentError: something of the wrong type, such as one batch for ``batches``.
         TrainingError: the method learns by training; or it needs batches and got none, or some
             for which the model gives no loss.
         BudgetError: the model cannot meet the budget.
@@ -50,6 +51,9 @@ def decide(
         >>> hc.decide(model, hc.Magnitude(), hc.Budget(heads=0.25)).num_kept
         6
     """
+    check_argument("decide", "method", method, Method, "an instance, such as hc.Magnitude()")
+    check_argument("decide", "budget", budget, Budget, "a budget, such as hc.Budget(heads=12)")
+    check_batches("decide", batches)
     if method.learns:
         raise TrainingError(
             f"decide(method={type(method).__name__}): this method learns its scores by training. "
@@ -59,6 +63,19 @@ def decide(
         if method.looks:
             _observe_gradients(session, batches, progress)
         return session.decision()
+
+
+def check_batches(call: str, batches: object) -> None:
+    """Refuse one batch where several are wanted.
+
+    Raises:
+        ArgumentError: a mapping was given.
+    """
+    if isinstance(batches, Mapping):
+        raise ArgumentError(
+            f"{call}(batches={type(batches).__name__}): this is one batch. Give a list of them: "
+            "[batch]."
+        )
 
 
 def _observe_gradients(

@@ -1,25 +1,34 @@
 """The data of a run, tokenised, and how its models are made."""
 
 import hashlib
+import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from pickle import UnpicklingError
+from typing import Any, cast
 
 import numpy as np
+import torch
 from datasets import Dataset
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     set_seed,
 )
 
+from headcount.architectures.positions import max_tokens
 from headcount.errors import CheckpointError, DataError
 from headcount.tasks import TASKS
 from headcount.training.recipe import Recipe
+
+logger = logging.getLogger("headcount")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +72,8 @@ def gather(
         recipe: length of the examples and seed of fresh weights are taken from it.
 
     Raises:
-        DataError: unknown task, or data that does not fit it.
+        DataError: unknown task, data that does not fit it, or longer examples than the model
+            reads.
         CheckpointError: there is no such model.
 
     Example:
@@ -78,6 +88,7 @@ def gather(
         raise DataError("train=..., eval=...: give at least one file for each.")
     kind, names = TASKS[task], label_names(model)
     tokenizer = load_tokenizer(model)
+    check_length(model, recipe.max_length)
     labels, train_set, eval_set = kind.load(
         train, evaluate, tokenizer=tokenizer, max_length=recipe.max_length, order=names
     )
@@ -96,6 +107,23 @@ def gather(
         metric=kind.primary_metric,
         correct=kind.correct,
     )
+
+
+def check_length(model: str, max_length: int) -> None:
+    """Refuse examples that are longer than a model reads.
+
+    A model without a table of positions reads any length, whatever its configuration says.
+
+    Raises:
+        DataError: the model has positions for fewer tokens.
+    """
+    with torch.device("meta"):
+        longest = max_tokens(AutoModel.from_config(AutoConfig.from_pretrained(model)))
+    if longest is not None and max_length > longest:
+        raise DataError(
+            f"max_length={max_length}: the model {model!r} reads at most {longest} tokens. Give "
+            f"{longest} or fewer."
+        )
 
 
 def sampled(material: Material, num_train: int, seed: int) -> Material:
@@ -120,19 +148,71 @@ def sampled(material: Material, num_train: int, seed: int) -> Material:
     return replace(material, train=material.train.select(rows))
 
 
+def check_finetuned(source: str, model: PreTrainedModel) -> None:
+    """Refuse a model as fine-tuned on the task whose weights are in part new and random.
+
+    A classifier that does not name its labels is taken to have them in the order of the data, and
+    that is logged.
+
+    Args:
+        source: hub id or folder of the model.
+        model: what was loaded from there, with the task's head.
+
+    Raises:
+        CheckpointError: the head, or other weights, are not in the checkpoint.
+    """
+    kind = cast(Any, type(model))
+    _, found = kind.from_pretrained(source, config=model.config, output_loading_info=True)
+    missing = sorted(found["missing_keys"])
+    if missing:
+        shown = ", ".join(missing[:4]) + (", ..." if len(missing) > 4 else "")
+        raise CheckpointError(
+            f"finetuned: model {source!r} is not fine-tuned on the task: its checkpoint lacks "
+            f"{shown}, which would be random. Give a fine-tuned model, or leave finetuned "
+            "(--finetuned) out: the dense model is then fine-tuned first where that is needed."
+        )
+    if all(name == f"label_{number}" for number, name in enumerate(label_names(source))):
+        order = ", ".join(str(name) for _, name in sorted((model.config.id2label or {}).items()))
+        logger.warning(
+            "finetuned: model %r does not name its labels (LABEL_0, ...); taken to be, in this "
+            "order: %s. If it was trained with another order, name its labels in id2label of its "
+            "config.json.",
+            *(source, order),
+        )
+
+
+@contextmanager
+def loading(model: str) -> Iterator[None]:
+    """Around what loads a model: whatever is wrong with its files is one error with its name.
+
+    Raises:
+        CheckpointError: there is no such model, or its files are not those of a model.
+
+    Example:
+        >>> with loading("nowhere"):
+        ...     AutoConfig.from_pretrained("nowhere")
+        Traceback (most recent call last):
+            ...
+        headcount.errors.CheckpointError: model 'nowhere' cannot be loaded: ...
+    """
+    give = "Give a folder with a config.json, or the id of a model of the hub."
+    if Path(model).is_file():
+        raise CheckpointError(f"model {model!r} cannot be loaded: it is a file. {give}")
+    try:
+        yield
+    except (OSError, ValueError, SafetensorError, UnpicklingError) as error:
+        said = str(error).splitlines()[0].removesuffix(".")
+        raise CheckpointError(f"model {model!r} cannot be loaded: {said}. {give}") from error
+
+
 def label_names(model: str) -> tuple[str, ...]:
     """The labels a model's configuration names, in order; placeholders where it names none.
 
     Raises:
         CheckpointError: there is no such model.
     """
-    try:
+    with loading(model):
         names = AutoConfig.from_pretrained(model).id2label or {}
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"model {model!r} cannot be loaded: {str(error).splitlines()[0]} Give a folder with a "
-            "config.json, or the id of a model of the hub."
-        ) from error
     return tuple(str(name).lower() for _, name in sorted(names.items()))
 
 

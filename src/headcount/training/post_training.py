@@ -11,7 +11,7 @@ from headcount.errors import BudgetError
 from headcount.methods.method import Method
 from headcount.surgery.cut import cut
 from headcount.surgery.fold import fold
-from headcount.training.decide import decide
+from headcount.training.decide import check_batches, decide
 from headcount.training.rescale import rescale
 from headcount.units.budget import Budget
 from headcount.units.decision import Decision
@@ -63,6 +63,7 @@ def prune_post_training(
     """
     if scales not in ("tuned", "ones"):
         raise BudgetError(f"prune_post_training(scales={scales!r}): give 'tuned' or 'ones'.")
+    check_batches("prune_post_training", batches)
     say = report or (lambda line: None)
     inputs = list(batches)
     began = perf_counter()

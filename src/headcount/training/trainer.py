@@ -18,7 +18,7 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from headcount.errors import CheckpointError, TrainingError
+from headcount.errors import CheckpointError, TrainingError, check_argument
 from headcount.methods.method import Method
 from headcount.surgery.cut import cut
 from headcount.training.distillation import TEACHER, Distillation
@@ -52,6 +52,7 @@ class PruningTrainer(Trainer):
             ``compute_metrics``, ...
 
     Raises:
+        ArgumentError: the method is no instance of one, or the budget none.
         BudgetError: the model cannot meet the budget.
         TrainingError: ``load_best_model_at_end`` is set, nobody has asked the teacher, a scheduler
             is given, or the process would train on several devices by itself.
@@ -76,6 +77,10 @@ class PruningTrainer(Trainer):
         distillation: Distillation | None = None,
         **kwargs: Any,
     ) -> None:
+        check_argument("PruningTrainer", "method", method, Method, "an instance, such as hc.DSP()")
+        check_argument(
+            "PruningTrainer", "budget", budget, Budget, "a budget, such as hc.Budget(heads=12)"
+        )
         if args is not None and args.load_best_model_at_end:
             raise TrainingError(
                 "PruningTrainer(args.load_best_model_at_end=True): an early checkpoint is soft and "

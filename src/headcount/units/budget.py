@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from headcount.errors import BudgetError
+from headcount.errors import BudgetError, check_argument
 from headcount.maths.select import Bundle, totals
 from headcount.units.ceiling import CURRENCIES, Ceiling
 from headcount.units.latency import LatencyTable
@@ -47,6 +47,7 @@ class Budget:
 
     Raises:
         BudgetError: a value that cannot be a budget, whatever the model.
+        ArgumentError: ``costs`` that are no ``LatencyTable``.
     """
 
     heads: Amount | Mapping[str, Amount] | None = None
@@ -84,6 +85,9 @@ class Budget:
     def __post_init__(self) -> None:
         if self.kinds is not None:
             object.__setattr__(self, "kinds", tuple(self.kinds))
+        if self.costs is not None:
+            example = "a table, such as hc.LatencyTable.load('latency.json')"
+            check_argument("Budget", "costs", self.costs, LatencyTable, example)
         if self.scope not in ("global", "layer"):
             raise BudgetError(f"Budget(scope={self.scope!r}): give 'global' or 'layer'.")
         if not isinstance(self.min_per_layer, int) or self.min_per_layer < 0:
@@ -201,7 +205,7 @@ class Budget:
         return tuple(sorted(pools, key=lambda pool: KINDS.index(kind_of(pool))))
 
     def _at(self, units: UnitTable) -> UnitTable:
-        if self.where and not units.at(self.where).sites:
+        if self.where and not units.has(self.where):
             raise BudgetError(
                 f"{self} at {self.where!r}: the model has no units there. It has units at: "
                 f"{', '.join(units.places)}. Give one of these, or several joined by dots."
@@ -220,7 +224,7 @@ class Budget:
             has = ", ".join(f"{units.num(k)} {k}s" for k in KINDS if k in units.kinds)
             raise BudgetError(f"{call}: the model has no {name}. It has {has}: ask for these.")
         for part in (self.where, place):
-            if part and not own.at(part).sites:
+            if part and not own.has(part):
                 raise BudgetError(
                     f"{call} at {part!r}: the model has no {name} there. It has {name} at: "
                     f"{', '.join(own.places)}. Give one of these, or several joined by dots."

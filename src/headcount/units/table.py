@@ -9,7 +9,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from headcount.units.site import Site
+from headcount.errors import ArchitectureError
+from headcount.units.site import KINDS, Site
+
+PLACES = ("encoder", "decoder", "self", "cross", "ffn", "layer")
+"""The names of places in any model; towers have their own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +41,8 @@ class UnitTable:
     """The sites, in the order of the model."""
     num_params: int | None = field(default=None, compare=False)
     """Parameters of the whole model; None if it is not known, or if sites share their weights."""
+    elsewhere: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+    """The names of the whole table's places, where this is a part of one."""
 
     def __len__(self) -> int:
         return sum(site.num_units for site in self.sites)
@@ -50,12 +56,22 @@ class UnitTable:
         return {site.kind for site in self.sites}
 
     def num(self, kind: str) -> int:
-        """The number of units of one kind; 0 for a kind that the model does not have."""
+        """The number of units of one kind; 0 for a kind that the model does not have.
+
+        Raises:
+            ArchitectureError: there is no such kind in any model.
+        """
+        _check_kinds("num", kind)
         return sum(site.num_units for site in self.sites if site.kind == kind)
 
     def only(self, *kinds: str) -> "UnitTable":
-        """The part of the table with units of the given kinds."""
-        return replace(self, sites=tuple(site for site in self.sites if site.kind in kinds))
+        """The part of the table with units of the given kinds.
+
+        Raises:
+            ArchitectureError: there is no such kind in any model.
+        """
+        _check_kinds("only", *kinds)
+        return self._part(tuple(site for site in self.sites if site.kind in kinds))
 
     def at(self, place: str) -> "UnitTable":
         """The part of the table at a place.
@@ -64,10 +80,40 @@ class UnitTable:
             place: ``self``, ``cross``, ``encoder``, ``decoder``, the name of a tower such as
                 ``text_model``, or several of them joined by dots (``decoder.cross``): all must
                 hold. Empty for everything.
+
+        Raises:
+            ArchitectureError: a name that no model has, and that is no tower of this one.
         """
+        known = dict.fromkeys((*PLACES, *sorted(self._known)))
+        unknown = [name for name in place.split(".") if name not in known] if place else []
+        if unknown:
+            raise ArchitectureError(
+                f"UnitTable.at({place!r}): {unknown[0]!r} is no place. Give one of "
+                f"{', '.join(known)}, or several joined by dots."
+            )
+        return self._part(self._at(place))
+
+    def has(self, place: str) -> bool:
+        """Whether units lie at a place, named as for ``at``; not at one that is unknown.
+
+        Example:
+            >>> import headcount as hc, transformers
+            >>> table = hc.units(transformers.BertModel(transformers.BertConfig()))
+            >>> table.has("encoder.self"), table.has("cross"), table.has("nowhere")
+            (True, False, False)
+        """
+        return bool(self._at(place))
+
+    def _at(self, place: str) -> tuple[Site, ...]:
         wanted = set(place.split(".")) if place else set()
-        sites = tuple(site for site in self.sites if wanted <= set(self._names_of(site)))
-        return replace(self, sites=sites)
+        return tuple(site for site in self.sites if wanted <= set(self._names_of(site)))
+
+    def _part(self, sites: tuple[Site, ...]) -> "UnitTable":
+        return replace(self, sites=sites, elsewhere=self._known)
+
+    @property
+    def _known(self) -> frozenset[str]:
+        return self.elsewhere.union(*(self._names_of(site) for site in self.sites))
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -104,3 +150,11 @@ class UnitTable:
     def num_per_layer(self) -> tuple[int, ...]:
         """The number of units in each of ``layers``, [L]."""
         return tuple(torch.bincount(self.layer_of_unit, minlength=len(self.layers)).tolist())
+
+
+def _check_kinds(call: str, *kinds: str) -> None:
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown:
+        raise ArchitectureError(
+            f"UnitTable.{call}({unknown[0]!r}): no kind of unit. Give one of {', '.join(KINDS)}."
+        )

@@ -43,6 +43,9 @@ NOT_A_FAILURE = ("ok", "none")
 DENSE = "the dense model does not"
 """How the reason begins where the model itself does not do what is checked."""
 
+NO_ONNX = "--no-onnx"
+"""The flag of a command that exports nothing."""
+
 SHOWN = 36
 """Characters of a reason in a cell of the table."""
 
@@ -329,4 +332,15 @@ def _plain(text: str) -> str:
 
 
 def _again(records: Records, about: About) -> list[str]:
-    return ["## Make this page again", "", "```bash", about.command, "```"]
+    """What to call; a call that exports nothing goes on from one that exported some types."""
+    exported = [name for name, record in records.items() if record.state("onnx") in ("ok", "fails")]
+    title, calls = ["## Make this page again", ""], [about.command]
+    if exported and NO_ONNX in about.command:
+        first = re.sub(rf" (--types \S+|{NO_ONNX})", "", about.command)
+        calls = [f"{first} --types {','.join(exported)}", about.command]
+        title += [
+            f"The {len(exported)} types that were exported to ONNX were checked first; the second "
+            "command goes on from there with all that are asked, and keeps what is done.",
+            "",
+        ]
+    return [*title, "```bash", *calls, "```"]
