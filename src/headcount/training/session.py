@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 import torch
-import torch.distributed as dist
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -19,6 +18,7 @@ from headcount.architectures.weights import weight_norms
 from headcount.errors import ArchitectureError, BudgetError, CheckpointError, TrainingError
 from headcount.gates.attach import Gates, gate_dtype
 from headcount.methods.method import Evidence, Method, Step
+from headcount.training.passes import clip, in_backward
 from headcount.units.budget import Budget
 from headcount.units.decision import Decision
 from headcount.units.nesting import allowed
@@ -26,9 +26,6 @@ from headcount.units.quota import Pool
 from headcount.units.table import UnitTable
 
 logger = logging.getLogger("headcount")
-
-LARGEST_GRAD = 1e15
-"""Gradients of logits beyond this are scaled to one before they are clipped."""
 
 
 class Session:
@@ -128,17 +125,7 @@ class Session:
         learnt = [p for p in self.states.parameters() if p.grad is not None]
         if not learnt:
             return
-        if dist.is_available() and dist.is_initialized():
-            device = next(self.model.parameters()).device
-            for parameter in learnt:
-                shared = cast(Tensor, parameter.grad).to(device, copy=True)
-                dist.all_reduce(shared)
-                cast(Tensor, parameter.grad).copy_(shared / dist.get_world_size())
-        for parameter in learnt:
-            largest = cast(Tensor, parameter.grad).abs().max()
-            if largest > LARGEST_GRAD:  # its square would overflow in the norm
-                cast(Tensor, parameter.grad).div_(largest)
-        nn.utils.clip_grad_norm_(learnt, self.method.max_grad_norm)
+        clip(learnt, next(self.model.parameters()).device, self.method.max_grad_norm)
 
     @property
     def progress(self) -> Step:
@@ -383,11 +370,6 @@ class Session:
         del args, output
         if module is self._passing:
             self._passing = None
-
-
-def in_backward() -> bool:
-    """Whether autograd is at work in this thread, as when a checkpointed layer runs again."""
-    return torch._C._current_graph_task_id() != -1
 
 
 def attach(
