@@ -18,7 +18,7 @@ from headcount.architectures.weights import weight_norms
 from headcount.errors import ArchitectureError, BudgetError, CheckpointError, TrainingError
 from headcount.gates.attach import Gates, gate_dtype
 from headcount.methods.method import Evidence, Method, Step
-from headcount.training.passes import clip, in_backward
+from headcount.training.passes import clip, in_backward, warn_unlearnt
 from headcount.units.budget import Budget
 from headcount.units.decision import Decision
 from headcount.units.nesting import allowed
@@ -178,12 +178,7 @@ class Session:
     def decision(self) -> Decision:
         """The decision of the moment, exact; a warning where the method has learnt nothing yet."""
         if self.num_steps and not self.num_done and any(True for _ in self.parameters()):
-            logger.warning(
-                "decision: after 0 of %d steps, %s decides by its random start. Call "
-                "session.step() after each step of the optimizer.",
-                self.num_steps,
-                self.method.name,
-            )
+            warn_unlearnt(self.num_steps, self.method.name)
         budget = self.budget.describe()
         progress = {"steps": self.num_done, "num_steps": self.num_steps}
         keep = self.keep()
