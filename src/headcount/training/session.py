@@ -122,10 +122,8 @@ class Session:
         To be called between ``backward`` and the optimizer's step. In data-parallel training the
         gradient is first averaged over the processes, so that all decide alike.
         """
-        learnt = [p for p in self.states.parameters() if p.grad is not None]
-        if not learnt:
-            return
-        clip(learnt, next(self.model.parameters()).device, self.method.max_grad_norm)
+        if learnt := [p for p in self.states.parameters() if p.grad is not None]:
+            clip(learnt, next(self.model.parameters()).device, self.method.max_grad_norm)
 
     @property
     def progress(self) -> Step:
