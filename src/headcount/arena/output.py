@@ -51,11 +51,14 @@ class Output:
     """What is asked."""
     described: Mapping[str, Any]
     """The settings as a later call must have them, see ``Settings.described``."""
+    model: list[Any] | None
+    """The model as a later call must have it, see ``describe_model``; older folders do not say."""
 
     @classmethod
     def of(cls, path: Path, grid: Grid) -> Self:
         """A folder for a grid; nothing is written yet."""
-        return cls(path=path, grid=grid, described=grid.settings.described())
+        model = describe_model(grid.settings.model)
+        return cls(path=path, grid=grid, described=grid.settings.described(), model=model)
 
     @classmethod
     def read(cls, path: Path, methods: Mapping[str, Method]) -> Self:
@@ -73,7 +76,8 @@ class Output:
             heads=tuple(dict.fromkeys(c.heads for c in cells if c.heads is not None)),
             seeds=tuple(dict.fromkeys(c.seed for c in cells)),
         )
-        return cls(path=path, grid=grid, described=saved["described"])
+        described, model = saved["described"], saved.get("model")
+        return cls(path=path, grid=grid, described=described, model=model)
 
     def open(self, *, command: str | None = None, adopt: bool = False) -> None:
         """Make the folder, or join what is there: methods, heads and seeds may be added.
@@ -94,7 +98,7 @@ class Output:
             "format": FORMAT,
             "described": self.described,
             "settings": self.grid.settings.plain(),
-            "model": describe_model(self.grid.settings.model),
+            "model": self.model,
             "methods": {**mine, **{k: v for k, v in saved["methods"].items() if k not in mine}},
             "cells": [*cells, *(cell for cell in saved["cells"] if cell not in cells)],
             "command": command,
@@ -116,9 +120,8 @@ class Output:
             self._refuse_changes(saved["described"], self.described)
             known = {name: saved["methods"].get(name, plain) for name, plain in mine.items()}
             self._refuse_changes({"method": known}, {"method": mine})
-            if "model" in saved:  # older folders do not say
-                model = describe_model(self.grid.settings.model)
-                self._refuse_changes({"files of model": saved["model"]}, {"files of model": model})
+            was = saved.get("model") or self.model
+            self._refuse_changes({"files of model": was}, {"files of model": self.model})
             return
         others = {path.name for path in _whole(self.path)} - {LOCK_FILE}
         if others and not adopt:

@@ -4,21 +4,21 @@ import json
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import accumulate, pairwise, takewhile
+from itertools import pairwise
 from types import TracebackType
 from typing import Any, Self, cast
 
 import torch
+import torch.distributed as dist
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from headcount.architectures.discover import units as find_units
 from headcount.architectures.weights import weight_norms
 from headcount.errors import ArchitectureError, BudgetError, CheckpointError, TrainingError
 from headcount.gates.attach import Gates, gate_dtype
+from headcount.gates.passes import Passes
 from headcount.methods.method import Evidence, Method, Step
-from headcount.training.passes import clip, in_backward, warn_unlearnt
 from headcount.units.budget import Budget
 from headcount.units.decision import Decision
 from headcount.units.nesting import allowed
@@ -26,6 +26,9 @@ from headcount.units.quota import Pool
 from headcount.units.table import UnitTable
 
 logger = logging.getLogger("headcount")
+
+LARGEST_GRAD = 1e15
+"""Gradients of logits beyond this are scaled to one before they are clipped."""
 
 
 class Session:
@@ -80,8 +83,7 @@ class Session:
         self._held: Tensor | None = None
         self._logged_keep = self.keep()
         self.gates = Gates(model, self.units)
-        self._passing: nn.Module | None = None
-        self._handles = self._hook()
+        self._passes = Passes(model, self.units, self._set_gates)
         self._freeze(True)
         self._fresh = {name: value.clone() for name, value in self.state_dict().items()}
         self.begin(num_steps)
@@ -122,8 +124,20 @@ class Session:
         To be called between ``backward`` and the optimizer's step. In data-parallel training the
         gradient is first averaged over the processes, so that all decide alike.
         """
-        if learnt := [p for p in self.states.parameters() if p.grad is not None]:
-            clip(learnt, next(self.model.parameters()).device, self.method.max_grad_norm)
+        learnt = [p for p in self.states.parameters() if p.grad is not None]
+        if not learnt:
+            return
+        if dist.is_available() and dist.is_initialized():
+            device = next(self.model.parameters()).device
+            for parameter in learnt:
+                shared = cast(Tensor, parameter.grad).to(device, copy=True)
+                dist.all_reduce(shared)
+                cast(Tensor, parameter.grad).copy_(shared / dist.get_world_size())
+        for parameter in learnt:
+            largest = cast(Tensor, parameter.grad).abs().max()
+            if largest > LARGEST_GRAD:  # its square would overflow in the norm
+                cast(Tensor, parameter.grad).div_(largest)
+        nn.utils.clip_grad_norm_(learnt, self.method.max_grad_norm)
 
     @property
     def progress(self) -> Step:
@@ -176,7 +190,11 @@ class Session:
     def decision(self) -> Decision:
         """The decision of the moment, exact; a warning where the method has learnt nothing yet."""
         if self.num_steps and not self.num_done and any(True for _ in self.parameters()):
-            warn_unlearnt(self.num_steps, self.method.name)
+            logger.warning(
+                "decision: after 0 of %d steps, %s decides by its random start. Call "
+                "session.step() after each step of the optimizer.",
+                *(self.num_steps, self.method.name),
+            )
         budget = self.budget.describe()
         progress = {"steps": self.num_done, "num_steps": self.num_steps}
         keep = self.keep()
@@ -266,19 +284,17 @@ class Session:
     @contextmanager
     def lifted(self) -> Iterator[None]:
         """Without hooks and with nothing frozen, for a while."""
-        self._unhook()
         self._freeze(False)
         try:
-            with self.gates.lifted():
+            with self._passes.lifted(), self.gates.lifted():
                 yield
         finally:
             self._freeze(True)
-            self._handles = self._hook()
 
     def close(self) -> None:
         """Take everything off the model again."""
         self.gates.remove()
-        self._unhook()
+        self._passes.remove()
         self._freeze(False)
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -323,33 +339,7 @@ class Session:
         for parameter in self._frozen:
             parameter.requires_grad_(not frozen)
 
-    def _hook(self) -> list[RemovableHandle]:
-        """Hooks on the model and the parts of it that hold whole layers."""
-        names = {""}
-        for site in self.units.sites:
-            parts = takewhile(lambda part: not part.isdigit(), site.gate.split("."))
-            names |= set(accumulate(parts, lambda front, part: f"{front}.{part}"))
-        names -= {site.gate for site in self.units.sites}
-        modules = [self.model.get_submodule(name) for name in sorted(names)]
-        return [
-            handle
-            for module in modules
-            for handle in (
-                module.register_forward_pre_hook(self._before_forward),
-                module.register_forward_hook(self._after_forward, always_call=True),
-            )
-        ]
-
-    def _unhook(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles, self._passing = [], None
-
-    def _before_forward(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        del args
-        if module is not self.model and (self._passing is not None or in_backward()):
-            return  # inside a pass, or a part of one that is calculated again for its gradient
-        self._passing = module
+    def _set_gates(self) -> None:
         device = next(self.model.parameters()).device
         if self._held is not None:
             gates = self._held
@@ -358,11 +348,6 @@ class Session:
         else:
             gates = self.keep()
         self.gates.value = gates.to(device=device, dtype=self._dtype)
-
-    def _after_forward(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        del args, output
-        if module is self._passing:
-            self._passing = None
 
 
 def attach(

@@ -114,7 +114,7 @@ class PruningTrainer(Trainer):
             )
         self.add_callback(_SessionCallback(self))
         self.resume_from: Path | None = None
-        self._divides: bool | None = None
+        self._heeds_count: bool | None = None
 
     def train(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, resume_from_checkpoint: str | Path | bool | None = None, **kwargs: Any
@@ -185,17 +185,14 @@ class PruningTrainer(Trainer):
     ) -> Any:
         """The task's loss, in training with the teacher's part and the method's penalty."""
         teacher = inputs.pop(TEACHER, None)
-        parts = getattr(self, "current_gradient_accumulation_steps", 1) if model.training else 1
-        divided = parts > 1 and not self._left_undivided(num_items_in_batch)
-        if parts > 1 and not divided and self._divides is None:
-            self._divides = self._see_whether_divided(model, inputs, num_items_in_batch)
+        share, task_share = 1.0, 1.0
+        if model.training:
+            share, task_share = self._shares(model, inputs, num_items_in_batch)
         loss, outputs = super().compute_loss(
             model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch
         )
         if model.training:
-            share = 1 if divided else 1 / parts  # the Trainer divides all of it, or nothing
-            if parts > 1 and not divided and not self._divides:
-                loss = loss * share
+            loss = task_share * loss if task_share < 1 else loss
             if self.distillation is not None:
                 if teacher is None:
                     raise TrainingError(
@@ -209,27 +206,39 @@ class PruningTrainer(Trainer):
             loss = loss + share * self.session.penalty()
         return (loss, outputs) if return_outputs else loss
 
-    def _left_undivided(self, num_items_in_batch: Tensor | int | None) -> bool:
-        """Whether the Trainer takes a loss for a part of the whole step's, and sums the parts."""
-        told = getattr(self, "loss_is_scaled_for_ga", None)
-        if told is not None:
-            return told
-        counted = self.model_accepts_loss_kwargs and num_items_in_batch is not None
-        return counted or self.compute_loss_func is not None
+    def _shares(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None
+    ) -> tuple[float, float]:
+        """What our parts of the loss, and the task's, have to be multiplied by.
 
-    def _see_whether_divided(
+        Where a step is made of several batches, the Trainer divides the loss by their number, or
+        takes it for a part of the whole step's already. Then ours have to be one, and the task's
+        too, if it is not.
+        """
+        parts = getattr(self, "current_gradient_accumulation_steps", 1)
+        told = getattr(self, "loss_is_scaled_for_ga", None)  # newer versions alone ask
+        counted = self.model_accepts_loss_kwargs and num_items_in_batch is not None
+        is_part = (counted or self.compute_loss_func is not None) if told is None else told
+        if parts == 1 or not is_part:
+            return 1.0, 1.0
+        if self._heeds_count is None:
+            self._heeds_count = told or self._see_whether_it_heeds(
+                model, inputs, num_items_in_batch
+            )
+        return 1 / parts, 1.0 if self._heeds_count else 1 / parts
+
+    def _see_whether_it_heeds(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None
     ) -> bool:
-        """Whether the task's loss is one; many classifiers accept the count and do not heed it.
+        """Whether the task's loss heeds the count of the whole step; many classifiers do not.
 
         It is asked for with the count and without, with the same noise, which is taken back.
         """
-        if num_items_in_batch is None:  # whoever set ``loss_is_scaled_for_ga`` knows
-            return True
-        losses = []
+        device, losses = self.args.device, []
+        devices = [device] if device.type == "cuda" else []
         for count in (num_items_in_batch, None):
             held = self.session.held(self.session.keep())
-            with torch.no_grad(), torch.random.fork_rng(), held:
+            with torch.no_grad(), torch.random.fork_rng(devices), held:
                 losses.append(super().compute_loss(model, {**inputs}, num_items_in_batch=count))
         return not torch.allclose(losses[0], losses[1], rtol=1e-3)
 
