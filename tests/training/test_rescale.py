@@ -234,9 +234,11 @@ def test_too_large_scales_are_left_at_one():
 
 def test_the_model_is_left_alone():
     model = bert().train()
+    model.bert.embeddings.eval()
+    modes = [module.training for module in model.modules()]
     before = copy.deepcopy(model.state_dict())
     hc.rescale(model, random_decision(hc.units(model, "head"), seed=1), batches_of())
-    assert model.training
+    assert [module.training for module in model.modules()] == modes
     assert not has_gates(model)
     assert not any(module._forward_hooks for module in model.modules())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -252,12 +254,26 @@ def test_single_precision_gives_nearly_the_same():
     torch.testing.assert_close(found, exact, atol=1e-3, rtol=0)
 
 
-def test_half_precision_will_do():
-    model = bert().to(torch.bfloat16)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_half_precision_solves_the_problem_of_single(dtype, caplog):
+    """No residual terms are lost to rounding, and the model has its own weights again."""
+    model = bert().to(dtype)
+    before = copy.deepcopy(model.state_dict())
     decision = random_decision(hc.units(model, "head", "row"), seed=2)
     found = hc.rescale(model, decision, batches_of(), damping=0.1)
-    assert found.dtype == torch.float64
-    assert found.isfinite().all()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert {value.dtype for value in model.parameters()} == {dtype}
+    expected = hc.rescale(model.float(), decision, batches_of(), damping=0.1)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    assert not caplog.records
+
+
+def test_terms_that_are_left_out_are_logged(caplog):
+    """Gemma 2 normalises the output of a sublayer before it is added."""
+    model = tiny_model("gemma2").eval()
+    decision = random_decision(hc.units(model, "row"), seed=1)
+    hc.rescale(model, decision, [dummy_inputs(model, batch=4)])
+    assert "for 2 of 2 sublayers no sum with the residual stream was found" in caplog.text
 
 
 def test_a_generator_of_batches_will_do():

@@ -1,7 +1,9 @@
 """Scales of the units that stay, layer by layer: they stand in for those that go."""
 
+import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,6 +19,8 @@ from headcount.training.replay import Call, Replay, finishing_order
 from headcount.training.residual import Sum, find_sum
 from headcount.units.decision import Decision
 from headcount.units.site import Site
+
+logger = logging.getLogger("headcount")
 
 
 def rescale(
@@ -38,11 +42,12 @@ def rescale(
     ``sum_t || r_t + sum_u s_u a_tu - r'_t - sum_u a'_tu ||^2``, damped.
 
     So a sublayer also mends what is wrong in the residual stream that it adds to. Where a layer
-    does not simply add (it scales or normalises the output first), the terms in r are left out.
-    Tokens of padding do not count.
+    does not simply add (it scales or normalises the output first), the terms in r are left out,
+    which is logged. Tokens of padding do not count.
 
     Heads, groups and rows get scales; modules and layers keep theirs at one. The model is not
-    changed; ``fold`` puts the scales into weights, ``masked`` tries them out.
+    changed; ``fold`` puts the scales into weights, ``masked`` tries them out. A model in half
+    precision runs in float32 until the scales are found; then it has its own weights again.
 
     Args:
         model: the dense model the decision is about.
@@ -80,23 +85,53 @@ def rescale(
     inputs = list(batches)
     if not inputs:
         raise TrainingError("rescale(batches=[]): scales are fitted to data. Give batches.")
-    was_training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     gates = Gates(model, decision.check(find_units(model)))
     model.eval()
     try:
-        tuner = _Tuner(model, decision, inputs, gates)
-        for site, span in tuner.places():
-            found = fit_scales(*tuner.moments(site, span), damping=damping)
-            tuned = bool(found.abs().max() <= largest)
-            if tuned:
-                tuner.scales[span][tuner.scales[span] != 0] = found
-            if report is not None:
-                ends = f"{found.min():.3f} to {found.max():.3f}"
-                report(f"{site.module}: scales {ends}{'' if tuned else ', too large; left at one'}")
+        with _in_single_precision(model):
+            tuner = _Tuner(model, decision, [_single(batch) for batch in inputs], gates)
+            for site, span in tuner.places():
+                found = fit_scales(*tuner.moments(site, span), damping=damping)
+                tuned = bool(found.abs().max() <= largest)
+                if tuned:
+                    tuner.scales[span][tuner.scales[span] != 0] = found
+                if report is not None:
+                    ends = f"{found.min():.3f} to {found.max():.3f}"
+                    note = "" if tuned else ", too large; left at one"
+                    report(f"{site.module}: scales {ends}{note}")
     finally:
         gates.remove()
-        model.train(was_training)
+        for module, mode in modes:
+            module.training = mode
     return tuner.scales
+
+
+HALF = (torch.float16, torch.bfloat16)
+
+
+@contextmanager
+def _in_single_precision(model: nn.Module) -> Iterator[None]:
+    """Weights of half precision as float32 for a while, afterwards the same tensors again.
+
+    A sum in half precision moves by what was added only up to a rounding that can be larger.
+    """
+    every = (*model.parameters(), *model.buffers())
+    own = [(tensor, tensor.data) for tensor in every if tensor.dtype in HALF]
+    try:
+        for tensor, data in own:
+            tensor.data = data.float()
+        yield
+    finally:
+        for tensor, data in own:
+            tensor.data = data
+
+
+def _single(batch: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: value.float() if isinstance(value, Tensor) and value.dtype in HALF else value
+        for name, value in batch.items()
+    }
 
 
 class _Tuner:
@@ -130,7 +165,17 @@ class _Tuner:
         tried = {name: find_sum(self.model, self.batches[0], name) for name in dict.fromkeys(once)}
         sums = {name: found for name, found in tried.items() if found is not None}
         order = finishing_order(self.model, self.batches[0], [s.module for s in sums.values()])
-        return {name: found for name, found in sums.items() if order.count(found.module) == 1}
+        sums = {name: found for name, found in sums.items() if order.count(found.module) == 1}
+        without = [name for name in dict.fromkeys(self.order) if name not in sums]
+        if without:
+            logger.warning(
+                "rescale: for %d of %d sublayers no sum with the residual stream was found; their "
+                "scales do not see it: %s",
+                len(without),
+                len(set(self.order)),
+                ", ".join(without),
+            )
+        return sums
 
     def places(self) -> Iterable[tuple[Site, slice]]:
         """A site of each projection that something goes into, in the order of the model.
