@@ -159,6 +159,22 @@ def test_the_macs_that_a_counter_counts_fall_by_what_was_reported(name, inner):
         assert before - macs(small, inputs) == costs.whole - costs.of(keep)
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_layer_that_runs_often_costs_its_macs_as_often(groups):
+    config = transformers.AlbertConfig(
+        vocab_size=40, embedding_size=8, hidden_size=32, num_attention_heads=4,
+        intermediate_size=64, num_hidden_layers=5, num_hidden_groups=groups, inner_group_num=2,
+    )  # fmt: skip
+    model = transformers.AlbertModel(config).eval()
+    inputs = {"input_ids": torch.randint(3, 30, (1, 20))}
+    decision, cost = decided(model, hc.Budget(macs=0.5, length=20))
+    small = hc.cut(model, decision)
+    assert macs(model, inputs) - macs(small, inputs) == cost["whole"] - cost["reached"]
+    asked = cost["reached"]
+    _, again = decided(model, hc.Budget(macs=asked, length=20))
+    assert again["reached"] == asked
+
+
 @pytest.mark.parametrize("name", ["bert", "llama", "t5"])
 @pytest.mark.parametrize("budget", [hc.Budget(params=0.8), hc.Budget(macs=0.4)], ids=repr)
 @pytest.mark.parametrize(

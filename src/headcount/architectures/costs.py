@@ -1,6 +1,7 @@
 """What the units of a model cost: counted from the tensors that go with them."""
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 
@@ -10,7 +11,7 @@ from headcount.architectures import names
 from headcount.architectures.attention import Attention
 from headcount.architectures.maps import child, is_map, tensors, width
 from headcount.architectures.match import resolve
-from headcount.architectures.places import Place
+from headcount.architectures.places import Place, nearest_config
 from headcount.units.cost import Cost
 from headcount.units.site import Part, Site
 
@@ -95,3 +96,25 @@ def share_weights(model: nn.Module, sites: Iterable[Site]) -> bool:
             tensor = model.get_submodule(part.module).get_parameter(part.name)
             names_of[id(tensor)].add(part.parameter)
     return any(len(found) > 1 for found in names_of.values())
+
+
+def num_runs(model: nn.Module, path: str) -> int:
+    """How often one pass runs a module: ALBERT runs its only layer as often as others have layers.
+
+    Args:
+        model: the model.
+        path: qualified name of the module.
+
+    Example:
+        >>> import transformers
+        >>> model = transformers.AlbertModel(transformers.AlbertConfig())
+        >>> num_runs(model, "encoder.albert_layer_groups.0.albert_layers.0.attention")
+        12
+    """
+    found = re.match(rf"((?:.*\.)?(?:{'|'.join(names.REPEATED)}))\.(\d+)(?:\.|$)", path)
+    config = nearest_config(model, path) if found else None
+    if found is None or config is None:
+        return 1
+    turns = config.num_hidden_layers
+    each = turns / len(list(model.get_submodule(found.group(1)).children()))
+    return sum(int(turn / each) == int(found.group(2)) for turn in range(turns))

@@ -9,7 +9,13 @@ from torch import nn
 
 from headcount.architectures import names
 from headcount.architectures.attention import Attention, attention_of, skips
-from headcount.architectures.costs import copied_rows, cost_of, cost_of_heads, share_weights
+from headcount.architectures.costs import (
+    copied_rows,
+    cost_of,
+    cost_of_heads,
+    num_runs,
+    share_weights,
+)
 from headcount.architectures.feedforward import FeedForward, feed_forward_of
 from headcount.architectures.maps import child, is_emptied, is_map, tensors
 from headcount.architectures.match import resolve, unexplained, why_refused
@@ -117,7 +123,16 @@ def find_sites(model: nn.Module, sublayers: tuple[Sublayer, ...] | None = None) 
     attention = [(sub.attention, sub.place) for sub in sublayers if sub.attention is not None]
     copied = copied_rows(model, attention)
     inner = [site for sublayer in sublayers for site in _sites(model, sublayer, copied)]
-    return (*inner, *_layer_sites(model, sublayers))
+    return tuple(
+        _as_often_as_run(model, site) for site in (*inner, *_layer_sites(model, sublayers))
+    )
+
+
+def _as_often_as_run(model: nn.Module, site: Site) -> Site:
+    times = num_runs(model, site.module)
+    return replace(
+        site, cost=site.cost.run(times), rest=site.rest.run(times), left=times * site.left
+    )
 
 
 def _numbered(

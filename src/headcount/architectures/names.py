@@ -245,3 +245,6 @@ TUPLE_LAYERS = (
     "ZayaDecoderLayer",
 )
 """Layers that return more than the hidden states, or change their shape: not removed whole."""
+
+REPEATED = ("albert_layer_groups",)
+"""Lists of groups of layers: ``num_hidden_layers`` runs in all, spread evenly over the groups."""

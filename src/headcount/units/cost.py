@@ -50,6 +50,14 @@ class Cost:
         """
         return self.plus(other, -times)
 
+    def run(self, times: int) -> "Cost":
+        """The cost of a unit that one pass uses several times: more MACs, the same parameters."""
+        return Cost(
+            params=self.params,
+            macs_per_token=times * self.macs_per_token,
+            macs_per_token_pair=times * self.macs_per_token_pair,
+        )
+
 
 NOTHING = Cost(params=0, macs_per_token=0)
 """No cost."""
