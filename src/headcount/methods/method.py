@@ -108,6 +108,9 @@ class Method(abc.ABC):
         """
         return {"name": self.name, **_settings(self)}
 
+    seed: int | None = None
+    """Seed of the method's generator; None for the run's own seed."""
+
     max_grad_norm: float = math.inf
     """Greatest norm of the gradient of what the method learns."""
 

@@ -29,7 +29,7 @@ class Random(FixedMethod):
     """
 
     seed: int | None = None
-    """Seed of the draw; None takes the run's own generator."""
+    """Seed of the draw; None for the run's own seed."""
 
     def __post_init__(self) -> None:
         if self.seed is not None and (isinstance(self.seed, bool) or self.seed < 0):
@@ -42,7 +42,5 @@ class Random(FixedMethod):
 
     def init(self, units: UnitTable, quota: AnyQuota, generator: Generator) -> FixedState:
         """Draw the scores."""
-        if self.seed is not None:
-            generator = Generator().manual_seed(self.seed)
         scores = torch.rand(len(units), generator=generator, dtype=torch.float64)
         return FixedState(scores, units, quota)

@@ -69,7 +69,7 @@ class Session:
         self.pools = budget.pools(self._found, additive=method.additive)
         self.units = UnitTable(sites=tuple(s for pool in self.pools for s in pool.units.sites))
         self.num_steps, self.num_done = 0, 0
-        self.generator = Generator().manual_seed(seed)
+        self.generator = Generator().manual_seed(seed if method.seed is None else method.seed)
         self._provenance = {"method": method.describe(), "seed": seed}
         self.states = nn.ModuleList(
             method.init(pool.units, pool.quota, self.generator) for pool in self.pools
