@@ -68,16 +68,17 @@ def test_the_same_as_with_every_sum_made_anew(problem):
 
 
 def test_small_problems_are_mostly_solved():
-    """The greedy pass finds the best of all choices in more than half of these."""
+    """The greedy pass finds the best of all choices in about half of these."""
     generator = Generator().manual_seed(0)
-    exact, gained = 0, 0
+    exact = gained = 0
     for _ in range(40):
         grads = torch.randn(3, 8, generator=generator, dtype=torch.float64)
         before = largest(grads, 4)
         found = removal_cost(grads, rearrange(grads, before))
         exact += found == pytest.approx(least_cost(grads, 4), abs=1e-9)
         gained += found < removal_cost(grads, before)
-    assert (exact, gained) > (5, 30)
+    assert exact >= 18
+    assert gained >= 33
 
 
 @given(problems(), st.integers(0, 10_000))

@@ -3,9 +3,10 @@ from typing import ClassVar
 
 import pytest
 import torch
+import transformers
 
 import headcount as hc
-from cases import LOOKING, batch, bert, llama
+from cases import LOOKING, batch, bert, llama, with_cross_attention
 from headcount.gates.attach import has_gates
 from headcount.methods.fixed import FixedMethod, FixedState
 from headcount.methods.method import Step
@@ -39,6 +40,17 @@ def test_random_keeps_are_reproducible_and_differ_by_seed():
     keeps = [hc.decide(bert(), hc.Random(seed=seed), hc.Budget(heads=6)) for seed in (1, 1, 2)]
     assert keeps[0] == keeps[1]
     assert [site.keep for site in keeps[0].sites] != [site.keep for site in keeps[2].sites]
+
+
+def test_a_seed_of_its_own_draws_anew_for_every_pool():
+    model, budget = with_cross_attention(), hc.Budget(heads={"encoder": 6, "decoder": 12})
+    own = hc.decide(model, hc.Random(seed=1), budget, seed=5)
+    assert own.sites == hc.decide(model, hc.Random(), budget, seed=1).sites
+    encoder, decoder = (
+        [score for site in own.sites if site.stack == stack for score in site.scores]
+        for stack in ("encoder", "decoder")
+    )
+    assert encoder != decoder[: len(encoder)]
 
 
 def test_every_unit_is_kept_by_some_random_draw():
@@ -194,7 +206,11 @@ class Once:
             [batch()],
             r"gives no loss for a batch of \['attention_mask', 'input_ids'\]. Give batches",
         ),
-        ([{"return_dict": True}], r"a batch has no tensor, only \['return_dict'\]. Give batches"),
+        ([{"return_dict": True}], r"a batch has no tensor with examples, only \['return"),
+        (
+            [{"labels": torch.tensor(1)}],
+            r"only numbers for \['labels'\]. Give batches as the model",
+        ),
     ],
 )
 def test_batches_that_say_nothing_are_refused_and_the_model_is_as_before(batches, message):
@@ -212,6 +228,19 @@ def test_batches_that_say_nothing_are_refused_and_the_model_is_as_before(batches
 def test_a_model_without_a_loss_is_refused():
     with pytest.raises(hc.TrainingError, match=r"BertModel gives no loss .* with the task's head"):
         hc.decide(bert().bert, hc.GradientImportance(), hc.Budget(heads=5), [batch()])
+
+
+def test_choices_side_by_side_are_looked_at_one_example_at_a_time():
+    """Four sequences an example: a batch of one has one row of gates for all of them."""
+    model = transformers.BertForMultipleChoice(bert().config).double().eval()
+    ids = torch.randint(5, 40, (2, 4, 6))
+    both = {"input_ids": ids, "labels": torch.tensor([1, 3])}
+    with pytest.raises(hc.PruningError, match=r"2 examples, and 8 rows .* batches of one example"):
+        hc.decide(model, Sensitivity(), hc.Budget(heads=5), [both])
+    assert not has_gates(model)
+    alone = [{name: value[i : i + 1] for name, value in both.items()} for i in range(2)]
+    decision = hc.decide(model, Sensitivity(), hc.Budget(heads=5), alone)
+    assert min(score for site in decision.sites for score in site.scores) > 0
 
 
 def test_gradients_are_taken_where_they_are_switched_off():

@@ -83,6 +83,20 @@ def test_a_model_that_is_no_classifier_cannot_teach():
         taught(rows(), model, default_data_collator)
 
 
+def test_a_teacher_of_one_label_is_refused():
+    """Its softmax is one whatever it says."""
+    config = bert().config
+    config.num_labels = 1
+    teacher = transformers.BertForSequenceClassification(config)
+    with pytest.raises(hc.TrainingError, match="the teacher has one label"):
+        taught(rows(), teacher, default_data_collator)
+
+
+def test_a_teacher_of_other_labels_is_refused():
+    with pytest.raises(hc.TrainingError, match=r"logits \[4, 3\] of the model and \[4, 2\]"):
+        Distillation().loss(torch.zeros(4, 3), torch.zeros(4, 2))
+
+
 def test_a_trainer_learns_from_the_teacher_alone_where_it_has_all_the_weight(tmp_path):
     """The teacher's answers are the labels' opposite; a step goes towards the teacher."""
     data = rows()

@@ -117,3 +117,10 @@ def test_a_decision_survives_a_file(tmp_path):
     decision = keep_decision(bert(), torch.arange(12) % 2 == 0)
     decision.save(tmp_path / "decision.json")
     assert hc.Decision.load(tmp_path / "decision.json") == decision
+
+
+def test_a_kind_that_no_model_has_is_not_counted_as_none():
+    decision = keep_decision(bert(), torch.ones(12, dtype=torch.bool))
+    assert (decision.num("head"), decision.num("row")) == (12, 0)
+    with pytest.raises(hc.DecisionError, match=r"num\('heads'\): give one of layer, module"):
+        decision.num("heads")

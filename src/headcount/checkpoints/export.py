@@ -21,6 +21,7 @@ from torch import Generator
 from torch.export import Dim
 from transformers import AutoConfig, PreTrainedModel
 
+from headcount.architectures.positions import max_tokens
 from headcount.checkpoints.formats import (
     EXAMPLE,
     FILES,
@@ -169,7 +170,7 @@ def _check_output(output: Path) -> None:
 
 
 def _longest(model: PreTrainedModel) -> int:
-    return getattr(model.config, "max_position_embeddings", 10**6)
+    return max_tokens(model) or getattr(model.config, "max_position_embeddings", 10**6)
 
 
 def _load(source: str | Path, like: PreTrainedModel | None = None) -> PreTrainedModel:

@@ -145,5 +145,15 @@ OTHER_INPUTS = ("hidden_states", "hidden_state", "x")
 
 
 def _over_examples(gate: Tensor, x: Tensor) -> Tensor:
-    """[B, H] -> [B, 1, H], with as many ones as ``x`` has dimensions between."""
+    """[B, H] -> [B, 1, H], with as many ones as ``x`` has dimensions between.
+
+    Raises:
+        PruningError: ``x`` has another number of examples than the gates.
+    """
+    if gate.shape[0] not in (1, x.shape[0]):
+        raise PruningError(
+            f"gates: the batch has {gate.shape[0]} examples, and {x.shape[0]} rows inside the "
+            "model, where choices, windows or frames stand side by side. Give batches of one "
+            "example each."
+        )
     return gate.view(gate.shape[0], *(1,) * (x.ndim - 2), gate.shape[-1])

@@ -124,8 +124,8 @@ class Lagrangian(Pressure):
 
     Source: Xia, Zhong, Chen 2022, arXiv 2204.00408 (CoFi); Xia et al. 2023, arXiv 2310.06694
         (Sheared LLaMA).
-    Differs: each number of a budget has its own constraint, in what it counts, and no products of
-        chances over nested units.
+    Differs: of a budget of numbers each has its own constraint, in what it counts. The chances of
+        nested units are multiplied for a budget of a cost alone.
     """
 
     suffix: ClassVar[str] = ""

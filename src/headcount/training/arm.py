@@ -163,7 +163,8 @@ def _trained(
     if arm.teacher:
         console.print(f"{arm.name}: asking the teacher about {len(train)} examples")
         began = time.monotonic()
-        train = taught(train, material.fresh_model(arm.teacher), material.collator)
+        teacher = material.fresh_model(arm.teacher).to(arm.recipe.arguments(work).device)  # pyright: ignore[reportArgumentType]
+        train = taught(train, teacher, material.collator)
         asking_s = time.monotonic() - began
     model, decided = material.fresh_model(arm.start), arm.decided
     if decided is None and arm.method.fixed:

@@ -118,14 +118,9 @@ def _look(session: Session, batches: Batches) -> None:
 
 def _gate_grads(session: Session, batch: Mapping[str, Any], gates: Tensor) -> Tensor:
     """The gradient of each example's loss with respect to the gates, [B, N]."""
-    sizes = [value.shape[0] for value in batch.values() if isinstance(value, Tensor)]
-    if not sizes:
-        raise TrainingError(
-            f"{_call(session)}: a batch has no tensor, only {sorted(batch)}. Give batches as the "
-            "model takes them, with labels."
-        )
+    size = _num_examples(session, batch)
     device = next(session.model.parameters()).device
-    own = gates.detach().to(device).expand(sizes[0], -1).clone().requires_grad_()
+    own = gates.detach().to(device).expand(size, -1).clone().requires_grad_()
     with session.held(own), torch.enable_grad():
         loss = getattr(session.model(**batch), "loss", None)
         if loss is None:
@@ -133,8 +128,22 @@ def _gate_grads(session: Session, batch: Mapping[str, Any], gates: Tensor) -> Te
                 f"{_call(session)}: {type(session.model).__name__} gives no loss for a batch of "
                 f"{sorted(batch)}. Give batches with labels, and a model with the task's head."
             )
-        (grads,) = torch.autograd.grad(loss * sizes[0], own)
+        (grads,) = torch.autograd.grad(loss * size, own)
     return grads
+
+
+def _num_examples(session: Session, batch: Mapping[str, Any]) -> int:
+    """The first dimension of the inputs; of images, some models have all patches in one row."""
+    tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
+    sizes = {name: len(value) for name, value in tensors.items() if value.ndim}
+    if not sizes:
+        only = f"numbers for {sorted(tensors)}" if tensors else str(sorted(batch))
+        raise TrainingError(
+            f"{_call(session)}: a batch has no tensor with examples, only {only}. Give batches as "
+            "the model takes them, with labels."
+        )
+    named = (sizes[name] for name in ("labels", "input_ids") if name in sizes)
+    return next(named, next(iter(sizes.values())))
 
 
 def _call(session: Session) -> str:

@@ -45,7 +45,17 @@ class Distillation:
     def loss(
         self, logits: Float[Tensor, "batch c"], teacher: Float[Tensor, "batch c"]
     ) -> Float[Tensor, ""]:
-        """``T^2 KL(teacher || own)`` at temperature T, mean over examples."""
+        """``T^2 KL(teacher || own)`` at temperature T, mean over examples.
+
+        Raises:
+            TrainingError: the teacher has other labels.
+        """
+        if logits.shape != teacher.shape:
+            raise TrainingError(
+                f"Distillation.loss: logits {list(logits.shape)} of the model and "
+                f"{list(teacher.shape)} of the teacher. Both need the same examples and labels: "
+                "[batch, labels]."
+            )
         own, taught = (log_softmax(x / self.temperature, -1) for x in (logits, teacher))
         divergence = kl_div(own, taught, log_target=True, reduction="batchmean")
         return divergence * self.temperature**2
@@ -70,7 +80,7 @@ def taught(
         The same rows with a column ``teacher_logits``.
 
     Raises:
-        TrainingError: the teacher gives no logits for whole examples.
+        TrainingError: the teacher gives no logits for whole examples, or has one label only.
 
     Example:
         >>> train = taught(train, dense, collator)  # doctest: +SKIP
@@ -87,5 +97,10 @@ def taught(
         raise TrainingError(
             f"taught({type(teacher).__name__}): the teacher gives no logits [batch, labels]. Give "
             "a classifier, and a data set that is not empty."
+        )
+    if answers[0].shape[1] < 2:
+        raise TrainingError(
+            f"taught({type(teacher).__name__}): the teacher has one label, of which every answer "
+            "is sure. Give a classifier of two labels or more."
         )
     return dataset.add_column(TEACHER, torch.cat(answers).tolist())

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from headcount.errors import DecisionError
+from headcount.units.site import KINDS
 from headcount.units.table import UnitTable
 
 FORMAT = 2
@@ -112,7 +113,13 @@ class Decision:
         return tuple(counts.values())
 
     def num(self, kind: str) -> int:
-        """Units of one kind that stay, of those decided upon."""
+        """Units of one kind that stay, of those decided upon.
+
+        Raises:
+            DecisionError: there is no such kind in any model.
+        """
+        if kind not in KINDS:
+            raise DecisionError(f"Decision.num({kind!r}): give one of {', '.join(KINDS)}.")
         return sum(sum(site.keep) for site in self.sites if site.kind == kind)
 
     @property
