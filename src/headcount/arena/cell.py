@@ -13,7 +13,7 @@ from headcount.arena.progress import Progress, ProgressFile, write_progress
 from headcount.arena.result import Result
 from headcount.errors import CheckpointError, PruningError, SurgeryError
 from headcount.reports.measure import environment, heads_per_layer
-from headcount.training.arm import RESULT_FILE, Trained, run_arm, write_result
+from headcount.training.arm import RESULT_FILE, Trained, recover, run_arm, write_result
 from headcount.training.material import Material, gather, sampled
 
 
@@ -89,36 +89,13 @@ def run_cell(
     trained = run_arm(arm, material, folder, console, [watched])
     recovered = None
     if arm.method.rests and settings.recover_epochs:
-        recovered = recover(trained, material, settings.recover_epochs, console)
+        watched = ProgressFile(folder, "recovering", console)
+        recovered = recover(trained, material, settings.recover_epochs, console, [watched])
     result = _result(output, cell, trained, recovered, material)
     for checkpoint in folder.rglob("checkpoint-*"):
         shutil.rmtree(checkpoint)
     write_result(folder, replace(result, command=command).plain())
     output.settle(cell)
-
-
-def recover(trained: Trained, material: Material, epochs: float, console: Console) -> Trained:
-    """Train a cut model with the recipe of its arm; it lies in ``recovered/model`` then.
-
-    Args:
-        trained: the result of the arm.
-        material: the data.
-        epochs: how long.
-        console: the log.
-
-    Returns:
-        The result, with the decision of the arm.
-    """
-    arm, folder = trained.arm, trained.folder.parent
-    whole = replace(
-        arm,
-        name=f"{arm.name}, recovering",
-        start=str(trained.folder),
-        recipe=replace(arm.recipe, epochs=epochs),
-        decided=trained.decision,
-    )
-    watched = ProgressFile(folder, "recovering", console)
-    return run_arm(whole, material, folder / "recovered", console, [watched])
 
 
 def _result(

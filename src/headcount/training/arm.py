@@ -140,6 +140,36 @@ def run_arm(
     return _trained(arm, material, work, console, callbacks)
 
 
+def recover(
+    trained: Trained,
+    material: Material,
+    epochs: float,
+    console: Console,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> Trained:
+    """Train a cut model with the recipe of its arm; it lies in ``recovered/model`` then.
+
+    Args:
+        trained: the result of the arm.
+        material: the data.
+        epochs: how long.
+        console: where progress is shown.
+        callbacks: further callbacks of the training.
+
+    Returns:
+        The result, with the decision of the arm.
+    """
+    arm, folder = trained.arm, trained.folder.parent
+    whole = replace(
+        arm,
+        name=f"{arm.name}, recovering",
+        start=str(trained.folder),
+        recipe=replace(arm.recipe, epochs=epochs),
+        decided=trained.decision,
+    )
+    return run_arm(whole, material, folder / "recovered", console, callbacks)
+
+
 def read_arm(arm: Arm, work: Path) -> Trained:
     """The result of a finished arm, from its folder."""
     result = json.loads((work / RESULT_FILE).read_text(encoding="utf-8"))
