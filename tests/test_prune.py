@@ -237,6 +237,27 @@ def test_a_method_that_looks_at_data_decides_about_the_fine_tuned_model(inputs, 
     assert other.decision.sites != found.decision.sites
 
 
+def test_what_was_decided_may_be_trained_on(inputs, tmp_path):
+    once = run(inputs, method=Looking(), num_examples=20, output=tmp_path / "once")
+    more = {"method": Looking(), "num_examples": 20, "recover_epochs": 0.25}
+    found = run(inputs, **more, output=tmp_path / "more")
+    assert found.decision == once.decision
+    assert found.report.num_steps == 3
+    assert hc.units(found.model).num("head") == 5
+    weights = [model.classifier.weight for model in (once.model, found.model)]
+    assert not torch.equal(*weights)
+    again = hc.evaluate(found.folder, eval=inputs["eval"], recipe=options().recipe)
+    assert again == {"accuracy": found.report.rows[-1].quality}
+    assert hc.Decision.load(found.folder / "decision.json") == once.decision
+
+
+def test_what_trains_already_is_not_trained_on(tmp_path):
+    with pytest.raises(hc.TrainingError, match=r"recover_epochs=1.0\): dsp trains the weights"):
+        plan("m", hc.DSP(), hc.Budget(heads=5), options(recover_epochs=1.0), tmp_path)
+    with pytest.raises(hc.TrainingError, match=r"recover_epochs=-1\): give a number of epochs"):
+        options(recover_epochs=-1)
+
+
 def test_an_older_result_of_ours_gives_way(inputs, tmp_path):
     run(inputs, output=tmp_path / "small", method=hc.Random())
     second = run(inputs, heads=3, output=tmp_path / "small", method=hc.Random())

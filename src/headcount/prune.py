@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from headcount.architectures.discover import units
 from headcount.checkpoints.folder import write_card
 from headcount.checkpoints.workspace import check_apart, publish, workspace
-from headcount.errors import BudgetError, check_argument
+from headcount.errors import BudgetError, TrainingError, check_argument
 from headcount.methods.dsp import DSP
 from headcount.methods.method import Method
 from headcount.methods.random import Random
@@ -22,7 +22,15 @@ from headcount.reports.latency_table import latency_table
 from headcount.reports.measure import example_batch
 from headcount.reports.report import Report
 from headcount.side_by_side import side_by_side
-from headcount.training.arm import NUM_EXAMPLES, Arm, Trained, dense_arm, recipe_of, run_arm
+from headcount.training.arm import (
+    NUM_EXAMPLES,
+    Arm,
+    Trained,
+    dense_arm,
+    recipe_of,
+    recover,
+    run_arm,
+)
 from headcount.training.material import Material, check_finetuned, describe_source, gather
 from headcount.training.recipe import Recipe
 from headcount.units.budget import Budget
@@ -47,6 +55,9 @@ class Options:
     """How to train; the same for every arm."""
     pipelined_epochs: float = 1.0
     """Epochs for the logits when the method is pipelined."""
+    recover_epochs: float = 0.0
+    """Epochs that the cut model is trained for, by the recipe, where the method decides while the
+    weights rest; 0 leaves it as it was decided."""
     num_examples: int = NUM_EXAMPLES
     """Training examples that a method looks at which decides without training; 0 takes all."""
     finetuned: bool = False
@@ -58,7 +69,7 @@ class Options:
     the model is fine-tuned already."""
     baselines: tuple[str, ...] = ()
     """Arms trained by the recipe, for comparison: ``dense`` (all heads), ``random`` heads. A method
-    whose weights rest while it decides is not trained after it, as these are."""
+    whose weights rest while it decides is trained after it for ``recover_epochs`` alone."""
     resume: bool = False
     """Go on with an interrupted run of the same output folder."""
     latency_batch: int = 8
@@ -74,6 +85,10 @@ class Options:
         unknown = [name for name in self.baselines if name not in BASELINES]
         if unknown:
             raise BudgetError(f"Options(baselines={self.baselines}): give some of {BASELINES}.")
+        if not 0 <= self.recover_epochs < float("inf"):
+            raise TrainingError(
+                f"Options(recover_epochs={self.recover_epochs!r}): give a number of epochs, or 0."
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,6 +156,7 @@ def prune(
         "method": chosen.describe(),
         "recipe": asdict(opts.recipe),
         "pipelined_epochs": opts.pipelined_epochs,
+        "recover_epochs": opts.recover_epochs,
         "num_examples": opts.num_examples,
         "finetuned": opts.finetuned,
         "distil": opts.distil,
@@ -163,6 +179,8 @@ def prune(
             del whole
             arms = plan(str(model), chosen, budget, opts, work)
             trained = [run_arm(arm, material, work / arm.name, opts.console) for arm in arms]
+            if opts.recover_epochs:
+                trained[-1] = recovered(trained[-1], material, opts)
             report = side_by_side(
                 trained,
                 material,
@@ -229,6 +247,12 @@ def plan(model: str, method: Method, budget: Budget, options: Options, work: Pat
             f"Options(distil=True): {method.name} trains no weights that could learn from the "
             "dense model. Leave it out, or give a method that trains weights, such as DSP()."
         )
+    if options.recover_epochs and not method.rests:
+        raise TrainingError(
+            f"Options(recover_epochs={options.recover_epochs}): {method.name} trains the weights "
+            "already. Give more epochs instead, or a method that decides while they rest, such as "
+            "GradientImportance()."
+        )
     wants_tuned = method.rests or options.distil
     tune_first = wants_tuned and not options.finetuned
     tuned = str(work / "dense" / "model") if tune_first else model
@@ -249,6 +273,17 @@ def plan(model: str, method: Method, budget: Budget, options: Options, work: Pat
         num_examples=options.num_examples,
     )
     return [*arms, asked]
+
+
+def recovered(decided: Trained, material: Material, options: Options) -> Trained:
+    """A decided arm, trained on; seconds and steps are those of both."""
+    after = recover(decided, material, options.recover_epochs, options.console)
+    return replace(
+        after,
+        arm=decided.arm,
+        train_s=decided.train_s + after.train_s,
+        num_steps=decided.num_steps + after.num_steps,
+    )
 
 
 def write_folder(

@@ -81,6 +81,9 @@ def prune_command(
     max_length: options.MaxLength = 128,
     save_steps: options.SaveSteps = 100,
     num_examples: options.NumExamples = NUM_EXAMPLES,
+    recover_epochs: Annotated[
+        float, typer.Option(help="Train what gradient, fisher, *-pipelined decided for so long.")
+    ] = 0.0,
     finetuned: Annotated[
         bool, typer.Option(help="MODEL is fine-tuned on the task: methods may start from it.")
     ] = False,
@@ -119,6 +122,7 @@ def prune_command(
                 seed=seed,
             ),
             num_examples=num_examples,
+            recover_epochs=recover_epochs,
             finetuned=finetuned,
             distil=distil,
             baselines=tuple(name.strip() for name in baselines.split(",") if name.strip()),
