@@ -63,7 +63,7 @@ from headcount.units.table import UnitTable
 
 _install(_after_save)
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = [
     "DSP",
