@@ -1,5 +1,6 @@
 import pytest
 import torch
+import transformers
 
 import headcount as hc
 from cases import bert, llama, with_cross_attention
@@ -21,6 +22,24 @@ def test_every_shape_is_measured_once_and_fits_the_model():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     (pool,) = hc.Budget(latency=1.0, costs=table).pools(hc.units(model))
     assert pool.quota.whole(pool.units) == table.whole_ns
+
+
+def test_a_model_of_another_width_is_refused(tmp_path):
+    """As many heads in modules of the same names, and each four times as large."""
+    hc.latency_table(bert(), batch=1, length=4, kinds=("head",), shares=(), num_runs=1).save(
+        tmp_path / "table.json"
+    )
+    budget = hc.Budget(
+        latency=0.9, costs=hc.LatencyTable.load(tmp_path / "table.json"), kinds=("head",)
+    )
+    budget.pools(hc.units(bert()))
+    wide = transformers.BertModel(
+        transformers.BertConfig(hidden_size=48, num_hidden_layers=3, num_attention_heads=4)
+    )
+    named = torch.nn.Module()
+    named.bert = wide
+    with pytest.raises(hc.PruningError, match=r"knows no 4 heads .* of 2340 parameters each"):
+        budget.pools(hc.units(named))
 
 
 def test_heads_that_share_keys_are_measured_as_groups():

@@ -162,8 +162,8 @@ def test_a_curve_that_falls_or_does_not_begin_at_nothing_is_refused(counts, cost
 def test_a_table_of_another_model_is_refused():
     message = (
         "Budget(latency=...): the table of latencies knows no 4 groups in "
-        "model.layers.0.self_attn. Measure it on this very model, with these kinds: "
-        "latency_table(model, kinds=...)."
+        "model.layers.0.self_attn, of 768 parameters each. Measure it on this very model, with "
+        "these kinds: latency_table(model, kinds=...)."
     )
     kinds = ("group",)
     with pytest.raises(hc.PruningError, match=f"^{re.escape(message)}$"):

@@ -146,6 +146,7 @@ def _curve(sites: list[Site], counts: list[int], saved_s: list[float]) -> Curve:
         modules=tuple(site.module for site in sites),
         counts=(*counts, sites[0].num_units),
         costs_ns=tuple(round(1e9 * (cost - costs[0])) for cost in costs),
+        unit_params=sites[0].cost.params,
     )
 
 

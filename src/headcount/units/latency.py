@@ -40,6 +40,8 @@ class Curve:
     """Numbers of units that were measured, from 0 to all of them."""
     costs_ns: tuple[int, ...]
     """What a site costs then, beyond what it costs without any unit; nanoseconds."""
+    unit_params: int = 0
+    """Parameters of one unit, by which sites of another width are told apart; 0: not known."""
 
     def __post_init__(self) -> None:
         rising = all(a < b for a, b in zip(self.counts, self.counts[1:], strict=False))
@@ -87,15 +89,16 @@ class LatencyTable:
         """
         for curve in self.curves:
             same = curve.kind == site.kind and curve.counts[-1] == site.num_units
-            if same and site.module in curve.modules:
+            as_wide = curve.unit_params in (0, site.cost.params)
+            if same and as_wide and site.module in curve.modules:
                 saved = [curve.costs_ns[-1] - curve.at(k) for k in range(site.num_units + 1)]
                 cell = max(1, self.whole_ns // NUM_CELLS)
                 cells = (np.array(saved) // cell).astype(np.int64)
                 return (cells[0] - cells) * cell
         raise PruningError(
             f"Budget(latency=...): the table of latencies knows no {site.num_units} "
-            f"{site.kind}s in {site.module}. Measure it on this very model, with these kinds: "
-            "latency_table(model, kinds=...)."
+            f"{site.kind}s in {site.module}, of {site.cost.params} parameters each. Measure it on "
+            "this very model, with these kinds: latency_table(model, kinds=...)."
         )
 
     def describe(self) -> dict[str, Any]:
@@ -146,4 +149,4 @@ class LatencyTable:
 
 def _curve(entry: Mapping[str, Any]) -> Curve:
     lists = {name: tuple(entry[name]) for name in ("modules", "counts", "costs_ns")}
-    return Curve(kind=entry["kind"], **lists)
+    return Curve(kind=entry["kind"], unit_params=entry.get("unit_params", 0), **lists)
