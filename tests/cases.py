@@ -107,6 +107,8 @@ METHODS = (
     hc.DSP(),
     hc.DSP(training="pipelined"),
     hc.DSP(shrinking=None),
+    hc.DSP(shrinking=hc.Sampling()),
+    hc.DSP(estimator=hc.StraightThrough()),
     hc.DSP(estimator=hc.RelaxedTopK()),
     hc.DSP(estimator=hc.RelaxedTopK(), training="pipelined"),
     hc.HardConcrete(),
@@ -120,6 +122,8 @@ LOOKING = (
     hc.GradientImportance(),
     hc.GradientImportance(average="batch", normalise="none"),
     hc.GradientImportance(share=1.0),
+    hc.Fisher(),
+    hc.Fisher(average="example"),
 )
 """Every method that looks at data before it scores, likewise."""
 

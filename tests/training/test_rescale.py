@@ -371,3 +371,12 @@ def test_gates_of_scales_are_what_masked_sets():
     gates.remove()
     scales = torch.full((12,), 1.5)
     assert torch.equal(masked_output(model, decision, scales, batch()), expected)
+
+
+def test_one_batch_or_no_decision_is_refused():
+    model = bert()
+    decision = hc.decide(model, hc.Random(), hc.Budget(heads=5))
+    with pytest.raises(hc.ArgumentError, match=r"rescale\(batches=dict\): this is one batch"):
+        hc.rescale(model, decision, batch())
+    with pytest.raises(hc.ArgumentError, match=r"rescale\(decision=Budget\): a Budget is no"):
+        hc.rescale(model, hc.Budget(heads=5), [batch()])

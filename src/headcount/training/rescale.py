@@ -11,10 +11,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from headcount.architectures.discover import units as find_units
-from headcount.errors import BudgetError, TrainingError
+from headcount.errors import BudgetError, TrainingError, check_argument
 from headcount.gates.attach import Gates, gate_dtype
 from headcount.maths.scales import contributions, fit_scales
 from headcount.surgery.fold import output_weight
+from headcount.training.decide import check_batches
 from headcount.training.replay import Call, Replay, finishing_order
 from headcount.training.residual import Sum, find_sum
 from headcount.units.decision import Decision
@@ -61,6 +62,7 @@ def rescale(
         A scale for each unit that the decision is about, in its order; zero for those that go.
 
     Raises:
+        ArgumentError: something of the wrong type, such as one batch for ``batches``.
         DecisionError: the decision is about another model.
         TrainingError: no batches.
         BudgetError: a setting out of range.
@@ -79,6 +81,8 @@ def rescale(
         contributions; a sublayer whose scales are too large is passed over, and those behind it
         are tuned all the same.
     """
+    check_argument("rescale", "decision", decision, Decision, "what hc.decide decided")
+    check_batches("rescale", batches)
     for name, value in (("damping", damping), ("largest", largest)):
         if not (math.isfinite(value) and value > 0):
             raise BudgetError(f"rescale({name}={value!r}): give a positive number.")

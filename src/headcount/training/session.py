@@ -15,7 +15,13 @@ from torch import Generator, Tensor, nn
 
 from headcount.architectures.discover import units as find_units
 from headcount.architectures.weights import weight_norms
-from headcount.errors import ArchitectureError, BudgetError, CheckpointError, TrainingError
+from headcount.errors import (
+    ArchitectureError,
+    BudgetError,
+    CheckpointError,
+    TrainingError,
+    check_argument,
+)
 from headcount.gates.attach import Gates, gate_dtype
 from headcount.gates.passes import Passes
 from headcount.methods.method import Evidence, Method, Step
@@ -366,6 +372,7 @@ def attach(
         The session, a context manager.
 
     Raises:
+        ArgumentError: something of the wrong type, such as the name of a method.
         BudgetError: the model cannot meet the budget.
         ArchitectureError: the model has no known units.
         PruningError: the model has gates already.
@@ -377,6 +384,8 @@ def attach(
         ...     session.decision().num_kept
         3
     """
+    check_argument("attach", "method", method, Method, "an instance, such as hc.DSP()")
+    check_argument("attach", "budget", budget, Budget, "a budget, such as hc.Budget(heads=12)")
     if method.looks:
         raise TrainingError(
             f"attach(method={type(method).__name__}): the method looks at data before it scores. "
