@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from headcount.surgery.pieces import WithoutWeight
+from headcount.pieces import WithoutWeight
 
 
 def is_map(module: nn.Module | None) -> bool:

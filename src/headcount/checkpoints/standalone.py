@@ -8,9 +8,9 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from headcount import pieces
 from headcount.architectures.config import MARK
 from headcount.checkpoints.dense import plan_again
-from headcount.surgery import pieces
 
 CODE_FILE = "modeling_headcount.py"
 
@@ -66,7 +66,7 @@ def write_code(model: PreTrainedModel, folder: Path, auto_class: str) -> None:
 
 
 def _source_of_pieces() -> str:
-    """The source of ``headcount.surgery.pieces`` without its docstring."""
+    """The source of ``headcount.pieces`` without its docstring."""
     source = inspect.getsource(pieces)
     return source.partition('"""')[2].partition('"""')[2].strip() + "\n"
 

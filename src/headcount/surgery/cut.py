@@ -11,8 +11,8 @@ from headcount.architectures.discover import find_sites
 from headcount.architectures.discover import units as find_units
 from headcount.errors import SurgeryError, check_argument
 from headcount.gates.attach import has_gates
+from headcount.pieces import rebuild
 from headcount.surgery.draft import Plan
-from headcount.surgery.pieces import rebuild
 from headcount.surgery.plan import Kept, plan
 from headcount.surgery.refuse import refuse, refuse_torn
 from headcount.units.decision import Decision, SiteDecision

@@ -15,7 +15,7 @@ from headcount.units.site import Part
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Slices of tensors, and the structure that ``headcount.surgery.pieces.rebuild`` makes."""
+    """Slices of tensors, and the structure that ``headcount.pieces.rebuild`` makes."""
 
     index: dict[str, dict[int, Tensor]] = field(default_factory=dict)
     """Parameter -> dimension -> the indices to take."""

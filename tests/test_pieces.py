@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 import headcount as hc
+from headcount import pieces
 from headcount.checkpoints.dense import plan_again
-from headcount.surgery import pieces
-from headcount.surgery.pieces import BiasOnly, Overridden, Zeros, rebuild
+from headcount.pieces import BiasOnly, Overridden, Zeros, rebuild
 from headcount.zoo.decisions import random_decision
 from headcount.zoo.inputs import dummy_inputs
 from headcount.zoo.outputs import equal_bits
