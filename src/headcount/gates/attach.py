@@ -1,18 +1,19 @@
 """Multiply the units of a live model by gates."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from headcount.errors import PruningError
+from headcount.gates.hooks import Hooks
 from headcount.units.table import UnitTable
 
 
-class Gates:
+class Gates(Hooks):
     """Forward pre-hooks that multiply each site's units by the current gates.
 
     The *input of the output projection* is multiplied, unit by unit; so it works with every
@@ -42,35 +43,18 @@ class Gates:
         self._model, self._units = model, units
         self.value: Float[Tensor, " n"] | Float[Tensor, "batch n"] | None = None
         """Multipliers, 1 = keep; [N] or [B, N]; None leaves the model alone."""
-        self._handles: list[Any] = []
-        self._attach()
+        super().__init__()
 
-    def remove(self) -> None:
-        """Take the hooks off the model."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
-
-    @contextmanager
-    def lifted(self) -> Iterator[None]:
-        """Without the hooks for a while."""
-        self.remove()
-        try:
-            yield
-        finally:
-            self._attach()
-
-    def _attach(self) -> None:
+    def _attached(self) -> Iterator[RemovableHandle]:
         for site, span in zip(self._units.sites, self._units.slices, strict=True):
             module = self._model.get_submodule(site.gate)
             if site.gated == "input":
-                handle = module.register_forward_pre_hook(_InputGate(self, span))
+                yield module.register_forward_pre_hook(_InputGate(self, span))
             elif site.gated == "output":
-                handle = module.register_forward_hook(_OutputGate(self, span))
+                yield module.register_forward_hook(_OutputGate(self, span))
             else:
                 hook = _ResidualGate(self, span)
-                handle = module.register_forward_hook(hook, prepend=True, with_kwargs=True)
-            self._handles.append(handle)
+                yield module.register_forward_hook(hook, prepend=True, with_kwargs=True)
 
 
 def has_gates(model: nn.Module) -> bool:

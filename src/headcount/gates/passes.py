@@ -1,7 +1,6 @@
 """Notice when a model, or a part of it that is called by itself, begins to run."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import accumulate, takewhile
 from typing import Any
 
@@ -9,10 +8,11 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from headcount.gates.hooks import Hooks
 from headcount.units.table import UnitTable
 
 
-class Passes:
+class Passes(Hooks):
     """Hooks on a model and the parts of it that hold whole layers, such as an encoder.
 
     ``generate`` calls the encoder before the model itself, and a model of two towers is asked for
@@ -41,30 +41,13 @@ class Passes:
         names = {"", *(name for site in units.sites for name in _outside_layers(site.gate))}
         self._modules = [model.get_submodule(name) for name in sorted(names)]
         self._running: nn.Module | None = None
-        self._handles: list[RemovableHandle] = []
-        self._attach()
+        super().__init__()
 
-    def remove(self) -> None:
-        """Take the hooks off."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles, self._running = [], None
-
-    @contextmanager
-    def lifted(self) -> Iterator[None]:
-        """Without the hooks for a while."""
-        self.remove()
-        try:
-            yield
-        finally:
-            self._attach()
-
-    def _attach(self) -> None:
+    def _attached(self) -> Iterator[RemovableHandle]:
+        self._running = None
         for module in self._modules:
-            self._handles += [
-                module.register_forward_pre_hook(self._before),
-                module.register_forward_hook(self._after, always_call=True),
-            ]
+            yield module.register_forward_pre_hook(self._before)
+            yield module.register_forward_hook(self._after, always_call=True)
 
     def _before(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         del args
