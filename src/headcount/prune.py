@@ -178,9 +178,7 @@ def prune(
             budget = with_table(budget, whole, opts, work / TABLE)
             del whole
             arms = plan(str(model), chosen, budget, opts, work)
-            trained = [run_arm(arm, material, work / arm.name, opts.console) for arm in arms]
-            if opts.recover_epochs:
-                trained[-1] = recovered(trained[-1], material, opts)
+            trained = run_arms(arms, material, work, opts)
             report = side_by_side(
                 trained,
                 material,
@@ -275,15 +273,22 @@ def plan(model: str, method: Method, budget: Budget, options: Options, work: Pat
     return [*arms, asked]
 
 
-def recovered(decided: Trained, material: Material, options: Options) -> Trained:
-    """A decided arm, trained on; seconds and steps are those of both."""
-    after = recover(decided, material, options.recover_epochs, options.console)
-    return replace(
-        after,
-        arm=decided.arm,
-        train_s=decided.train_s + after.train_s,
-        num_steps=decided.num_steps + after.num_steps,
-    )
+def run_arms(arms: list[Arm], material: Material, work: Path, options: Options) -> list[Trained]:
+    """The results of the arms; the last is trained on for the epochs of recovery.
+
+    Its seconds and steps are those of both.
+    """
+    trained = [run_arm(arm, material, work / arm.name, options.console) for arm in arms]
+    if options.recover_epochs:
+        decided = trained[-1]
+        after = recover(decided, material, options.recover_epochs, options.console)
+        trained[-1] = replace(
+            after,
+            arm=decided.arm,
+            train_s=decided.train_s + after.train_s,
+            num_steps=decided.num_steps + after.num_steps,
+        )
+    return trained
 
 
 def write_folder(
