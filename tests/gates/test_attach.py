@@ -112,4 +112,23 @@ def test_a_second_set_of_gates_is_refused():
         Gates(model, hc.units(model, "head"))
     with gates.lifted():
         assert not has_gates(model)
+        with gates.lifted():
+            assert not has_gates(model)
+        assert not has_gates(model)
     assert has_gates(model)
+    gates.remove()
+    with gates.lifted():
+        pass
+    assert not has_gates(model)
+
+
+def test_what_was_attached_before_an_error_can_be_taken_off():
+    model = bert()
+    gates = Gates(model, hc.units(model, "head"))
+    layer = model.bert.encoder.layer[2].attention
+    output = layer.output
+    with pytest.raises(AttributeError), gates.lifted():
+        del layer.output
+    layer.output = output
+    gates.remove()
+    assert not has_gates(model)

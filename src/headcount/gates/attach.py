@@ -45,7 +45,7 @@ class Gates(Hooks):
         """Multipliers, 1 = keep; [N] or [B, N]; None leaves the model alone."""
         super().__init__()
 
-    def _attached(self) -> Iterator[RemovableHandle]:
+    def _hooks(self) -> Iterator[RemovableHandle]:
         for site, span in zip(self._units.sites, self._units.slices, strict=True):
             module = self._model.get_submodule(site.gate)
             if site.gated == "input":
@@ -131,9 +131,14 @@ OTHER_INPUTS = ("hidden_states", "hidden_state", "x")
 def _over_examples(gate: Tensor, x: Tensor) -> Tensor:
     """[B, H] -> [B, 1, H], with as many ones as ``x`` has dimensions between.
 
+    Where a model has put the tokens of all examples one below the other, [B * T, D], each has the
+    gates of its example.
+
     Raises:
         PruningError: ``x`` has another number of examples than the gates.
     """
+    if x.ndim == 2 and gate.shape[0] > 1 and x.shape[0] % gate.shape[0] == 0:
+        gate = gate.repeat_interleave(x.shape[0] // gate.shape[0], 0)
     if gate.shape[0] not in (1, x.shape[0]):
         raise PruningError(
             f"gates: the batch has {gate.shape[0]} examples, and {x.shape[0]} rows inside the "

@@ -12,10 +12,11 @@ class Hooks(abc.ABC):
 
     def __init__(self) -> None:
         """Put them on; what they need has to be there already."""
-        self._handles = [*self._attached()]
+        self._handles: list[RemovableHandle] = []
+        self._attach()
 
     @abc.abstractmethod
-    def _attached(self) -> Iterator[RemovableHandle]:
+    def _hooks(self) -> Iterator[RemovableHandle]:
         """Put the hooks on the model, one after the other."""
 
     def remove(self) -> None:
@@ -24,11 +25,22 @@ class Hooks(abc.ABC):
             handle.remove()
         self._handles = []
 
+    @property
+    def attached(self) -> bool:
+        """Whether the hooks are on the model."""
+        return bool(self._handles)
+
     @contextmanager
     def lifted(self) -> Iterator[None]:
-        """Without the hooks for a while."""
+        """Without the hooks for a while; those that were off before stay off."""
+        before = self.attached
         self.remove()
         try:
             yield
         finally:
-            self._handles = [*self._attached()]
+            if before:
+                self._attach()
+
+    def _attach(self) -> None:
+        for handle in self._hooks():
+            self._handles.append(handle)  # one by one: an error halfway leaves none unknown

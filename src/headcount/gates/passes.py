@@ -43,7 +43,7 @@ class Passes(Hooks):
         self._running: nn.Module | None = None
         super().__init__()
 
-    def _attached(self) -> Iterator[RemovableHandle]:
+    def _hooks(self) -> Iterator[RemovableHandle]:
         self._running = None
         for module in self._modules:
             yield module.register_forward_pre_hook(self._before)

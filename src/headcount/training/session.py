@@ -290,12 +290,13 @@ class Session:
     @contextmanager
     def lifted(self) -> Iterator[None]:
         """Without hooks and with nothing frozen, for a while."""
+        before = self.gates.attached
         self._freeze(False)
         try:
             with self._passes.lifted(), self.gates.lifted():
                 yield
         finally:
-            self._freeze(True)
+            self._freeze(before)
 
     def close(self) -> None:
         """Take everything off the model again."""
@@ -366,7 +367,7 @@ def attach(
         method: for instance ``DSP()``.
         budget: what must remain; checked against the model now.
         num_steps: optimizer steps of the whole run; schedules are stretched over them.
-        seed: seed of the method's own generator (start of the logits, noise).
+        seed: seed of the method's generator (start of the logits, noise), unless it has its own.
 
     Returns:
         The session, a context manager.
@@ -384,6 +385,7 @@ def attach(
         ...     session.decision().num_kept
         3
     """
+    check_argument("attach", "model", model, nn.Module, "a model: AutoModel.from_pretrained(name)")
     check_argument("attach", "method", method, Method, "an instance, such as hc.DSP()")
     check_argument("attach", "budget", budget, Budget, "a budget, such as hc.Budget(heads=12)")
     if method.looks:
