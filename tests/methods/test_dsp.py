@@ -1,5 +1,7 @@
 """Subset pruning draws as many units as the step of the run says."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,7 +10,9 @@ from torch import Generator
 
 import headcount as hc
 from cases import bert, llama
+from headcount.methods.estimators import relaxed_keep
 from headcount.methods.method import Step
+from headcount.units.quota import Quota
 
 UNITS, GROUPED = hc.units(bert(), "head"), hc.units(llama(), "head")
 ESTIMATORS = (hc.RelaxedTopK(), hc.StraightThrough(), hc.CentredStraightThrough())
@@ -125,6 +129,76 @@ def test_shared_key_value_heads_come_down_to_equal_counts_in_every_layer(heads):
 )
 def test_names(arguments, name):
     assert hc.DSP(**arguments).name == name
+
+
+@pytest.mark.parametrize(
+    ("annealing", "soft"),
+    [
+        ({}, False),
+        ({"cooldown": 1.0}, True),
+        ({"cooldown": 1}, False),
+        ({"cooldown": 50}, True),
+        ({"cooldown": 49}, False),
+        ({"end": 5.0}, True),
+        ({"start": 1000.0, "end": 1e-8}, False),
+    ],
+)
+def test_gates_that_stay_soft_are_said(annealing, soft):
+    notes = hc.DSP(estimator=hc.RelaxedTopK(annealing=hc.Annealing(**annealing))).notes(50)
+    assert [("soft to the end of the run" in note) for note in notes] == [True] * soft
+
+
+def test_logits_start_between_the_bounds_of_xavier():
+    """sqrt(6 / (L + H)) over the table of layers by heads; here of 3 and 4."""
+    units = hc.units(bert(), "head")
+    (pool,) = hc.Budget(heads=5).pools(units)
+    bound = math.sqrt(6 / 7)
+    drawn = [hc.DSP().init(pool.units, pool.quota, Generator().manual_seed(s)) for s in range(50)]
+    logits = torch.cat([state.logits.detach() for state in drawn])
+    assert logits.abs().max() <= bound
+    assert logits.min() < -0.9 * bound
+    assert logits.max() > 0.9 * bound
+    assert logits.mean().abs() < 0.1
+
+
+@pytest.mark.parametrize("num_keep", [1, 5, 11])
+def test_the_gradient_of_straight_through_is_that_of_the_gates(num_keep):
+    quota = Quota(num_keep=num_keep, floors=(0,), ceilings=(12,))
+    logits = torch.randn(12, generator=Generator().manual_seed(num_keep), requires_grad=True)
+    wanted = torch.randn(12, generator=Generator().manual_seed(9))
+    gates = hc.StraightThrough().gates(
+        logits,
+        quota,
+        layer=torch.zeros(12).long(),
+        step=Step(index=0, total=9),
+        generator=Generator(),
+    )
+    (gates * wanted).sum().backward()
+    assert torch.equal(logits.grad, wanted)
+    assert gates.sum() == num_keep
+
+
+@given(
+    st.integers(0, 10_000),
+    st.lists(st.tuples(st.integers(1, 5), st.integers(0, 5)), min_size=1, max_size=4),
+    st.integers(0, 20),
+)
+def test_relaxed_floors_become_the_exact_choice(seed, layers, more):
+    """At a temperature near zero; and at any, a layer that stays whole has gates of one."""
+    sizes = [size for size, _ in layers]
+    floors = tuple(min(size, floor) for size, floor in layers)
+    num_keep = min(sum(sizes), sum(floors) + more)
+    quota = Quota(num_keep=num_keep, floors=floors, ceilings=tuple(sizes))
+    layer = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    logits = torch.randn(len(layer), generator=Generator().manual_seed(seed), dtype=torch.float64)
+    hard = relaxed_keep(logits, quota, layer=layer, temperature=1e-8)
+    assert hard.round().bool().tolist() == quota.keep(logits, layer=layer).tolist()
+    soft = relaxed_keep(logits, quota, layer=layer, temperature=100.0)
+    assert soft.sum().item() == pytest.approx(num_keep, abs=1e-9)
+    if any(floors):
+        for index, (size, floor) in enumerate(zip(sizes, floors, strict=True)):
+            if size == floor:
+                assert soft[layer == index].tolist() == [1.0] * size
 
 
 @pytest.mark.parametrize("heads", [0, 2, 12])

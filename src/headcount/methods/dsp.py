@@ -47,7 +47,7 @@ class DSP(Method):
     Differs: the straight-through estimator is the default, measured better (docs/methods/dsp.md);
         the size of the subset shrinks to K while the model trains (``shrinking=None`` has the
         paper's constant size); a shorter annealing (see ``Annealing``), whose cooldown is a share
-        of the run, so that it always ends before training does; straight-through keeps exactly K
+        of the run, nine tenths unless told otherwise; straight-through keeps exactly K
         units on ties and for K = N; limits per layer.
     """
 

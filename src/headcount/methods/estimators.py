@@ -16,6 +16,9 @@ from headcount.maths.schedules import log_linear
 from headcount.methods.method import Step
 from headcount.units.quota import AnyQuota, Quota
 
+HARD = 0.1
+"""The highest temperature at which gates count as hard: few logits are as near to each other."""
+
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,15 +160,21 @@ class RelaxedTopK(Estimator):
         return {"temperature": self.annealing.temperature(step)}
 
     def notes(self, total: int) -> list[str]:
-        """A word when the cooldown had to be scaled to the run."""
-        asked = self.annealing.cooldown
-        if isinstance(asked, float) or asked <= total:
-            return []
-        scaled = self.annealing.num_steps(total)
-        return [
-            f"The cooldown of {asked} steps is longer than the run of {total} steps; it is scaled "
-            f"to {scaled} steps, so that training ends with hard gates."
-        ]
+        """A word when the cooldown had to be scaled to the run, or leaves the gates soft."""
+        asked, end, found = self.annealing.cooldown, self.annealing.end, []
+        num_steps = self.annealing.num_steps(total)
+        if isinstance(asked, int) and asked > total:
+            found.append(
+                f"The cooldown of {asked} steps is longer than the run of {total} steps; it is "
+                f"scaled to {num_steps} steps, so that training ends with hard gates."
+            )
+        if end > HARD or asked == (total if isinstance(asked, int) else 1):
+            found.append(
+                f"The gates are soft to the end of the run: the temperature comes down to {end:g} "
+                f"in {num_steps} of {total} steps, and the model is tested with hard gates. Give "
+                f"an end of {HARD} or less, and a cooldown that ends before the run does."
+            )
+        return found
 
 
 @final
@@ -271,8 +280,12 @@ def relaxed_keep(
         return relaxed_top_k(perturbed, quota.num_keep, temperature)
     members = [(layer == index).nonzero().flatten() for index in range(len(quota.floors))]
     gates, rest = torch.zeros_like(perturbed), perturbed
+    open_to_choice = torch.ones(len(perturbed), dtype=torch.bool)
     for units, floor in zip(members, quota.floors, strict=True):
+        if floor == len(units):  # the layer stays whole
+            gates, open_to_choice[units] = gates.index_fill(0, units, 1.0), False
+            continue
         own, left = successive_softmax(perturbed[units], floor, temperature)
         gates, rest = gates.index_add(0, units, own), rest.index_copy(0, units, left)
-    free = quota.num_keep - sum(quota.floors)
-    return gates + relaxed_top_k(rest, free, temperature)
+    free, others = quota.num_keep - sum(quota.floors), open_to_choice.nonzero().flatten()
+    return gates.index_add(0, others, relaxed_top_k(rest[others], free, temperature))
