@@ -23,6 +23,8 @@ import headcount as hc
 from cases import TINY, write_model, write_pairs
 from headcount.prune import plan
 from headcount.reports.report import report_of
+from headcount.training.arm import _everything
+from headcount.zoo.tiny import tiny_model
 from looking import Looking
 
 
@@ -217,11 +219,6 @@ def test_distilling_trains_the_teacher_first_unless_it_is_there(finetuned, tmp_p
     assert arms[-1].teacher == ("model" if finetuned else str(tmp_path / "dense" / "model"))
 
 
-def test_a_method_that_trains_no_weights_cannot_be_distilled(tmp_path):
-    with pytest.raises(hc.BudgetError, match=r"distil=True\): dsp-pipelined trains no weights"):
-        plan("m", hc.DSP(training="pipelined"), hc.Budget(heads=5), options(distil=True), tmp_path)
-
-
 def test_a_method_that_looks_at_data_decides_about_the_fine_tuned_model(inputs, result, tmp_path):
     found = run(inputs, method=Looking(), num_examples=20, output=tmp_path / "small")
     assert [row.name for row in found.report.rows] == ["dense", "looking"]
@@ -237,12 +234,22 @@ def test_a_method_that_looks_at_data_decides_about_the_fine_tuned_model(inputs, 
     assert other.decision.sites != found.decision.sites
 
 
-def test_what_was_decided_may_be_trained_on(inputs, tmp_path):
-    once = run(inputs, method=Looking(), num_examples=20, output=tmp_path / "once")
-    more = {"method": Looking(), "num_examples": 20, "recover_epochs": 0.25}
-    found = run(inputs, **more, output=tmp_path / "more")
+@pytest.mark.parametrize(
+    ("method", "steps"),
+    [(Looking(), 0), (hc.DSP(training="pipelined"), 12)],
+    ids=["looks", "rests"],
+)
+def test_what_was_decided_may_be_trained_on(inputs, tmp_path, method, steps):
+    given = {"method": method, "num_examples": 20}
+    once = run(inputs, **given, output=tmp_path / "once")
+    found = run(inputs, **given, recover_epochs=0.25, output=tmp_path / "more")
     assert found.decision == once.decision
-    assert found.report.num_steps == 3
+    assert (once.report.num_steps, found.report.num_steps) == (steps, steps + 3)
+    names = ["dense", f"{method.name}, as decided", method.name]
+    assert [row.name for row in found.report.rows] == names
+    before, after = found.report.rows[1:]
+    assert before.quality == once.report.rows[-1].quality
+    assert before.train_s < after.train_s
     assert hc.units(found.model).num("head") == 5
     weights = [model.classifier.weight for model in (once.model, found.model)]
     assert not torch.equal(*weights)
@@ -251,9 +258,16 @@ def test_what_was_decided_may_be_trained_on(inputs, tmp_path):
     assert hc.Decision.load(found.folder / "decision.json") == once.decision
 
 
-def test_what_trains_already_is_not_trained_on(tmp_path):
-    with pytest.raises(hc.TrainingError, match=r"recover_epochs=1.0\): dsp trains the weights"):
-        plan("m", hc.DSP(), hc.Budget(heads=5), options(recover_epochs=1.0), tmp_path)
+def test_a_model_without_heads_and_layers_is_trained_on():
+    """ALBERT's one layer is no unit; what is left stays."""
+    model = tiny_model("albert")
+    empty = hc.cut(model, hc.decide(model, hc.Random(), hc.Budget(heads=0)))
+    assert not hc.units(empty).num("layer")
+    assert _everything(empty) == hc.Budget(modules=1.0)
+    assert _everything(model) == hc.Budget(heads=1.0)
+
+
+def test_a_number_of_epochs_that_cannot_be_is_refused():
     with pytest.raises(hc.TrainingError, match=r"recover_epochs=-1\): give a number of epochs"):
         options(recover_epochs=-1)
 
@@ -286,6 +300,16 @@ class TestBadInput:
             ({"latency_batch": 0}, hc.BudgetError, r"latency_batch=0, .* Give 1 or more"),
             ({"latency_length": 0}, hc.BudgetError, r"latency_length=0: .* Give 1 or more"),
             ({"latency_length": 49}, hc.BudgetError, r"latency_length=49: .* Give 1 to 48"),
+            (
+                {"recover_epochs": 1.0, "other": {"train": ["no.tsv"]}},
+                hc.BudgetError,
+                r"recover_epochs=1\.0\): dsp trains the weights already",
+            ),
+            (
+                {"distil": True, "method": Looking(), "other": {"train": ["no.tsv"]}},
+                hc.BudgetError,
+                r"distil=True\): looking trains no weights",
+            ),
         ],
     )
     def test_values(self, inputs, tmp_path, settings, error, message):

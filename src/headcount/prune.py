@@ -147,7 +147,7 @@ def prune(
     """
     opts = options or Options()
     chosen = DSP() if method is None else method
-    check_call(model, chosen, budget, output)
+    check_call(model, chosen, budget, output, opts)
     unmeasured = budget.latency is not None and budget.costs is None
     settings = {
         "model": str(model),
@@ -198,18 +198,30 @@ def prune(
 
 
 def check_call(
-    model: str | Path, method: Method, budget: Budget, output: str | Path | None
+    model: str | Path, method: Method, budget: Budget, output: str | Path | None, options: Options
 ) -> None:
     """Refuse what can be seen to be wrong before anything is read.
 
     Raises:
         ArgumentError: something of the wrong type.
+        BudgetError: options that the method has no use for.
         CheckpointError: the output would take the place of the model.
     """
     example = "a hub id or folder; write a model of yours to one with save_pretrained"
     check_argument("prune", "model", model, (str, Path), example)
     check_argument("prune", "method", method, Method, "an instance, such as hc.DSP()")
     check_argument("prune", "budget", budget, Budget, "a budget, such as hc.Budget(heads=12)")
+    if options.distil and method.rests:
+        raise BudgetError(
+            f"Options(distil=True): {method.name} trains no weights that could learn from the "
+            "dense model. Leave it out, or give a method that trains weights, such as DSP()."
+        )
+    if options.recover_epochs and not method.rests:
+        raise BudgetError(
+            f"Options(recover_epochs={options.recover_epochs}): {method.name} trains the weights "
+            "already. Give more epochs instead, or a method that decides while they rest, such as "
+            "GradientImportance()."
+        )
     if output is not None:
         check_apart(model, output)
 
@@ -240,17 +252,6 @@ def plan(model: str, method: Method, budget: Budget, options: Options, work: Pat
     A method that needs a fine-tuned model starts from the dense arm's result, unless the model is
     fine-tuned already.
     """
-    if options.distil and method.rests:
-        raise BudgetError(
-            f"Options(distil=True): {method.name} trains no weights that could learn from the "
-            "dense model. Leave it out, or give a method that trains weights, such as DSP()."
-        )
-    if options.recover_epochs and not method.rests:
-        raise TrainingError(
-            f"Options(recover_epochs={options.recover_epochs}): {method.name} trains the weights "
-            "already. Give more epochs instead, or a method that decides while they rest, such as "
-            "GradientImportance()."
-        )
     wants_tuned = method.rests or options.distil
     tune_first = wants_tuned and not options.finetuned
     tuned = str(work / "dense" / "model") if tune_first else model
@@ -276,18 +277,20 @@ def plan(model: str, method: Method, budget: Budget, options: Options, work: Pat
 def run_arms(arms: list[Arm], material: Material, work: Path, options: Options) -> list[Trained]:
     """The results of the arms; the last is trained on for the epochs of recovery.
 
-    Its seconds and steps are those of both.
+    Its seconds and steps are then those of both, and before it is what was decided.
     """
     trained = [run_arm(arm, material, work / arm.name, options.console) for arm in arms]
     if options.recover_epochs:
         decided = trained[-1]
         after = recover(decided, material, options.recover_epochs, options.console)
-        trained[-1] = replace(
+        once = replace(decided.arm, name=f"{decided.arm.name}, as decided")
+        both = replace(
             after,
             arm=decided.arm,
             train_s=decided.train_s + after.train_s,
             num_steps=decided.num_steps + after.num_steps,
         )
+        trained = [*trained[:-1], replace(decided, arm=once), both]
     return trained
 
 

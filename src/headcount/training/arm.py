@@ -29,6 +29,7 @@ from headcount.training.resume import complete_checkpoints
 from headcount.training.trainer import PruningTrainer
 from headcount.units.budget import Budget
 from headcount.units.decision import Decision
+from headcount.units.site import KINDS
 
 RESULT_FILE = "result.json"
 NUM_EXAMPLES = 2048
@@ -195,6 +196,7 @@ def _trained(
         began = time.monotonic()
         teacher = material.fresh_model(arm.teacher).to(arm.recipe.arguments(work).device)  # pyright: ignore[reportArgumentType]
         train = taught(train, teacher, material.collator)
+        del teacher  # or it would stay on the device until the end
         asking_s = time.monotonic() - began
     model, decided = material.fresh_model(arm.start), arm.decided
     if decided is None and arm.method.fixed:
@@ -223,8 +225,10 @@ def _trained(
 
 
 def _everything(model: PreTrainedModel) -> Budget:
-    table = units(model)  # a model without heads has layers still
-    return Budget(heads=1.0) if table.num("head") else Budget(layers=1.0)
+    """Any kind will do, heads if there are some left: all of them stay."""
+    left = units(model).kinds
+    kind = next((kind for kind in ("head", *KINDS) if kind in left), "head")
+    return Budget(**{f"{kind}s": 1.0})
 
 
 def _decided(arm: Arm, material: Material, work: Path, console: Console) -> Trained:
