@@ -225,6 +225,14 @@ def test_sizes_the_model_cannot_read_are_refused(tmp_path, fake, size):
         export(tmp_path / "model", tmp_path / "out", to="fake", **size)
 
 
+def test_a_model_that_counts_positions_from_two_reads_fewer(tmp_path, fake):
+    fake(None)
+    config = transformers.RobertaConfig(**TINY | {"pad_token_id": 1})
+    transformers.RobertaForSequenceClassification(config).save_pretrained(tmp_path / "model")
+    with pytest.raises(hc.CheckpointError, match="1 to 46 tokens"):
+        export(tmp_path / "model", tmp_path / "out", to="fake", length=47)
+
+
 def test_a_dense_model_of_another_type_is_refused(tmp_path, fake):
     fake(None)
     bert().save_pretrained(tmp_path / "model")

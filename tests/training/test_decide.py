@@ -10,6 +10,7 @@ from cases import LOOKING, batch, bert, llama, with_cross_attention
 from headcount.gates.attach import has_gates
 from headcount.methods.fixed import FixedMethod, FixedState
 from headcount.methods.method import Step
+from headcount.zoo.tiny import tiny_model
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +31,13 @@ class Sensitivity(FixedMethod):
 
     def observe(self, state, evidence):
         state.get_buffer("scores").add_(evidence.gate_grads.abs().sum(0))
+
+
+class Widened(transformers.BertForSequenceClassification):
+    """A classifier that is handed something else first."""
+
+    def forward(self, patches=None, **inputs):
+        return super().forward(**inputs)
 
 
 def labelled():
@@ -228,6 +236,28 @@ def test_batches_that_say_nothing_are_refused_and_the_model_is_as_before(batches
 def test_a_model_without_a_loss_is_refused():
     with pytest.raises(hc.TrainingError, match=r"BertModel gives no loss .* with the task's head"):
         hc.decide(bert().bert, hc.GradientImportance(), hc.Budget(heads=5), [batch()])
+
+
+def test_tokens_one_below_the_other_have_the_gates_of_their_example():
+    """OPT's feed-forward networks see [B * T, D]."""
+    model = tiny_model("opt").double().eval()
+    ids = torch.randint(5, 30, (3, 6))
+    together = [{"input_ids": ids, "labels": ids}]
+    apart = [{"input_ids": row, "labels": row} for row in ids.split(1)]
+    whole, single = (
+        hc.decide(model, Sensitivity(), hc.Budget(rows=9), batches) for batches in (together, apart)
+    )
+    for one, other in zip(whole.sites, single.sites, strict=True):
+        assert one.scores == pytest.approx(other.scores, abs=1e-10)
+
+
+def test_the_examples_are_counted_by_labels_or_tokens():
+    """Some models have the patches of all images in one tensor, which may come first."""
+    model = Widened(bert().config).double().eval()
+    given = {"patches": torch.zeros(1, 7, 2), **labelled()}
+    plain = hc.decide(model, Sensitivity(), hc.Budget(heads=5), [labelled()])
+    found = hc.decide(model, Sensitivity(), hc.Budget(heads=5), [given])
+    assert [site.scores for site in found.sites] == [site.scores for site in plain.sites]
 
 
 def test_choices_side_by_side_are_looked_at_one_example_at_a_time():

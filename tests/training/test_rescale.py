@@ -380,3 +380,7 @@ def test_one_batch_or_no_decision_is_refused():
         hc.rescale(model, decision, batch())
     with pytest.raises(hc.ArgumentError, match=r"rescale\(decision=Budget\): a Budget is no"):
         hc.rescale(model, hc.Budget(heads=5), [batch()])
+    with pytest.raises(hc.ArgumentError, match=r"rescale\(model='bert'\): a str is no Module"):
+        hc.rescale("bert", decision, [batch()])
+    with pytest.raises(hc.ArgumentError, match=r"rescale\(batches=None\): a NoneType is no Iter"):
+        hc.rescale(model, decision, None)

@@ -134,6 +134,7 @@ def test_a_cooldown_longer_than_the_run_is_scaled_and_said(caplog):
     cold = hc.DSP(estimator=hc.RelaxedTopK(annealing=hc.Annealing(cooldown=1000)))
     with hc.attach(bert(), cold, hc.Budget(heads=5), num_steps=50) as session:
         assert "The cooldown of 1000 steps is longer than the run of 50 steps" in caplog.text
+        assert "soft to the end" not in caplog.text
         session.num_done = 45
         assert session.metrics()["temperature"] == 0.01
         session.num_done = 44
@@ -179,7 +180,7 @@ def test_settings_out_of_range_are_refused(make, message):
         ({"method": "dsp"}, r"attach\(method='dsp'\): a str is no Method\. Give an instance"),
         ({"method": hc.DSP}, r"attach\(method=DSP\): a class is no Method\."),
         ({"budget": 12}, r"attach\(budget=12\): an int is no Budget\."),
-        ({"model": "bert"}, r"units\(model='bert'\): a str is no Module"),
+        ({"model": "bert"}, r"attach\(model='bert'\): a str is no Module"),
     ],
 )
 def test_something_of_the_wrong_type_is_refused_with_the_right_one(given, message):

@@ -8,6 +8,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 import headcount as hc
 from cases import METHODS, bert
+from headcount.gates.attach import has_gates
 
 
 class Rows(Dataset):
@@ -343,6 +344,32 @@ def test_a_pipelined_result_can_be_trained_on(tmp_path):
     made.train()
     assert all(parameter.requires_grad for parameter in made.prune().parameters())
     assert not any(parameter.requires_grad for parameter in made.model.parameters())
+
+
+def test_a_model_that_is_cut_after_the_session_was_closed_has_no_gates(tmp_path):
+    made = trainer(tmp_path, steps=2)
+    made.train()
+    made.session.close()
+    assert not any(has_gates(model) for model in (made.prune(), made.model))
+
+
+def test_the_logits_are_clipped_apart_from_the_weights(tmp_path):
+    """One that explodes neither moves its logit far nor takes the step from the weights."""
+    moved = {}
+    for scale in (1.0, 1e6):
+        made = trainer(
+            tmp_path / str(scale), method=hc.DSP(shrinking=None, max_grad_norm=1e-3), steps=1,
+            optim="sgd", lr_scheduler_type="constant",
+        )  # fmt: skip
+        (logits,) = made.session.parameters()
+        logits.register_hook(lambda grad, scale=scale: scale * grad)
+        before = [p.detach().clone() for p in (logits, made.model.classifier.weight)]
+        made.train()
+        after = (logits, made.model.classifier.weight)
+        moved[scale] = [(a - b).norm().item() for a, b in zip(after, before, strict=True)]
+    assert 0 < moved[1.0][0] < 0.5 * 1e-3
+    assert moved[1e6][0] == pytest.approx(0.5 * 1e-3, rel=1e-3)
+    assert moved[1e6][1] == pytest.approx(moved[1.0][1], rel=1e-6)
 
 
 def test_the_result_of_mixed_precision_training_is_a_plain_model(tmp_path):

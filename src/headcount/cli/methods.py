@@ -26,7 +26,7 @@ METHODS: dict[str, Method] = {
     "fisher-diagonal": Fisher(order="diagonal"),
     "gradient": GradientImportance(),
     "hard-concrete": HardConcrete(),
-    "hard-concrete-penalty": HardConcrete(pressure=L0Penalty()),  # as in Voita et al.
+    "hard-concrete-penalty": HardConcrete(pressure=L0Penalty()),  # the pressure of Voita et al.
     "magnitude": Magnitude(),
     "random": Random(),
 }

@@ -59,7 +59,8 @@ class HardConcrete(Method):
         the Lagrangian: Xia, Zhong, Chen 2022, arXiv 2204.00408.
     Differs: the decision is the exact best K by P(open), not the gates that happen to be open; in
         the last part of the run the gates are that decision, so that the weights train with what
-        will be tested (``settle=0`` is the papers' way); noise in float64.
+        will be tested (``settle=0`` draws by chance to the end, as they do); evaluation has the
+        exact keep; noise in float64.
     """
 
     learns: ClassVar[bool] = True

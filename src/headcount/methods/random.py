@@ -17,7 +17,8 @@ from headcount.units.table import UnitTable
 class Random(FixedMethod):
     """Scores drawn from the uniform distribution.
 
-    Without limits per layer, every keep of K units is equally likely.
+    Without limits per layer, and where no heads share keys and values, every keep of K units is
+    equally likely.
 
     Example:
         >>> import headcount as hc, transformers

@@ -33,7 +33,7 @@ def decide(
         batches: keyword arguments of the model with labels, on its device; only methods that look
             at data (``method.looks``) use them. They are gone through once for
             each of the method's rounds; an iterator is kept as a list if there are several.
-        seed: seed of the method's generator.
+        seed: seed of the method's generator, unless it has its own.
         progress: called after each pass over the data, with the rounds done and their number.
 
     Returns:
@@ -43,6 +43,8 @@ def decide(
         ArgumentError: something of the wrong type, such as one batch for ``batches``.
         TrainingError: the method learns by training; or it needs batches and got none, or some
             for which the model gives no loss.
+        PruningError: inside the model an example is several rows (choices, windows); then each
+            batch has to hold one.
         BudgetError: the model cannot meet the budget.
 
     Example:
@@ -65,12 +67,19 @@ def decide(
         return session.decision()
 
 
-def check_batches(call: str, batches: object) -> None:
+def check_batches(call: str, batches: object, *, needed: bool = False) -> None:
     """Refuse one batch where several are wanted.
 
+    Args:
+        call: the function that was called.
+        batches: what was given for them.
+        needed: refuse everything else that cannot be gone through, such as None.
+
     Raises:
-        ArgumentError: a mapping was given.
+        ArgumentError: a mapping was given, or nothing where batches are needed.
     """
+    if needed:
+        check_argument(call, "batches", batches, Iterable, "a list of batches: [batch]")
     if isinstance(batches, Mapping):
         raise ArgumentError(
             f"{call}(batches={type(batches).__name__}): this is one batch. Give a list of them: "

@@ -93,14 +93,20 @@ def taught(
         inputs.pop("labels", None)
         with torch.no_grad():
             answers.append(teacher.eval()(**inputs).logits.float().cpu())
-    if not answers or answers[0].ndim != 2:
+        _check_answer(teacher, answers[0])
+    if not answers:
+        raise TrainingError("taught(dataset): the data set is empty. Give one with examples.")
+    return dataset.add_column(TEACHER, torch.cat(answers).tolist())
+
+
+def _check_answer(teacher: nn.Module, logits: Tensor) -> None:
+    if logits.ndim != 2:
         raise TrainingError(
             f"taught({type(teacher).__name__}): the teacher gives no logits [batch, labels]. Give "
-            "a classifier, and a data set that is not empty."
+            "a classifier of whole examples."
         )
-    if answers[0].shape[1] < 2:
+    if logits.shape[1] < 2:
         raise TrainingError(
             f"taught({type(teacher).__name__}): the teacher has one label, of which every answer "
             "is sure. Give a classifier of two labels or more."
         )
-    return dataset.add_column(TEACHER, torch.cat(answers).tolist())

@@ -46,6 +46,7 @@ def prune_post_training(
         or train it on.
 
     Raises:
+        ArgumentError: something of the wrong type, such as one batch for ``batches``.
         TrainingError: the method learns by training.
         BudgetError: the model cannot meet the budget.
 
@@ -63,7 +64,7 @@ def prune_post_training(
     """
     if scales not in ("tuned", "ones"):
         raise BudgetError(f"prune_post_training(scales={scales!r}): give 'tuned' or 'ones'.")
-    check_batches("prune_post_training", batches)
+    check_batches("prune_post_training", batches, needed=True)
     say = report or (lambda line: None)
     inputs = list(batches)
     began = perf_counter()

@@ -81,8 +81,9 @@ def rescale(
         contributions; a sublayer whose scales are too large is passed over, and those behind it
         are tuned all the same.
     """
+    check_argument("rescale", "model", model, nn.Module, "a model: AutoModel.from_pretrained(name)")
     check_argument("rescale", "decision", decision, Decision, "what hc.decide decided")
-    check_batches("rescale", batches)
+    check_batches("rescale", batches, needed=True)
     for name, value in (("damping", damping), ("largest", largest)):
         if not (math.isfinite(value) and value > 0):
             raise BudgetError(f"rescale({name}={value!r}): give a positive number.")
