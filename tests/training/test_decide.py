@@ -238,6 +238,17 @@ def test_a_model_without_a_loss_is_refused():
         hc.decide(bert().bert, hc.GradientImportance(), hc.Budget(heads=5), [batch()])
 
 
+def test_dropout_is_off_while_the_data_are_looked_at():
+    config = bert().config
+    config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.5
+    model = transformers.BertForSequenceClassification(config)
+    found = [
+        hc.decide(made, hc.GradientImportance(), hc.Budget(heads=5), [labelled()])
+        for made in (model.train(), model.eval())
+    ]
+    assert found[0] == found[1]
+
+
 def test_tokens_one_below_the_other_have_the_gates_of_their_example():
     """OPT's feed-forward networks see [B * T, D]."""
     model = tiny_model("opt").double().eval()

@@ -8,7 +8,7 @@ import torch
 import transformers
 
 import headcount as hc
-from cases import bert, clip, llama, with_cross_attention
+from cases import LOOKING, batch, bert, clip, llama, with_cross_attention
 from headcount.reports.measure import macs
 from headcount.zoo.tiny import tiny_model
 
@@ -42,9 +42,9 @@ def fits_more(costs, keep, limit):
     return False
 
 
-def decided(model, budget, seed=0, method=None):
+def decided(model, budget, seed=0, method=None, batches=None):
     """A decision, checked: not above what was asked, and nothing more would fit."""
-    decision = hc.decide(model, method or hc.Random(seed=seed), budget)
+    decision = hc.decide(model, method or hc.Random(seed=seed), budget, batches)
     cost = decision.provenance["cost"]
     (pool,) = budget.pools(hc.units(model))
     costs = pool.quota.costs
@@ -179,7 +179,7 @@ def test_a_layer_that_runs_often_costs_its_macs_as_often(groups):
 @pytest.mark.parametrize("budget", [hc.Budget(params=0.8), hc.Budget(macs=0.4)], ids=repr)
 @pytest.mark.parametrize(
     "method",
-    [hc.DSP(), hc.DSP(training="pipelined"), hc.Random(), hc.Magnitude()],
+    [hc.DSP(), hc.DSP(training="pipelined"), hc.HardConcrete(), hc.Random(), hc.Magnitude()],
     ids=lambda method: method.name,
 )
 def test_every_method_trains_within_a_cost(name, budget, method):
@@ -214,6 +214,43 @@ def test_every_method_trains_within_a_cost(name, budget, method):
     found = num_params(small) if budget.params else macs_of_units(small, decision.kinds) + left
     assert found == cost["reached"] <= cost["target"]
     assert lower.provenance["cost"]["target"] <= cost["target"]
+
+
+@pytest.mark.parametrize("method", LOOKING, ids=lambda method: method.name)
+@pytest.mark.parametrize(
+    "budget",
+    [
+        hc.Budget(macs=0.5, length=7),
+        hc.Budget(params=0.8),
+        hc.Budget(macs=0.6, length=7, kinds=("module", "head", "row")),
+    ],
+    ids=repr,
+)
+def test_methods_that_look_at_data_decide_within_a_cost(method, budget):
+    model = bert()
+    batches = [{**batch(), "labels": torch.tensor([0, 1, 2])}]
+    decision, cost = decided(model, budget, method=method, batches=batches)
+    small = hc.cut(model, decision)
+    if budget.params:
+        assert num_params(small) == cost["reached"]
+    else:
+        ids = {"input_ids": batch(1, budget.length)["input_ids"]}
+        assert macs(model, ids) - macs(small, ids) == cost["whole"] - cost["reached"]
+
+
+def test_the_price_of_nested_units_is_that_of_the_products_of_their_chances():
+    """As in CoFi: what hard concrete gates cost on the mean, and its gradient, reach all kinds."""
+    model, kinds = bert(), ("module", "head", "row")
+    budget = hc.Budget(params=0.8, kinds=kinds)
+    with hc.attach(model, hc.HardConcrete(), budget, num_steps=10) as session:
+        session.num_done = 4
+        session.penalty().backward()
+        (state,), (pool,) = session.states, session.pools
+        for kind in kinds:
+            at = torch.tensor([unit.site.kind == kind for unit in pool.units])
+            assert state.log_alpha.grad[at].all()
+        decision = session.decision()
+    assert num_params(hc.cut(model, decision)) == decision.provenance["cost"]["reached"]
 
 
 def test_the_subset_shrinks_from_everything_to_the_cost():

@@ -60,9 +60,9 @@ class GradientImportance(Method):
 
     Source: Michel, Levy, Neubig 2019, arXiv 1905.10650, section 4; in rounds: the comparison in
         Li, Cotterell, Sachan 2021, arXiv 2108.04657, where 12 of 144 heads go in each.
-    Differs: a share of a tenth; the norm is over the units of a layer that are still on; where no layer has two of
-        them, all would be one, and are left as they are; a layer whose units have no gradient at
-        all scores zero; limits per layer, units of every kind.
+    Differs: a share of a tenth; the norm is over the units of a layer that are still on; where no
+        layer has two of them, all would be one, and are left as they are; a layer whose units have
+        no gradient at all scores zero; limits per layer, units of every kind.
     """
 
     evidence: ClassVar[frozenset[str]] = frozenset({"gate_grads"})
