@@ -51,6 +51,18 @@ def test_a_changed_setting_is_refused(grid, tmp_path, changed, message):
     assert (tmp_path / "out" / "grid.json").read_bytes() == before
 
 
+def test_a_folder_whose_runs_have_other_numbers_is_read_and_not_gone_on_with(grid, tmp_path):
+    """Such as one from before the order of the data was that of the seed and the epoch."""
+    output = opened(tmp_path / "out", grid(METHODS))
+    body = read_grid(tmp_path / "out")
+    del body["described"]["numbers"]
+    write_json(tmp_path / "out" / "grid.json", body)
+    message = r"begun with a version of .* other numbers .*\(numbers = 1, here 2\)\. Finish it with"
+    with pytest.raises(hc.CheckpointError, match=message):
+        opened(tmp_path / "out", grid(METHODS))
+    assert Output.read(tmp_path / "out", METHODS).grid == output.grid
+
+
 def test_a_folder_of_something_else_is_refused(grid, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work", encoding="utf-8")
     with pytest.raises(hc.CheckpointError, match=r"has no grid.json, so compare did not make it"):

@@ -189,7 +189,8 @@ def test_environment_names_versions_and_machine_only():
     assert found["num_threads"] == torch.get_num_threads()
     assert found["num_cores"] >= 1
     assert found["processor"]
-    versions = {"python", "headcount", "torch", "transformers", "accelerate"}
+    versions = {"python", "headcount", "code", "torch", "transformers", "accelerate"}
+    assert len(found["code"]) == 12
     machine = {"platform", "processor", "num_cores", "num_threads", "gpu"}
     assert found.keys() == versions | machine
     text = json.dumps(found)

@@ -24,6 +24,10 @@ FINETUNED = "+finetuned"
 recover."""
 LEAVES_NO_TRACE = ("seed", "save_steps")
 """Fields of a recipe that are no setting of the comparison."""
+NUMBERS = 2
+"""Raised when the same settings come to give other numbers, so that old and new are not paired.
+
+2: the order of the training data is that of the seed and the epoch, for every method."""
 
 
 @final
@@ -126,7 +130,7 @@ class Settings:
         for name in LEAVES_NO_TRACE:
             del plain["recipe"][name]
         files = {name: [describe_source(s) for s in plain[name]] for name in ("train", "eval")}
-        return {**plain, **files}
+        return {**plain, **files, "numbers": NUMBERS}
 
 
 @final

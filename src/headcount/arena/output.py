@@ -117,6 +117,7 @@ class Output:
         """
         if (self.path / GRID_FILE).is_file():
             saved, mine = read_grid(self.path), self._methods()
+            self._refuse_other_numbers(saved["described"])
             self._refuse_changes(saved["described"], self.described)
             known = {name: saved["methods"].get(name, plain) for name, plain in mine.items()}
             self._refuse_changes({"method": known}, {"method": mine})
@@ -209,6 +210,15 @@ class Output:
         cells = {cell.method: cell for cell in self.grid.cells if cell.heads is not None}
         plain = {method: self.grid.described(cell) for method, cell in cells.items()}
         return json.loads(json.dumps(plain))
+
+    def _refuse_other_numbers(self, saved: Mapping[str, Any]) -> None:
+        was, now = (described.get("numbers", 1) for described in (saved, self.described))
+        if was != now:
+            raise CheckpointError(
+                f"output: {str(self.path)!r} was begun with a version of headcount whose runs give "
+                f"other numbers from the same settings (numbers = {was}, here {now}). Finish it "
+                "with that version, or give another folder."
+            )
 
     def _refuse_changes(self, saved: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
         change = first_change(saved, mine)

@@ -1,11 +1,13 @@
 """Measurements on live models, on saved folders and of the machine."""
 
+import hashlib
 import os
 import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter
@@ -215,17 +217,19 @@ def environment() -> dict[str, Any]:
     """What the numbers were measured with: versions and machine; no host, user or path.
 
     Returns:
-        Plain values: ``python``, the version of each package (None if it is not installed),
-        ``platform``, ``processor``, ``num_cores`` this process may use, ``num_threads`` of torch,
-        ``gpu`` (None without one).
+        Plain values: ``python``, the version of each package (None if it is not installed), a hash
+        of headcount's ``code``, which tells states of one version apart, ``platform``,
+        ``processor``, ``num_cores`` this process may use, ``num_threads`` of torch, ``gpu`` (None
+        without one).
 
     Example:
         >>> sorted(environment())[:4]
-        ['accelerate', 'gpu', 'headcount', 'num_cores']
+        ['accelerate', 'code', 'gpu', 'headcount']
     """
     return {
         "python": platform.python_version(),
         **{name: _version(name) for name in PACKAGES},
+        "code": _code(),
         "platform": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "num_cores": _num_cores(),
@@ -312,6 +316,15 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+@cache
+def _code() -> str:
+    """A short hash of the package's own files, names included."""
+    package, found = Path(__file__).parents[1], hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        found.update(f"{file.relative_to(package).as_posix()}\n".encode() + file.read_bytes())
+    return found.hexdigest()[:12]
 
 
 def _processor() -> str:
