@@ -117,6 +117,20 @@ def test_quality_as_decided_has_a_table_where_it_differs(result):
     assert once.title == "accuracy as decided, before the cut model is trained"
 
 
+def test_methods_of_another_training_are_named(result):
+    found = [result("dsp", 3), result("dsp+finetuned", 3)]
+    (plain,) = sheets(lines(found), [], metric="accuracy", against="dsp")
+    assert plain.note == "One seed."
+    same = result("looking", 3)
+    same = result("looking", 3, quality_once=same.quality)
+    (sheet,) = sheets(lines([*found, same]), [], metric="accuracy", against="dsp")
+    assert "comes on top: dsp+finetuned, looking. Not trained after they decided" in sheet.note
+    sheet, _ = sheets(
+        lines([*found, result("looking", 3, quality_once=0.125)]), [], metric="q", against="dsp"
+    )
+    assert sheet.note.endswith("comes on top: dsp+finetuned, looking.")
+
+
 def test_intervals_over_something_else_are_named(result):
     found = [
         result("dsp", 3),

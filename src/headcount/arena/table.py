@@ -8,6 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from headcount.arena.grid import FINETUNED
 from headcount.arena.summary import Difference, Line
 
 MINUS = "\N{MINUS SIGN}"
@@ -109,11 +110,30 @@ def _quality(lines: Sequence[Line], metric: str) -> Sheet:
 
     over = f"{lines[0].num_seeds} seeds" if alike else "the seeds, whose number is in brackets"
     single = alike and lines[0].num_seeds == 1
+    note = "One seed." if single else f"Mean and standard deviation over {over}."
     return Sheet(
         title=f"{metric}, by heads kept",
-        note="One seed." if single else f"Mean and standard deviation over {over}.",
+        note=f"{note}{_unequal(lines)}",
         **_grid(lines, lambda line: line.heads, write),
     )
+
+
+def _unequal(lines: Sequence[Line]) -> str:
+    """Which methods have had another training than the rest."""
+    resting = [line for line in lines if line.once_mean is not None]
+    if not resting:
+        return ""
+    decided = dict.fromkeys(line.method for line in resting)
+    longer = dict.fromkeys(
+        line.method for line in lines if line.method in decided or FINETUNED in line.method
+    )
+    text = (
+        f" The dense model, from which these start, was trained before, and that comes on top: "
+        f"{', '.join(longer)}."
+    )
+    if all(line.once_mean == line.mean for line in resting):
+        text += f" Not trained after they decided (--recover-epochs): {', '.join(decided)}."
+    return text
 
 
 def _once(lines: Sequence[Line], metric: str) -> Sheet:
