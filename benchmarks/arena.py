@@ -8,6 +8,7 @@
     python benchmarks/arena.py both --tables benchmarks/results --page README.md
     python benchmarks/arena.py time --tables benchmarks/results --page docs/how-to-choose.md
     python benchmarks/arena.py agree --tables benchmarks/results --page docs/how-to-choose.md
+    python benchmarks/arena.py card --tables benchmarks/results --page docs/methods/dsp.md
 
 ``sick``: trained on the 4,439 training pairs of SICK, 3 epochs; accuracy on the 495 trial pairs.
 ``mix``: trained on 20,000 pairs of MultiNLI and LingNLI, 1 epoch; accuracy on MultiNLI dev matched.
@@ -19,9 +20,9 @@ The first two commands call ``headcount compare`` (six minutes a cell on one cor
 for ``mix``), and can be killed and started again. The third collects what is there into
 ``arena_sick.json``, figures, and what each run found (``arena_sick/``), and prints the tables; the
 fourth prints them again. The fifth puts these runs where the first finds them finished. The last
-three write the short table of both sets into the README, and into the guide what the runs on
-``mix`` and ``mix-long`` that begin with the dense model took, and how many of their heads the
-methods share.
+four write the short table of both sets into the README; into the guide what the runs on ``mix`` and
+``mix-long`` that begin with the dense model took, and how many of their heads the methods share;
+and into the card of ``dsp`` how far it is ahead of the paper's two with few heads.
 """
 
 import argparse
@@ -47,7 +48,7 @@ from headcount.arena.grid import DENSE, FINETUNED, Cell
 from headcount.arena.latency import LATENCY_FILE
 from headcount.arena.result import Result, read_result
 from headcount.arena.summary import Difference, Line, differences, lines
-from headcount.arena.table import Sheet, mean_text, sheets
+from headcount.arena.table import MINUS, Sheet, mean_text, sheets
 
 OURS = "dsp"
 PAPER = ("dsp-relaxed-constant", "dsp-ste-constant")
@@ -99,6 +100,9 @@ TIMED_HEADS = (24, 12, 6)
 AGREE = "agree"
 """Likewise: how many of their heads the methods share."""
 AGREED_HEADS = (12, 6)
+CARD = "card"
+"""Likewise: subset pruning of three kinds, and what ours is ahead of the paper's in points."""
+CARD_HEADS = (12, 6)
 SHORT = {
     DENSE: "all 72 heads",
     OURS: "`DSP()`",
@@ -319,6 +323,51 @@ def short_table(results: Path) -> str:
     return "\n".join(rows)
 
 
+def card_tables(results: Path) -> str:
+    """Ours and the paper's two with few heads: accuracy, then differences in points, in Markdown."""
+    columns = [(name, title, heads) for name, title in COLUMNS for heads in CARD_HEADS]
+    compared = {
+        name: json.loads((results / f"arena_{name}.json").read_text(encoding="utf-8"))["compared"]
+        for name, _ in COLUMNS
+    }
+    means = {
+        (name, line["method"], line["heads"]): mean_text(
+            line["mean"], line["std"], line["num_seeds"]
+        )
+        for name in compared
+        for line in compared[name][OURS]["lines"]
+    }
+    ahead = {
+        (name, each["method"], each["heads"]): _ahead(Difference(**each))
+        for name in compared
+        for each in compared[name][OURS]["differences"]
+    }
+    head = [f"{title}, {heads}" for _, title, heads in columns]
+    rule = "|:--|" + "--:|" * len(head)
+    rows = [f"| accuracy | {' | '.join(head)} |", rule]
+    whole = [
+        means[name, DENSE, None] if heads == CARD_HEADS[0] else "" for name, _, heads in columns
+    ]
+    rows.append(f"| all 72 heads | {' | '.join(whole)} |")
+    for method in (OURS, *PAPER):
+        cells = [means.get((name, method, heads), "") for name, _, heads in columns]
+        rows.append(f"| `{method}` | {' | '.join(cells)} |")
+    rows += ["", f"| points that `{OURS}` is ahead | {' | '.join(head)} |", rule]
+    for method in PAPER:
+        cells = [ahead.get((name, method, heads), "") for name, _, heads in columns]
+        rows.append(f"| of `{method}` | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _ahead(difference: Difference) -> str:
+    """What a method lacks to the one it is compared with, in points."""
+    if difference.low is None or difference.high is None:
+        return f"{-100 * difference.mean:+.2f}"
+    ends = f"{-100 * difference.high:+.1f}, {-100 * difference.low:+.1f}"
+    over = "" if "examples" in difference.resampled else f" ({difference.resampled})"
+    return f"{-100 * difference.mean:+.2f} [{ends}]{over}".replace("-", MINUS)
+
+
 def time_table(results: Path) -> str:
     """What longer training from the dense model finds, against ``gradient``, in Markdown.
 
@@ -399,7 +448,7 @@ def _minutes(
     return [(runs[key].train_s + runs[key].recover_s) / 60 for key in keys if key[0] == heads]
 
 
-OVERVIEWS = {BOTH: short_table, TIME: time_table, AGREE: agreement_table}
+OVERVIEWS = {BOTH: short_table, CARD: card_tables, TIME: time_table, AGREE: agreement_table}
 """What prints a table of several sets."""
 
 
