@@ -324,7 +324,7 @@ def short_table(results: Path) -> str:
 
 
 def card_tables(results: Path) -> str:
-    """Ours and the paper's two with few heads: accuracy, then differences in points, in Markdown."""
+    """Accuracy of ours and the paper's two with few heads, then differences in points; Markdown."""
     columns = [(name, title, heads) for name, title in COLUMNS for heads in CARD_HEADS]
     compared = {
         name: json.loads((results / f"arena_{name}.json").read_text(encoding="utf-8"))["compared"]
