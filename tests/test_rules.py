@@ -141,6 +141,8 @@ def test_the_two_constraint_files_differ_only_by_what_the_oldest_transformers_de
         (["arena.py", "mix"], "", "docs/how-to-choose.md"),
         (["arena.py", "both"], "", "README.md"),
         (["arena.py", "time"], "", "docs/how-to-choose.md"),
+        (["arena.py", "agree"], "", "docs/how-to-choose.md"),
+        (["arena.py", "card"], "", "docs/methods/dsp.md"),
         (["many_budgets.py"], "many_budgets.json", "docs/methods/dsp.md"),
     ],
 )
