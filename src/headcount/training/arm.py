@@ -228,7 +228,8 @@ def _everything(model: PreTrainedModel) -> Budget:
     """Any kind will do, heads if there are some left: all of them stay."""
     left = units(model).kinds
     kind = next((kind for kind in ("head", *KINDS) if kind in left), "head")
-    return Budget(**{f"{kind}s": 1.0})
+    whole: dict[str, Any] = {f"{kind}s": 1.0}
+    return Budget(**whole)
 
 
 def _decided(arm: Arm, material: Material, work: Path, console: Console) -> Trained:
