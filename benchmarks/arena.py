@@ -62,12 +62,13 @@ WHOLE = (
     ((TAUGHT,), (12, 6), (0, 1)),
     ((OURS, *PAPER), (12, 6), (0, 1, 2)),
     ((OURS, *PAPER, *OTHERS), (48, 36, 24, 12, 6), (0, 1)),
+    (("random",), (48, 36, 24, 12, 6), (0, 1, 2)),
+    ((CONTROL,), (12, 6), (0, 1, 2)),
 )
 GRIDS = {
     "sick": (
         *WHOLE,
         (AGAIN, (36,), (0, 1)),
-        ((CONTROL,), (12, 6), (0, 1)),
         (("hard-concrete",), (12, 6), (0, 1, 2)),
     ),
     "mix": (*WHOLE, (("dsp-pipelined",), (6,), (0,))),
