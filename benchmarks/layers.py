@@ -44,18 +44,17 @@ ONCE: dict[str, Method] = {
     "layer-drop-half": hc.LayerDrop(drop=0.5),
 }
 """Trained whole; what LayerDrop keeps is cut of each."""
-EACH: dict[str, Method] = {"dsp": hc.DSP(), "spaced": hc.LayerDrop(), "random": hc.Random()}
+EACH: dict[str, Method] = {"random": hc.Random(), "spaced": hc.LayerDrop(), "dsp": hc.DSP()}
 """Trained for each K; ``spaced`` is what LayerDrop keeps, trained without dropping any."""
 CUTS = (6, 4, 3, 2)
 TRAINED_FOR = (3, 2)
 SEEDS = (0, 1, 2)
 RUNS = tuple(
     (name, layers, seed)
-    for layers in TRAINED_FOR
     for seed in SEEDS
     for name, layers in (
-        *((name, NUM_LAYERS) for name in ONCE if layers == TRAINED_FOR[0]),
-        *((name, layers) for name in EACH),
+        *((name, layers) for layers in TRAINED_FOR for name in EACH),
+        *((name, NUM_LAYERS) for name in ONCE),
     )
 )
 """(name, layers it is trained for, seed)."""
