@@ -30,7 +30,7 @@ def test_a_model_of_another_width_is_refused(tmp_path):
         tmp_path / "table.json"
     )
     budget = hc.Budget(
-        latency=0.9, costs=hc.LatencyTable.load(tmp_path / "table.json"), kinds=("head",)
+        latency=1.0, costs=hc.LatencyTable.load(tmp_path / "table.json"), kinds=("head",)
     )
     budget.pools(hc.units(bert()))
     wide = transformers.BertModel(
