@@ -144,6 +144,7 @@ def test_the_two_constraint_files_differ_only_by_what_the_oldest_transformers_de
         (["arena.py", "agree"], "", "docs/how-to-choose.md"),
         (["arena.py", "card"], "", "docs/methods/dsp.md"),
         (["many_budgets.py"], "many_budgets.json", "docs/methods/dsp.md"),
+        (["layers.py"], "layers.json", "docs/methods/layer_drop.md"),
     ],
 )
 def test_the_tables_of_the_pages_are_those_of_the_results(
