@@ -157,3 +157,19 @@ def test_scales_of_modules_are_refused():
     message = r"the scale of the module 'bert.encoder.*' is \[1.5\].*give one or zero"
     with pytest.raises(hc.SurgeryError, match=message):
         hc.fold(model, decision, torch.full((6,), 1.5))
+
+
+def test_scales_are_folded_into_layers_that_moved_up():
+    model = tiny_model("bert")
+    units = hc.units(model, "layer", "row")
+    last = max(site.layer for site in units.sites)
+    keep = torch.tensor([s.layer == last for s in units.sites for _ in range(s.num_units)])
+    decision = hc.Decision.of(units, keep, keep.double(), {})
+    rows = torch.tensor([s.kind == "row" for s in units.sites for _ in range(s.num_units)])
+    scales = torch.where(rows & keep, 2.0, keep.double())
+    small = hc.cut(model, decision)
+    assert [site.layer for site in hc.units(small, "row").sites] == [0]
+    path = "bert.encoder.layer.0.output.dense"
+    before = small.get_submodule(path).weight.detach().clone()
+    folded = hc.fold(small, decision, scales)
+    assert torch.equal(folded.get_submodule(path).weight, 2 * before)

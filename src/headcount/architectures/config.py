@@ -1,10 +1,8 @@
-"""The configuration's account of a model's shape, in the words transformers uses.
+"""The configuration's account of a model's shape.
 
 A cut model's configuration says what every site has left, under the key ``headcount``: that is
-what reloading reads. A saved ``config.json`` says the same in ``per_layer_config``, where
-transformers has words for it; this makes a transformers without headcount refuse the folder
-instead of loading it wrongly. If the stock class can build the cut model's shape from plain keys,
-these are written instead, and the folder is a stock checkpoint.
+what reloading reads. If the stock class can build the cut model's shape from plain keys, these are
+written instead, and the folder is a stock checkpoint.
 """
 
 import copy
@@ -16,10 +14,13 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from headcount.architectures import names
+from headcount.architectures.depth import MOVED, Shorter
 from headcount.architectures.discover import find_sites
 from headcount.architectures.maps import is_emptied
-from headcount.architectures.places import owner_of
-from headcount.architectures.stock import is_stock
+from headcount.architectures.places import owner_of, parts_of
+from headcount.architectures.stock import STOCK, is_stock, stock_class
+from headcount.errors import SurgeryError
+from headcount.pieces import Overridden
 from headcount.units.site import Site
 
 MARK = "headcount"
@@ -29,6 +30,9 @@ FORMAT = 2
 
 Left = dict[str, dict[str, int | list[int]]]
 """Module, relative to the base model -> kind -> how many units are left, or which."""
+
+Mark = dict[str, Any]
+"""``format``, a number, and ``left``."""
 
 
 def write_shape(model: nn.Module, changed: Iterable[tuple[str, str]]) -> None:
@@ -49,19 +53,75 @@ def write_shape(model: nn.Module, changed: Iterable[tuple[str, str]]) -> None:
     cut_now = set(changed)
     for owner, keys in groups.items():
         _write(model, configs[owner], keys, cut_now, sites)
-    _try_stock(model, list(configs.values()), sites)
+    _try_stock(model, list(configs.values()))
+
+
+def leave_standalone(model: nn.Module) -> None:
+    """Make a model of a class that lies beside its weights one of the stock class.
+
+    The code there builds the shape that the model was saved with, not the one it has now.
+    """
+    for kept in (model, vars(model).get("config")):
+        if kept is not None and hasattr(type(kept), STOCK):
+            kept.__class__ = stock_class(type(kept))
+            vars(kept).pop("auto_map", None)
+
+
+def own_configs(model: nn.Module) -> None:
+    """Give a model configurations of its own, which no other model shares.
+
+    Args:
+        model: about to be cut in place. Its modules refer to the copies afterwards.
+    """
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if isinstance(value, PreTrainedConfig | Overridden):
+                vars(module)[name] = copy.deepcopy(value, memo)
 
 
 def is_uneven(model: nn.Module) -> bool:
     """Whether a model has layers that only headcount can build."""
-    configs = (vars(module).get("config") for module in model.modules())
-    return any(isinstance(config, PreTrainedConfig) and MARK in vars(config) for config in configs)
+    return any(mark_of(vars(module).get("config")) for module in model.modules())
 
 
-def take_mark(config: PreTrainedConfig) -> Left:
-    """What the mark of a configuration says is left; the mark is taken off."""
-    mark = config.__dict__.pop(MARK, None)
-    return mark["left"] if mark else {}
+def mark_of(config: object) -> Mark | None:
+    """The mark of a configuration.
+
+    Returns:
+        None if it has none. An attribute of the same name that is no mark belongs to somebody else.
+
+    Example:
+        >>> import transformers
+        >>> mark_of(transformers.BertConfig()) is None
+        True
+    """
+    value = vars(config).get(MARK) if isinstance(config, PreTrainedConfig) else None
+    return value if is_mark(value) else None
+
+
+def is_mark(value: object) -> bool:
+    """Whether a value is a mark, right or damaged.
+
+    Example:
+        >>> is_mark({"format": 2, "left": {}}), is_mark(12)
+        (True, False)
+    """
+    return isinstance(value, dict) and bool(value.keys() & {"format", "left"})
+
+
+def check_unclaimed(model: nn.Module, call: str) -> None:
+    """Refuse a model whose configuration uses the name of the mark for something else.
+
+    Raises:
+        SurgeryError: it does; the mark would overwrite it.
+    """
+    for part in parts_of(vars(model).get("config")):
+        if hasattr(part, MARK) and mark_of(part) is None:
+            raise SurgeryError(
+                f"{call}: {type(part).__name__} has an attribute {MARK!r} of its own. headcount "
+                "says under this name what was cut. Rename the attribute."
+            )
 
 
 def relative(model: nn.Module, name: str) -> str:
@@ -87,7 +147,7 @@ def _write(
     cut_now: set[tuple[str, str]],
     sites: Mapping[tuple[str, str], Site],
 ) -> None:
-    before: Left = (vars(config).get(MARK) or {}).get("left", {})
+    before: Left = (mark_of(config) or {}).get("left", {})
     config.__dict__.pop(MARK, None)
     left: Left = copy.deepcopy(before)
     for name, kind in keys:
@@ -114,86 +174,48 @@ def _left(model: nn.Module, site: Site | None) -> int | list[int]:
     return site.num_units if chosen is None else list(chosen)
 
 
-def per_layer_keys(model: nn.Module) -> list[tuple[Left, dict[str, dict[str, Any]]]]:
-    """What transformers' ``per_layer_config`` can say of each marked configuration of a model.
-
-    Returns:
-        For each mark what is left, and the keys: layer -> name -> number. Where a name has several
-        meanings in a layer (encoder and decoder), the first has it. A mark always comes with a key:
-        without one, transformers alone would fill in weights for what was removed as a whole.
-    """
-    configs = [vars(module).get("config") for module in model.modules()]
-    parts = {id(c): c for c in configs if isinstance(c, PreTrainedConfig) and MARK in vars(c)}
-    keys: dict[int, dict[str, dict[str, Any]]] = {key: defaultdict(dict) for key in parts}
-    for site in find_sites(model):
-        owner = owner_of(model, site.module)
-        if owner is not None and id(owner.config) in keys:
-            left = vars(owner.config)[MARK]["left"].get(relative(model, site.module), {})
-            count = 0 if left.get("module") == 0 else site.num_units
-            if site.kind in ("head", "group", "row") and (site.kind in left or "module" in left):
-                _say(keys[id(owner.config)], owner.config, site.layer, site.config_key, count)
-    for key, config in parts.items():
-        _say_what_is_gone(keys[key], config)
-    return [(vars(config)[MARK]["left"], keys[key]) for key, config in parts.items()]
-
-
-def _say_what_is_gone(keys: dict[str, dict[str, Any]], config: PreTrainedConfig) -> None:
-    """Removed layers, which have no sites any more; and some key in any case."""
-    for path, kinds in vars(config)[MARK]["left"].items():
-        number = path.rpartition(".")[2]
-        if kinds.get("layer") == 0 and number.isdecimal():
-            _say(keys, config, int(number), _heads_name(config), 0)
-    if not keys:
-        _say(keys, config, 0, _heads_name(config), 0)
-
-
-def _say(
-    keys: dict[str, dict[str, Any]], config: PreTrainedConfig, layer: int, name: str, count: int
-) -> None:
-    """Write a number down, if the configuration has a number of that name and such a layer."""
-    known = vars(config).get(config.attribute_map.get(name, name))
-    total = getattr(config, "num_hidden_layers", 0)
-    if isinstance(total, int) and layer < total and isinstance(known, int) and known != count:
-        keys[str(layer)].setdefault(name, count)
-
-
-def _heads_name(config: PreTrainedConfig) -> str:
-    """What a configuration calls the number of heads."""
-    known = (*vars(config), *config.attribute_map)
-    return next((name for name in names.CONFIG_HEADS if name in known), names.CONFIG_HEADS[0])
-
-
-def _try_stock(
-    model: nn.Module, configs: list[PreTrainedConfig], sites: Mapping[tuple[str, str], Site]
-) -> None:
+def _try_stock(model: nn.Module, configs: list[PreTrainedConfig]) -> None:
     """Write plain keys if the stock class builds just this shape from them."""
-    marked = [config for config in configs if MARK in vars(config)]
-    outer = vars(model).get("config")
-    replaced = any(map(is_emptied, model.modules()))
-    if not marked or replaced or not isinstance(outer, PreTrainedConfig):
+    marked = [config for config in configs if mark_of(config)]
+    if not marked or not isinstance(vars(model).get("config"), PreTrainedConfig):
         return
-    owned = [(site, owner_of(model, site.module)) for site in sites.values()]
+    shorter = Shorter(model)
+    if not shorter.possible:
+        _say_plainly(model, marked)
+        return
+    for _ in shorter.attempts():
+        if _say_plainly(model, marked):
+            vars(model)[MOVED] = dict(shorter.moved)
+            return
+
+
+def _say_plainly(model: nn.Module, marked: list[PreTrainedConfig]) -> bool:
+    """Whether plain keys say it all; if so, they are written and the marks are gone."""
+    if any(map(is_emptied, model.modules())):
+        return False
+    owned = [(site, owner_of(model, site.module)) for site in find_sites(model)]
     found = [
         _uniform([s for s, owner in owned if owner is not None and owner.config is config])
         for config in marked
     ]
     plain = [shape for shape in found if shape is not None]
     if len(plain) < len(marked):
-        return
+        return False
     kept = [(config, dict(vars(config))) for config in marked]
     for unnamed in ("", "head_dim"):  # some classes read a name that their configuration lacks
         for config, shape in zip(marked, plain, strict=True):
             _write_plain(config, *shape, unnamed)
-        if is_stock(model, outer):
-            return
+        if is_stock(model, vars(model)["config"]):
+            return True
         for config, values in kept:
             config.__dict__.clear()
             config.__dict__.update(values)
+    return False
 
 
 def _write_plain(config: PreTrainedConfig, counts: dict[str, Any], size: int, unnamed: str) -> None:
     known = [name for name in names.CONFIG_HEAD_SIZE if name in vars(config)]
-    take_mark(config)
+    config.__dict__.pop(MARK, None)
     for key, value in {**counts, **dict.fromkeys(known[:1] or [unnamed], size)}.items():
         if key and not isinstance(getattr(type(config), key, None), property):
             setattr(config, key, value)

@@ -310,7 +310,6 @@ def _is_removable(model: nn.Module, path: str, layer: nn.Module) -> bool:
         "GradientCheckpointingLayer" in classes
         and not any(name in names.TUPLE_LAYERS for name in classes)
         and isinstance(siblings, nn.ModuleList)
-        and len(siblings) > 1
     )
 
 

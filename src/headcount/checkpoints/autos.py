@@ -1,24 +1,30 @@
 """Which of transformers' Auto classes and pipelines load a model."""
 
+from collections.abc import Iterator
+from typing import Any
+
 from transformers import PreTrainedModel
 from transformers.models.auto import modeling_auto
 
-_MAPPINGS = {
-    "AutoModelForSequenceClassification": "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
-    "AutoModelForTokenClassification": "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES",
-    "AutoModelForQuestionAnswering": "MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES",
-    "AutoModelForMultipleChoice": "MODEL_FOR_MULTIPLE_CHOICE_MAPPING_NAMES",
-    "AutoModelForMaskedLM": "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
-    "AutoModelForCausalLM": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
-    "AutoModelForSpeechSeq2Seq": "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES",
-    "AutoModelForSeq2SeqLM": "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
-    "AutoModelForImageTextToText": "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES",
-    "AutoModelForImageClassification": "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES",
-    "AutoModelForAudioClassification": "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES",
-    "AutoModelForCTC": "MODEL_FOR_CTC_MAPPING_NAMES",
-    "AutoModelForPreTraining": "MODEL_FOR_PRETRAINING_MAPPING_NAMES",
-}
-"""Auto class -> transformers' table of the classes it loads."""
+from headcount.architectures.stock import stock_class
+
+_FIRST = (
+    "AutoModelForSequenceClassification",
+    "AutoModelForTokenClassification",
+    "AutoModelForQuestionAnswering",
+    "AutoModelForMultipleChoice",
+    "AutoModelForSpeechSeq2Seq",
+    "AutoModelForSeq2SeqLM",
+    "AutoModelForMaskedLM",
+    "AutoModelForCausalLM",
+    "AutoModelForImageTextToText",
+    "AutoModelForImageClassification",
+    "AutoModelForAudioClassification",
+    "AutoModelForCTC",
+)
+"""Classes that say best what a model is for, where several load it."""
+
+_LAST = ("AutoModelForPreTraining", "AutoModel")
 
 _PIPELINES = {
     "AutoModelForSequenceClassification": "text-classification",
@@ -35,20 +41,45 @@ _PIPELINES = {
 """Auto class -> the pipeline that uses such a model."""
 
 
+def auto_classes(model: PreTrainedModel) -> tuple[str, ...]:
+    """The names of all Auto classes that load a model, the best first; none for some parts.
+
+    Example:
+        >>> import transformers
+        >>> auto_classes(transformers.BertForMaskedLM(transformers.BertConfig(num_hidden_layers=1)))
+        ('AutoModelForMaskedLM',)
+    """
+    kind, name = model.config.model_type, stock_class(type(model)).__name__
+    found = [auto for auto, table in _tables() if name in _classes(table.get(kind, ()))]
+    return tuple(sorted(found, key=_place))
+
+
+def _place(auto: str) -> tuple[int, str]:
+    """Where an Auto class comes: those of ``_FIRST``, any other by its name, those of ``_LAST``."""
+    first = _FIRST.index(auto) if auto in _FIRST else len(_FIRST)
+    return first + (1 + _LAST.index(auto) if auto in _LAST else 0), auto
+
+
+def _tables() -> Iterator[tuple[str, dict[str, Any]]]:
+    for auto, cls in vars(modeling_auto).items():
+        mapping = vars(cls).get("_model_mapping") if isinstance(cls, type) else None
+        if mapping is not None:
+            yield auto, mapping._model_mapping
+
+
+def _classes(entry: Any) -> tuple[str, ...]:
+    return (entry,) if isinstance(entry, str) else tuple(entry)
+
+
 def auto_class(model: PreTrainedModel) -> str:
-    """The name of the Auto class that loads a model.
+    """The name of the Auto class that loads a model, or of its own class if there is none.
 
     Example:
         >>> import transformers
         >>> auto_class(transformers.BertModel(transformers.BertConfig(num_hidden_layers=1)))
         'AutoModel'
     """
-    kind, name = model.config.model_type, type(model).__name__
-    for auto, table in _MAPPINGS.items():
-        classes = vars(modeling_auto).get(table, {}).get(kind, ())
-        if name in ((classes,) if isinstance(classes, str) else classes):
-            return auto
-    return "AutoModel"
+    return next(iter(auto_classes(model)), stock_class(type(model)).__name__)
 
 
 def pipeline_task(model: PreTrainedModel) -> str | None:

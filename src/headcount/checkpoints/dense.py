@@ -1,14 +1,17 @@
 """The dense model that a cut one was made from: its shape, without its weights."""
 
 import copy
+from collections import defaultdict
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from headcount.architectures.config import MARK, Left, relative
+from headcount.architectures.config import MARK, Left, mark_of, relative
 from headcount.architectures.discover import find_sites
 from headcount.architectures.places import parts_of
+from headcount.architectures.stock import stock_class
 from headcount.errors import CheckpointError
 from headcount.surgery.biases import OWN_BIAS
 from headcount.surgery.draft import Plan
@@ -17,17 +20,22 @@ from headcount.units.site import Site
 
 
 def dense_config(config: PreTrainedConfig) -> PreTrainedConfig:
-    """A copy of a configuration without the account of what was cut, sub-configurations too."""
+    """A copy of a configuration without the account of what was cut, sub-configurations too.
+
+    It is of the class of transformers, also where code beside the weights made another.
+    """
     plain = copy.deepcopy(config)
     for part in parts_of(plain):
-        part.__dict__.pop(MARK, None)
+        if mark_of(part):
+            part.__dict__.pop(MARK)
+    plain.__class__ = stock_class(type(plain))
     return plain
 
 
 def dense_twin(model: PreTrainedModel) -> PreTrainedModel:
     """A model of the stock class and the dense shape, on the meta device."""
     with torch.device("meta"):
-        return type(model)(dense_config(model.config))
+        return stock_class(type(model))(dense_config(model.config))
 
 
 def marks(model: PreTrainedModel) -> dict[str, Left]:
@@ -36,37 +44,70 @@ def marks(model: PreTrainedModel) -> dict[str, Left]:
     seen: set[int] = set()
     for name, module in model.named_modules():
         config = vars(module).get("config")
-        known = isinstance(module, PreTrainedModel) and isinstance(config, PreTrainedConfig)
-        if known and MARK in vars(config) and id(config) not in seen:
+        mark = mark_of(config) if isinstance(module, PreTrainedModel) else None
+        if mark and id(config) not in seen:
             seen.add(id(config))
-            found[name] = vars(config)[MARK]["left"]
+            found[name] = mark["left"]
     return found
 
 
 def kept_of(model: PreTrainedModel, left: Left) -> dict[tuple[str, str], Tensor]:
     """The units of a dense model that stand for those that are left.
 
+    Args:
+        model: the dense model.
+        left: what its mark says. Each entry has to be about a site of this model, or about a stack
+            that the model is without, as an encoder that is loaded alone is without its decoder.
+
     Raises:
-        CheckpointError: a site is to have more units than the dense model has.
+        CheckpointError: a site is to have more units than the dense model has, or is not in it.
     """
     kept: dict[tuple[str, str], Tensor] = {}
     sites = find_sites(model)
     num_heads = {site.module: site.num_units for site in sites if site.kind == "head"}
+    by_path: dict[str, list[Site]] = defaultdict(list)
     for site in sites:
-        asked = left.get(relative(model, site.module), {})
-        heads = asked.get("head")
-        if (
-            site.kind == "group"
-            and isinstance(heads, list)
-            and not isinstance(asked.get("group"), list)
-        ):  # the groups that these heads belong to
-            share = num_heads[site.module] // site.num_units
-            kept[site.key] = (torch.tensor(heads, dtype=torch.long) // share).unique()
-        elif site.kind in asked:
-            kept[site.key] = _kept(site, asked)
-        if OWN_BIAS in asked:
-            kept[site.module, OWN_BIAS] = torch.arange(1)
+        by_path[relative(model, site.module)].append(site)
+    for path, asked in left.items():
+        named = by_path.get(path, [])
+        _check_known(model, path, asked, [site.kind for site in named])
+        for site in named:
+            heads = asked.get("head")
+            if (
+                site.kind == "group"
+                and isinstance(heads, list)
+                and not isinstance(asked.get("group"), list)
+            ):  # the groups that these heads belong to
+                share = num_heads[site.module] // site.num_units
+                kept[site.key] = (torch.tensor(heads, dtype=torch.long) // share).unique()
+            elif site.kind in asked:
+                kept[site.key] = _kept(site, asked)
+            if OWN_BIAS in asked:
+                kept[site.module, OWN_BIAS] = torch.arange(1)
     return kept
+
+
+STACKS = ("encoder", "decoder")
+"""Parts of an encoder-decoder, of which a class may have one alone."""
+
+
+def _check_known(model: PreTrainedModel, path: str, asked: Iterable[str], known: list[str]) -> None:
+    """Refuse an entry of the mark that does not fit the model: nothing would be cut there."""
+    first = path.partition(".")[0]
+    if (
+        not known
+        and first in STACKS
+        and not any(first in name.split(".") for name, _ in model.named_modules())
+    ):
+        return
+    missing = [kind for kind in asked if kind not in (*known, OWN_BIAS)]
+    if missing:
+        raise CheckpointError(
+            f"from_pretrained: config.json says what is left of units of kind {missing[0]!r} in "
+            f"{path!r}, and {type(model).__name__} has none there. Load the folder with the class "
+            "that it was saved from, and take the part you need from that model; or the "
+            "configuration was changed by hand or is damaged."
+        )
 
 
 def plan_again(model: PreTrainedModel) -> tuple[PreTrainedModel, Plan]:
@@ -85,13 +126,14 @@ def plan_again(model: PreTrainedModel) -> tuple[PreTrainedModel, Plan]:
 def _kept(site: Site, asked: dict[str, int | list[int]]) -> Tensor:
     """Which units of the dense site stand for those that are left."""
     count = asked[site.kind]
-    index = torch.tensor(count) if isinstance(count, list) else torch.arange(count)
-    if len(index) > site.num_units or (len(index) and int(index.max()) >= site.num_units):
+    beyond = max(count, default=-1) if isinstance(count, list) else count - 1
+    if beyond >= site.num_units:
         raise CheckpointError(
             f"from_pretrained: config.json asks for {count} units of kind {site.kind!r} in "
             f"{site.module}; the dense model has {site.num_units}. The configuration was changed "
             "by hand or is damaged."
         )
+    index = torch.tensor(count) if isinstance(count, list) else torch.arange(count)
     if site.kind == "head" and site.num_groups > 1 and not isinstance(count, list):
         groups = asked.get("group", site.num_groups)
         num_groups = len(groups) if isinstance(groups, list) else groups

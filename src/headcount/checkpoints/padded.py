@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from headcount.architectures.discover import find_sites
 from headcount.architectures.maps import is_skipped
+from headcount.architectures.stock import stock_class
 from headcount.checkpoints.dense import dense_config, plan_again
 from headcount.errors import CheckpointError
 from headcount.surgery.draft import Plan
@@ -45,7 +46,7 @@ def padded(model: PreTrainedModel) -> PreTrainedModel:
             "on. Save with standalone=True instead."
         )
     planned = _plan_in_place(model, call)
-    dense = type(model)(dense_config(model.config)).eval()
+    dense = stock_class(type(model))(dense_config(model.config)).eval()
     cast(nn.Module, dense).to(dtype=model.dtype)
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     gone = (*planned.structure.get("zeros", {}), *planned.structure.get("bias_only", {}))

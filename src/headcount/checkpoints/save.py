@@ -7,7 +7,7 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from headcount.architectures.config import is_uneven
-from headcount.checkpoints.autos import auto_class
+from headcount.checkpoints.autos import auto_class, auto_classes
 from headcount.checkpoints.folder import CARD_FILE, write_card
 from headcount.checkpoints.padded import padded as pad
 from headcount.checkpoints.standalone import CODE_FILE, write_code
@@ -89,7 +89,8 @@ def save(
         _move(draft, target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    how = load_instructions(rung, auto_class(model), str(target))
+    auto = "AutoModel" if rung == "standalone" and not auto_classes(model) else auto_class(model)
+    how = load_instructions(rung, auto, str(target))
     return Saved(folder=target, rung=rung, how_to_load=how)
 
 
@@ -102,7 +103,7 @@ def _write(
     written.save_pretrained(draft, save_original_format=not (uneven and standalone))
     rung: Rung = "import" if uneven else "stock"
     if uneven and standalone:
-        write_code(model, draft, auto_class(model))
+        write_code(model, draft)
         rung = "standalone"
     if uneven and padded:
         rung = "padded"

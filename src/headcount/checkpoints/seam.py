@@ -1,16 +1,17 @@
 """The one module that touches transformers' moving internals: how a model is built and saved.
 
-transformers lets a configuration describe uneven layers (``per_layer_config``) but builds every
-layer alike. Importing headcount teaches ``PreTrainedModel`` the rest, in two steps that every model
-class goes through: at the start of ``__init__`` the account of what was cut is set aside, so that
-the stock class builds its dense shape; at the end, in ``post_init``, the layers are made smaller,
-before any weight is loaded. ``save_pretrained`` adds transformers' own keys to the configuration
-and writes the decision and a model card beside the weights of a model that was cut. Models that
-headcount did not cut are left alone.
+Importing headcount teaches ``PreTrainedModel`` to build uneven layers, in two steps that every
+model class goes through: at the start of ``__init__`` the account of what was cut is noted, and the
+stock class builds its dense shape; at the end, in ``post_init``, the layers are made smaller,
+before any weight is loaded. Configurations of such models are written with a guard that makes
+transformers refuse them where headcount is not imported. ``save_pretrained`` writes the decision
+and a model card beside the weights of a model that was cut. Models that headcount did not cut are
+left alone.
 """
 
-import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -18,18 +19,22 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from headcount.architectures.config import FORMAT, MARK, Left, per_layer_keys, take_mark
+from headcount.architectures.config import FORMAT, MARK, Left, mark_of
+from headcount.architectures.stock import STOCK
 from headcount.checkpoints.dense import kept_of
+from headcount.checkpoints.guard import guarding, unguarding, unrepeated
+from headcount.checkpoints.parts import adopt_parts
 from headcount.errors import CheckpointError
+from headcount.pieces import PER_LAYER
 from headcount.surgery.cut import reduce
 
 _PENDING = "_headcount_pending"
-OURS = "per_layer_keys"
-"""Key of the mark in a saved configuration whose ``per_layer_config`` headcount wrote."""
 _INSTALLED = "_headcount_installed"
 
+AfterSave = Callable[[PreTrainedModel, str], None]
 
-def install(after_save: Callable[[PreTrainedModel, str], None]) -> None:
+
+def install(after_save: AfterSave) -> None:
     """Teach transformers to build and save uneven models; done once, when headcount is imported.
 
     Args:
@@ -37,12 +42,18 @@ def install(after_save: Callable[[PreTrainedModel, str], None]) -> None:
     """
     if _INSTALLED in PreTrainedModel.__dict__:
         return
-    setattr(PreTrainedModel, "__init__", _building(PreTrainedModel.__init__))
-    setattr(PreTrainedModel, "post_init", _built(PreTrainedModel.post_init))
-    setattr(
-        PreTrainedModel, "save_pretrained", _saving(PreTrainedModel.save_pretrained, after_save)
-    )
-    setattr(PreTrainedConfig, "per_layer_config", _unless_marked(PreTrainedConfig.per_layer_config))
+    changes = {
+        "__init__": _building(PreTrainedModel.__init__),
+        "post_init": _built(PreTrainedModel.post_init),
+        "save_pretrained": _saving(PreTrainedModel.save_pretrained, after_save),
+        "push_to_hub": _pushing(PreTrainedModel.push_to_hub, after_save),
+    }
+    for name, change in changes.items():
+        setattr(PreTrainedModel, name, change)
+    for name in ("to_dict", "to_diff_dict"):
+        setattr(PreTrainedConfig, name, guarding(getattr(PreTrainedConfig, name)))
+    setattr(PreTrainedConfig, "__post_init__", unguarding(PreTrainedConfig.__post_init__))
+    setattr(PreTrainedConfig, PER_LAYER, unrepeated(getattr(PreTrainedConfig, PER_LAYER)))
     setattr(PreTrainedModel, _INSTALLED, True)
 
 
@@ -51,80 +62,93 @@ def _building(original: Callable[..., None]) -> Callable[..., None]:
     def __init__(
         self: PreTrainedModel, config: PreTrainedConfig, *args: Any, **kwargs: Any
     ) -> None:
-        if MARK in vars(config):
-            _check_format(config)
-            self.__dict__[_PENDING] = take_mark(config)
+        mark = mark_of(config)
+        if mark and not hasattr(type(self), STOCK):  # code beside the weights builds them itself
+            _check_format(mark)
+            outer = _under_construction(mark)
+            if outer is None:
+                self.__dict__[_PENDING] = mark
+            elif config is not outer.config:  # a copy that the stock class made for a part
+                config.__dict__.pop(MARK)
         original(self, config, *args, **kwargs)
 
     return __init__
+
+
+def _under_construction(mark: dict[str, Any]) -> PreTrainedModel | None:
+    """The model around the one that is being built, if the mark is about that one.
+
+    The frames of this thread are asked, as nothing else knows when a construction fails.
+    """
+    frame = sys._getframe(2)
+    while frame is not None:
+        builder = frame.f_locals.get("self")
+        if isinstance(builder, PreTrainedModel) and vars(builder).get(_PENDING) == mark:
+            return builder
+        frame = frame.f_back
+    return None
 
 
 def _built(original: Callable[..., None]) -> Callable[..., None]:
     @wraps(original)
     def post_init(self: PreTrainedModel) -> None:
         original(self)
-        left = self.__dict__.pop(_PENDING, None)
-        if left:
-            shrink(self, left)
+        mark = self.__dict__.pop(_PENDING, None)
+        if mark is not None:
+            shrink(self, mark["left"])
 
     return post_init
 
 
-def _saving(
-    original: Callable[..., Any], after_save: Callable[[PreTrainedModel, str], None]
-) -> Callable[..., Any]:
+def _saving(original: Callable[..., Any], after_save: AfterSave) -> Callable[..., Any]:
     @wraps(original)
     def save_pretrained(
         self: PreTrainedModel, save_directory: Any, *args: Any, **kwargs: Any
     ) -> Any:
-        result = original(self, save_directory, *args, **kwargs)
+        adopt_parts(self)
+        with _before_upload(self, after_save):
+            result = original(self, save_directory, *args, **kwargs)
         if kwargs.get("is_main_process", True):
-            _add_per_layer_keys(self, Path(save_directory) / "config.json")
             after_save(self, str(save_directory))
         return result
 
     return save_pretrained
 
 
-def _unless_marked(stock: property) -> property:
-    """``per_layer_config`` that says what the mark says stays in the file.
+def _pushing(original: Callable[..., Any], after_save: AfterSave) -> Callable[..., Any]:
+    @wraps(original)
+    def push_to_hub(self: PreTrainedModel, *args: Any, **kwargs: Any) -> Any:
+        with _before_upload(self, after_save):
+            return original(self, *args, **kwargs)
 
-    On a live configuration it would make every key ambiguous
-    that code outside of layers reads.
-    """
-    assert stock.fset is not None
-    write = stock.fset
-
-    def setter(self: PreTrainedConfig, value: Any) -> None:
-        mark = vars(self).get(MARK)
-        if value is None or not mark or not mark.get(OURS):
-            write(self, value)
-
-    return property(stock.fget, setter, stock.fdel, stock.__doc__)
+    return push_to_hub
 
 
-def _add_per_layer_keys(model: PreTrainedModel, path: Path) -> None:
-    """Say in a saved configuration, in transformers' own words, what the mark says."""
-    keys = {json.dumps(left): layers for left, layers in per_layer_keys(model) if layers}
-    if not keys or not path.is_file():
-        return
-    body = json.loads(path.read_text(encoding="utf-8"))
-    _insert(body, keys)
-    text = json.dumps(body, indent=2, sort_keys=True) + "\n"
-    draft = path.with_suffix(".partial")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+@contextmanager
+def _before_upload(model: PreTrainedModel, after_save: AfterSave) -> Iterator[None]:
+    """Inside, an upload finds what ``after_save`` writes, and its card instead of a template."""
+    upload = model._upload_modified_files
+    inside = "_upload_modified_files" in vars(model)
+
+    def complete_first(folder: Any, *args: Any, **kwargs: Any) -> Any:
+        card = Path(folder) / "README.md"
+        if card.is_file() and _TEMPLATE in card.read_text(encoding="utf-8"):
+            card.unlink()
+        after_save(model, str(folder))
+        return upload(folder, *args, **kwargs)
+
+    vars(model)["_upload_modified_files"] = complete_first
+    try:
+        yield
+    finally:
+        if inside:
+            vars(model)["_upload_modified_files"] = upload
+        else:
+            vars(model).pop("_upload_modified_files", None)
 
 
-def _insert(body: Any, keys: dict[str, dict[str, Any]]) -> None:
-    if isinstance(body, dict):
-        left = body[MARK].get("left") if isinstance(body.get(MARK), dict) else None
-        known = left is not None and json.dumps(left) in keys
-        if known and "per_layer_config" not in body:  # some types have one of their own
-            body["per_layer_config"] = keys[json.dumps(left)]
-            body[MARK][OURS] = True
-        for value in body.values():
-            _insert(value, keys)
+_TEMPLATE = "This model card has been automatically generated."
+"""Stands in the card that transformers makes for a model that has none on the Hub."""
 
 
 def shrink(model: PreTrainedModel, left: Left) -> None:
@@ -135,14 +159,14 @@ def shrink(model: PreTrainedModel, left: Left) -> None:
         left: what the sites that were cut have left.
 
     Raises:
-        CheckpointError: a site asks for more units than the dense model has.
+        CheckpointError: a site asks for more units than the dense model has, or is not in it.
     """
     with torch.device("cpu"):  # indices; from_pretrained makes everything else without memory
         reduce(model, kept_of(model, left), in_place=True)
 
 
-def _check_format(config: PreTrainedConfig) -> None:
-    found = getattr(config, MARK).get("format")
+def _check_format(mark: dict[str, Any]) -> None:
+    found = mark.get("format")
     if found != FORMAT:
         raise CheckpointError(
             f"from_pretrained: config.json has headcount format {found!r}; this version of "

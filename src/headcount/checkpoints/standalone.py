@@ -9,7 +9,8 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from headcount import pieces
-from headcount.architectures.config import MARK
+from headcount.architectures.stock import STOCK, stock_class
+from headcount.checkpoints.autos import auto_classes
 from headcount.checkpoints.dense import plan_again
 
 CODE_FILE = "modeling_headcount.py"
@@ -21,16 +22,27 @@ Written by headcount. Load it with ``trust_remote_code=True``.
 """
 '''
 
+_CONFIG = '''
+
+class Headcount{stock}({stock}):
+    """``{stock}`` that says what was cut."""
+
+    {mark} = {stock}
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **unguarded(kwargs))
+
+    def to_dict(self):
+        return guarded(super().to_dict())
+'''
+
 _CLASS = '''
 
 class Headcount{stock}({stock}):
     """``{stock}`` with the shape that ``{structure}`` describes."""
 
-    def __init__(self, config, *args, **kwargs):
-        mark = config.__dict__.pop("{mark}", None)
-        super().__init__(config, *args, **kwargs)
-        if mark is not None:
-            setattr(self.config, "{mark}", mark)
+    config_class = Headcount{config}
+    {mark} = {stock}
 
     def post_init(self):
         super().post_init()
@@ -39,28 +51,32 @@ class Headcount{stock}({stock}):
 '''
 
 
-def write_code(model: PreTrainedModel, folder: Path, auto_class: str) -> None:
+def write_code(model: PreTrainedModel, folder: Path) -> None:
     """Write the code that builds a cut model, and say in the configuration where it is.
 
     Args:
         model: a cut model, saved to ``folder`` already.
         folder: where it is saved.
-        auto_class: name of transformers' Auto class that loads it.
     """
     _, planned = plan_again(model)
     structure = planned.structure
-    stock = type(model)
-    base = type(model.base_model) if model.base_model is not model else None
+    stock, config = stock_class(type(model)), stock_class(type(model.config))
+    base = stock_class(type(model.base_model)) if model.base_model is not model else None
+    names = {"config": config.__name__, "mark": STOCK}
     text = [_HEADER.format(stock=stock.__name__), _source_of_pieces()]
-    text += [_import(cls) for cls in (stock, base) if cls is not None]
+    text += [_import(cls) for cls in (config, stock, base) if cls is not None]
+    text.append(_CONFIG.format(stock=config.__name__, mark=STOCK))
     text.append(_literal("STRUCTURE", structure))
-    text.append(_CLASS.format(stock=stock.__name__, structure="STRUCTURE", mark=MARK))
-    auto_map = {auto_class: f"modeling_headcount.Headcount{stock.__name__}"}
+    text.append(_CLASS.format(stock=stock.__name__, structure="STRUCTURE", **names))
+    place = CODE_FILE.removesuffix(".py")
+    autos = auto_classes(model) or ("AutoModel",)
+    auto_map = dict.fromkeys(autos, f"{place}.Headcount{stock.__name__}")
+    auto_map["AutoConfig"] = f"{place}.Headcount{config.__name__}"
     if base is not None:
         prefix = f"{model.base_model_prefix}."
         text.append(_literal("BASE_STRUCTURE", _inside(structure, prefix)))
-        text.append(_CLASS.format(stock=base.__name__, structure="BASE_STRUCTURE", mark=MARK))
-        auto_map["AutoModel"] = f"modeling_headcount.Headcount{base.__name__}"
+        text.append(_CLASS.format(stock=base.__name__, structure="BASE_STRUCTURE", **names))
+        auto_map["AutoModel"] = f"{place}.Headcount{base.__name__}"
     (folder / CODE_FILE).write_text("\n".join(text), encoding="utf-8")
     _name_in_config(folder / "config.json", auto_map)
 
@@ -97,13 +113,4 @@ def _inside(structure: dict[str, Any], prefix: str) -> dict[str, Any]:
 def _name_in_config(path: Path, auto_map: dict[str, str]) -> None:
     body = json.loads(path.read_text(encoding="utf-8"))
     body["auto_map"] = auto_map
-    _drop(body, "per_layer_config")
     path.write_text(json.dumps(body, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _drop(body: Any, key: str) -> None:
-    """Remove a key that transformers without headcount would stumble over."""
-    if isinstance(body, dict):
-        body.pop(key, None)
-        for value in body.values():
-            _drop(value, key)

@@ -6,7 +6,13 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from headcount.architectures.config import write_shape
+from headcount.architectures.config import (
+    check_unclaimed,
+    leave_standalone,
+    own_configs,
+    write_shape,
+)
+from headcount.architectures.depth import MOVED
 from headcount.architectures.discover import find_sites
 from headcount.architectures.discover import units as find_units
 from headcount.errors import SurgeryError, check_argument
@@ -64,15 +70,23 @@ def cut(model: M, decision: Decision, *, in_place: bool = False) -> M:
     _check_nesting(decision)
     refuse(model, units)
     refuse_torn(model, units, decision)
+    check_unclaimed(model, f"cut({type(model).__name__})")
     kept = {site.key: torch.tensor(site.kept, dtype=torch.long) for site in decision.sites}
     small = reduce(model, kept, in_place=in_place)
     _recount(small, decision)
+    if in_place:
+        own_configs(small)
+    leave_standalone(small)
+    vars(small).pop(MOVED, None)
     vars(small)["headcount_decision"] = decision
+    write_shape(small, kept)
     return small
 
 
 def reduce(model: M, kept: Kept, *, in_place: bool) -> M:
     """Keep the listed units of each named site; sites that are not named stay whole.
+
+    The configuration stays as it is.
 
     Args:
         model: the model.
@@ -102,7 +116,6 @@ def reduce(model: M, kept: Kept, *, in_place: bool) -> M:
     for name, tensor in copies.items():
         path, _, leaf = name.rpartition(".")
         small.get_submodule(path).register_parameter(leaf, tensor)
-    write_shape(small, kept)
     return small
 
 

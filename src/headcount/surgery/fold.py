@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from headcount.architectures.depth import MOVED
 from headcount.architectures.discover import units as find_units
 from headcount.errors import DecisionError, SurgeryError
 from headcount.units.decision import Decision, SiteDecision
@@ -65,7 +66,10 @@ def fold(model: M, decision: Decision, scales: Float[Tensor, " n"], *, in_place:
 
 def _factors(model: nn.Module, decision: Decision, scales: Tensor) -> list[tuple[Site, Tensor]]:
     """The model's sites of heads, groups and rows, with the scales of the units they have."""
-    found = {site.key: site for site in find_units(model).sites}
+    found = {
+        (_name_before(model, decision, site.module), site.kind): site
+        for site in find_units(model).sites
+    }
     hollow = {site.module for site in decision.sites if site.kind in GATED and not site.kept}
     split = scales.split([len(site.keep) for site in decision.sites])
     factors = []
@@ -85,6 +89,16 @@ def _factors(model: nn.Module, decision: Decision, scales: Tensor) -> list[tuple
             )
         factors.append((here, own if has == len(own) else own[torch.tensor(decided.keep)]))
     return factors
+
+
+def _name_before(model: nn.Module, decision: Decision, name: str) -> str:
+    """What a module was called before this decision took layers out of their list."""
+    values = vars(model)
+    moved = values.get(MOVED, {}) if values.get("headcount_decision") == decision else {}
+    for before, now in moved.items():
+        if name == now or name.startswith(f"{now}."):
+            return before + name.removeprefix(now)
+    return name
 
 
 def _check_whole(decided: SiteDecision, scales: Tensor) -> None:
