@@ -17,7 +17,7 @@ from headcount.architectures.costs import (
     share_weights,
 )
 from headcount.architectures.feedforward import FeedForward, feed_forward_of
-from headcount.architectures.maps import child, is_emptied, is_map, tensors
+from headcount.architectures.maps import child, is_emptied, is_map, tensors, uncompiled
 from headcount.architectures.match import resolve, unexplained, why_refused
 from headcount.architectures.places import Place, layer_path, nearest_config, place_of
 from headcount.architectures.tables import ATTENTION
@@ -31,7 +31,8 @@ def units(model: nn.Module, *kinds: str) -> UnitTable:
     """Every removable unit of a model, counted from the shapes of its weights.
 
     Args:
-        model: a transformers model, or any module that contains known attention.
+        model: a transformers model, or any module that contains known attention; of what
+            ``torch.compile`` made, the model inside.
         kinds: only these kinds: ``head``, ``group``, ``row``, ``module``, ``layer``; none for all.
 
     Returns:
@@ -55,6 +56,7 @@ def units(model: nn.Module, *kinds: str) -> UnitTable:
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise ArchitectureError(f"units(kinds={kinds}): give some of {', '.join(KINDS)}.")
+    model = uncompiled(model)
     sites = find_sites(model)
     known = any(site.kind == "head" for site in sites)
     if not known and not any(map(is_emptied, model.modules())):

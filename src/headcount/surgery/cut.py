@@ -1,7 +1,7 @@
 """Cut the removed units out of a model, physically."""
 
 import copy
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from headcount.architectures.config import write_shape
 from headcount.architectures.discover import find_sites
 from headcount.architectures.discover import units as find_units
+from headcount.architectures.maps import uncompiled
 from headcount.errors import SurgeryError, check_argument
 from headcount.gates.attach import has_gates
+from headcount.gates.hooks import forget_compiled
 from headcount.pieces import rebuild
 from headcount.surgery.draft import Plan
 from headcount.surgery.plan import Kept, plan
@@ -37,7 +39,7 @@ def cut(model: M, decision: Decision, *, in_place: bool = False) -> M:
 
     Returns:
         The smaller model; ``model`` itself if ``in_place``. It remembers the decision, which
-        ``save_pretrained`` writes beside the weights.
+        ``save_pretrained`` writes beside the weights. A copy of a compiled model is not compiled.
 
     Raises:
         ArgumentError: the decision is something else, such as a budget.
@@ -59,16 +61,19 @@ def cut(model: M, decision: Decision, *, in_place: bool = False) -> M:
             f"cut({type(model).__name__}): gates are attached to the model. Close the session or "
             "leave the masked block first."
         )
-    units = find_units(model)
+    dense = cast(M, uncompiled(model))
+    units = find_units(dense)
     decision.check(units)
     _check_nesting(decision)
-    refuse(model, units)
-    refuse_torn(model, units, decision)
+    refuse(dense, units)
+    refuse_torn(dense, units, decision)
     kept = {site.key: torch.tensor(site.kept, dtype=torch.long) for site in decision.sites}
-    small = reduce(model, kept, in_place=in_place)
+    small = reduce(dense, kept, in_place=in_place)
     _recount(small, decision)
     vars(small)["headcount_decision"] = decision
-    return small
+    if in_place:
+        forget_compiled()
+    return model if in_place else small
 
 
 def reduce(model: M, kept: Kept, *, in_place: bool) -> M:
