@@ -16,7 +16,7 @@ from headcount.gates.hooks import forget_compiled
 from headcount.pieces import rebuild
 from headcount.surgery.draft import Plan
 from headcount.surgery.plan import Kept, plan
-from headcount.surgery.refuse import refuse, refuse_torn
+from headcount.surgery.refuse import refuse, refuse_torn, refuse_untied
 from headcount.units.decision import Decision, SiteDecision
 from headcount.units.nesting import holds
 from headcount.units.site import KINDS
@@ -86,6 +86,9 @@ def reduce(model: M, kept: Kept, *, in_place: bool) -> M:
 
     Returns:
         The smaller model.
+
+    Raises:
+        SurgeryError: a tensor would have another slice under another name.
     """
     planned = plan(model, kept)
     tensors = _slices(model, planned)
@@ -117,7 +120,11 @@ def _parameter(model: nn.Module, name: str) -> nn.Parameter:
 
 
 def _slices(model: nn.Module, planned: Plan) -> dict[str, nn.Parameter]:
-    return {name: _sliced(_parameter(model, name), dims) for name, dims in planned.index.items()}
+    """The slice of each tensor, one for all its names."""
+    refuse_untied(model, planned)
+    whole = {name: _parameter(model, name) for name in planned.index}
+    made = {id(tensor): _sliced(tensor, planned.index[name]) for name, tensor in whole.items()}
+    return {name: made[id(tensor)] for name, tensor in whole.items()}
 
 
 def _sliced(parameter: nn.Parameter, dims: dict[int, Tensor]) -> nn.Parameter:

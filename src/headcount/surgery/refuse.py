@@ -1,11 +1,14 @@
 """Models that cannot be cut as they are: quantised weights, or weights on several devices."""
 
 from collections import defaultdict
+from collections.abc import Mapping
+from itertools import pairwise
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from headcount.errors import SurgeryError
+from headcount.surgery.draft import Plan
 from headcount.units.decision import Decision
 from headcount.units.table import UnitTable
 
@@ -32,6 +35,40 @@ def refuse_torn(model: nn.Module, units: UnitTable, decision: Decision) -> None:
                 "decision keeps different units. Cutting would make two of it. Decide for the same "
                 "units in all layers that share weights, or leave these kinds whole."
             )
+
+
+def refuse_untied(model: nn.Module, planned: Plan) -> None:
+    """Refuse to slice a tensor that stays whole, or is sliced otherwise, under another name.
+
+    Raises:
+        SurgeryError: there is one.
+    """
+    structure = planned.structure
+    replaced = [
+        name for key in ("zeros", "bias_only", "removed") for name in structure.get(key, [])
+    ]
+    users: dict[int, list[str]] = defaultdict(list)
+    for name, tensor in model.named_parameters(remove_duplicate=False):
+        users[id(tensor)].append(name)
+    for names in users.values():
+        left = [
+            name
+            for name in names
+            if not any(f"{name}.".startswith(f"{gone}.") for gone in replaced)
+        ]
+        for one, other in pairwise(left):
+            if _alike(planned.index.get(one, {}), planned.index.get(other, {})):
+                continue
+            raise SurgeryError(
+                f"cut({type(model).__name__}): {one} and {other} are one tensor, of which the "
+                "smaller model would need two different parts. Decide for the same units wherever "
+                "a tensor is used, leave these kinds whole, or give each its own: "
+                "nn.Parameter(weight.clone())."
+            )
+
+
+def _alike(one: Mapping[int, Tensor], other: Mapping[int, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[dim], other[dim]) for dim in one)
 
 
 def refuse(model: nn.Module, units: UnitTable) -> None:
