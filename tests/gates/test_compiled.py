@@ -52,18 +52,20 @@ def test_a_compiled_model_is_masked_and_cut(how):
 @pytest.mark.filterwarnings("ignore:The .grad attribute", "ignore:Dynamo")
 @pytest.mark.parametrize("first", [True, False], ids=["compiled before", "compiled after"])
 def test_a_method_learns_on_a_compiled_model_as_on_any(first):
-    found = []
+    dense, found = bert().double().train(), []
     for how in ("", "whole"):
-        model = bert().double().train()
+        model = copy.deepcopy(dense)
         running = compiled(model, how) if how and first else model
         running(IDS)
         given = running if first else model
         with hc.attach(given, hc.DSP(), hc.Budget(heads=5), num_steps=3, seed=1) as session:
             running = compiled(model, how) if how and not first else running
-            for _ in range(2):
+            for _ in range(3):
+                session.step()
                 torch.manual_seed(0)  # dropout
                 (running(IDS, labels=torch.tensor([1])).loss + session.penalty()).backward()
             (logits,) = session.parameters()
+            assert logits.grad.any()
             model.eval()
             found.append((logits.grad.clone(), running(IDS).logits))
     torch.testing.assert_close(*(grad for grad, _ in found), atol=1e-10, rtol=0)

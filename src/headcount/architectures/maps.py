@@ -1,9 +1,9 @@
 """Linear maps as models have them: which way the weight lies, and how wide they are."""
 
-import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from headcount.architectures.state import oddities
 from headcount.pieces import WithoutWeight
 
 ORIGINAL = "_orig_mod"
@@ -12,7 +12,9 @@ ORIGINAL = "_orig_mod"
 
 def is_map(module: nn.Module | None) -> bool:
     """Whether a module is a linear map whose weight can be cut, or what is left of one."""
-    return isinstance(module, nn.Linear | Conv1D | WithoutWeight)
+    if isinstance(module, nn.Linear | Conv1D):
+        return not any(oddities(module))
+    return isinstance(module, WithoutWeight)
 
 
 def uncompiled(model: nn.Module) -> nn.Module:

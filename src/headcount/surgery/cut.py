@@ -1,6 +1,7 @@
 """Cut the removed units out of a model, physically."""
 
 import copy
+from collections.abc import Iterator
 from typing import TypeVar, cast
 
 import torch
@@ -10,6 +11,7 @@ from headcount.architectures.config import write_shape
 from headcount.architectures.discover import find_sites
 from headcount.architectures.discover import units as find_units
 from headcount.architectures.maps import uncompiled
+from headcount.architectures.state import forget_packing
 from headcount.errors import SurgeryError, check_argument
 from headcount.gates.attach import has_gates
 from headcount.gates.hooks import forget_compiled
@@ -62,15 +64,16 @@ def cut(model: M, decision: Decision, *, in_place: bool = False) -> M:
             "leave the masked block first."
         )
     dense = cast(M, uncompiled(model))
+    refuse(dense)
     units = find_units(dense)
     decision.check(units)
     _check_nesting(decision)
-    refuse(dense, units)
     refuse_torn(dense, units, decision)
     kept = {site.key: torch.tensor(site.kept, dtype=torch.long) for site in decision.sites}
     small = reduce(dense, kept, in_place=in_place)
     _recount(small, decision)
     vars(small)["headcount_decision"] = decision
+    forget_packing(small)
     if in_place:
         forget_compiled()
     return model if in_place else small
@@ -105,6 +108,7 @@ def reduce(model: M, kept: Kept, *, in_place: bool) -> M:
         memo: dict[int, object] = {
             id(_parameter(model, name)): tensor for name, tensor in tensors.items()
         }
+        memo |= {id(tensor): tensor.detach().clone() for tensor in _computed(model)}
         small = copy.deepcopy(model, memo)
     rebuild(small, planned.structure)
     for name, tensor in copies.items():
@@ -112,6 +116,14 @@ def reduce(model: M, kept: Kept, *, in_place: bool) -> M:
         small.get_submodule(path).register_parameter(leaf, tensor)
     write_shape(small, kept)
     return small
+
+
+def _computed(model: nn.Module) -> Iterator[Tensor]:
+    """Tensors that hooks leave on modules, such as a pruned weight; they are computed anew."""
+    for module in model.modules():
+        for value in vars(module).values():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                yield value
 
 
 def _parameter(model: nn.Module, name: str) -> nn.Parameter:

@@ -1,4 +1,4 @@
-"""Models that cannot be cut as they are: quantised weights, or weights on several devices."""
+"""Models that cannot be cut as they are: packed or scattered weights, tensors of two names."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from headcount.architectures.state import why_in_parts, why_packed, why_scattered
 from headcount.errors import SurgeryError
 from headcount.surgery.draft import Plan
 from headcount.units.decision import Decision
@@ -71,22 +72,17 @@ def _alike(one: Mapping[int, Tensor], other: Mapping[int, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[dim], other[dim]) for dim in one)
 
 
-def refuse(model: nn.Module, units: UnitTable) -> None:
+def refuse(model: nn.Module) -> None:
     """Refuse a model whose weights cannot be sliced.
 
     Raises:
-        SurgeryError: weights that are quantised, or on more than one device, or not loaded.
+        SurgeryError: weights that are quantised, on more than one device or process, or not loaded.
     """
     call = f"cut({type(model).__name__})"
-    names = {part.parameter for site in units.sites for part in site.parts}
-    devices = set()
-    for name, parameter in model.named_parameters():
-        devices.add(parameter.device)
-        if name in names and not parameter.dtype.is_floating_point:
-            raise SurgeryError(
-                f"{call}: {name} is quantised ({parameter.dtype}); packed weights cannot be "
-                "sliced. Load the model unquantised, cut it, then quantise the result."
-            )
+    reason = why_packed(model) or why_scattered(model) or why_in_parts(model)
+    if reason:
+        raise SurgeryError(f"{call}: {reason}")
+    devices = {parameter.device for parameter in model.parameters()}
     if torch.device("meta") in devices and len(devices) > 1:
         raise SurgeryError(
             f"{call}: some weights are offloaded. Load the whole model on one device, then cut it."
