@@ -7,7 +7,7 @@ that has to load where headcount is not installed.
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -26,6 +26,14 @@ class WithoutWeight(nn.Module):
         self.out_features = out_features
         self._like = torch.empty(out_features, 0)
 
+    def named_modules(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Module]]:
+        """Itself; nothing for PEFT, which would put an adapter on it, or cannot, by its name.
+
+        What an adapter adds would not be there without it, and a map that is gone adds nothing.
+        """
+        if not _asked_by("inject_adapter", "peft."):
+            yield from super().named_modules(*args, **kwargs)
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         self._like = fn(self._like)
         return super()._apply(fn, recurse)
@@ -35,6 +43,15 @@ class WithoutWeight(nn.Module):
         """An empty tensor of the model's type; not a parameter, never initialised or saved."""
         self._like._is_hf_initialized = True  # pyright: ignore[reportAttributeAccessIssue]
         return self._like
+
+
+def _asked_by(function: str, package: str) -> bool:
+    """Whether a function of a package goes through a model's modules just now."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code.co_name in ("_asked_by", "named_modules"):
+        frame = frame.f_back
+    where = "" if frame is None else str(frame.f_globals.get("__name__"))
+    return frame is not None and frame.f_code.co_name == function and where.startswith(package)
 
 
 class Zeros(WithoutWeight):

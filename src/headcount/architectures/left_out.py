@@ -125,9 +125,10 @@ def _changed(model: nn.Module, name: str, module: nn.Module) -> str:
     """Which map of a sublayer is not the linear map any more that it was."""
     for path, mapping in _odd_maps(model, name, module).items():
         if _is_foreign(model, path, mapping):
+            kind = f"{type(mapping).__module__}.{type(mapping).__name__}"
             what = "; ".join(oddities(mapping)) if isinstance(mapping, nn.Linear) else "wrapped"
             return (
-                f"{path} is no plain linear map ({type(mapping).__name__}: {what}), so the units "
+                f"{path} is no plain linear map ({kind}: {what}), so the units "
                 f"of {name} would be left out. {_way_out(mapping)}"
             )
     return ""
