@@ -19,7 +19,7 @@ from headcount.pieces import rebuild
 from headcount.surgery.draft import Plan
 from headcount.surgery.plan import Kept, plan
 from headcount.surgery.refuse import refuse, refuse_torn, refuse_untied
-from headcount.units.decision import Decision, SiteDecision
+from headcount.units.decision import Decision, SiteDecision, refuse_not_finite
 from headcount.units.nesting import holds
 from headcount.units.site import KINDS
 
@@ -45,7 +45,7 @@ def cut(model: M, decision: Decision, *, in_place: bool = False) -> M:
 
     Raises:
         ArgumentError: the decision is something else, such as a budget.
-        DecisionError: the decision is about another model.
+        DecisionError: the decision is about another model, or has a score that is not finite.
         SurgeryError: gates are still attached, the weights are quantised or on several devices,
             layers that share weights would keep different units, or the result does not have
             exactly the kept units.
@@ -63,6 +63,8 @@ def cut(model: M, decision: Decision, *, in_place: bool = False) -> M:
             f"cut({type(model).__name__}): gates are attached to the model. Close the session or "
             "leave the masked block first."
         )
+    scores = (torch.tensor(site.scores, dtype=torch.float64) for site in decision.sites)
+    refuse_not_finite("cut", (site.key for site in decision.sites), scores)
     dense = cast(M, uncompiled(model))
     refuse(dense)
     units = find_units(dense)
