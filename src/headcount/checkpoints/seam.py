@@ -20,6 +20,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from headcount.architectures.config import FORMAT, MARK, Left, per_layer_keys, take_mark
 from headcount.checkpoints.dense import kept_of
+from headcount.checkpoints.serving import install as install_serving
 from headcount.errors import CheckpointError
 from headcount.surgery.cut import reduce
 
@@ -43,6 +44,7 @@ def install(after_save: Callable[[PreTrainedModel, str], None]) -> None:
         PreTrainedModel, "save_pretrained", _saving(PreTrainedModel.save_pretrained, after_save)
     )
     setattr(PreTrainedConfig, "per_layer_config", _unless_marked(PreTrainedConfig.per_layer_config))
+    install_serving()
     setattr(PreTrainedModel, _INSTALLED, True)
 
 
