@@ -173,6 +173,57 @@ def test_a_dense_model_takes_the_cut_shape_and_then_the_weights(kind):
         assert equal_bits(dense.eval()(**inputs), small(**inputs))
 
 
+WRAPPED = ["t5", "mpnet", "bloom", "olmo2", "phi3", "bert"]
+"""All wrappers, T5 after an empty layer two of them on one module; and none."""
+
+
+def pickled(kind: str, folder: Path) -> tuple[nn.Module, Path]:
+    """A cut model with empty layers, and where it is pickled with what it puts out."""
+    model = tiny_model(kind)
+    small = hc.cut(model, random_decision(hc.units(model), seed=2, empty=True))
+    inputs, path = dummy_inputs(model), folder / f"{kind}.pt"
+    with torch.no_grad():
+        torch.save({"inputs": inputs, "outputs": small(**inputs), "model": small}, path)
+    return small, path
+
+
+@pytest.mark.parametrize("kind", WRAPPED)
+def test_a_cut_model_is_pickled(kind, tmp_path):
+    small, path = pickled(kind, tmp_path)
+    again = torch.load(path, weights_only=False)["model"]
+    assert [type(m) for m in again.modules()] == [type(m) for m in small.modules()]
+    assert again.state_dict().keys() == small.state_dict().keys()
+    with torch.no_grad():
+        inputs = dummy_inputs(small)
+        assert equal_bits(again(**inputs), small(**inputs))
+    assert hc.units(again) == hc.units(small)
+
+
+def test_a_pickle_is_read_by_a_process_that_has_imported_nothing(tmp_path):
+    """Whatever it imports, or in which order."""
+    for kind in WRAPPED[:4]:
+        pickled(kind, tmp_path)
+    code = (
+        "import sys, torch\n"
+        "for path in sys.argv[1:]:\n"
+        "    found = torch.load(path, weights_only=False)\n"
+        "    with torch.no_grad():\n"
+        "        again = found['model'](**found['inputs'])[0]\n"
+        "    assert torch.equal(again, found['outputs'][0]), path\n"
+    )
+    paths = [str(path) for path in sorted(tmp_path.iterdir())]
+    command = [sys.executable, "-c", code, *paths]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_class_is_made_once():
+    made = pieces.skipped(nn.Linear)
+    assert pieces.skipped(nn.Linear) is made
+    assert pieces.own_slopes(made, ["alibi", 1]) is pieces.own_slopes(made, ["alibi", 1])
+    assert pieces.own_slopes(made, ["alibi", 1]) is not pieces.own_slopes(made, ["alibi", 0])
+
+
 @pytest.mark.parametrize("kind", ["bert", "gpt2", "llama", "t5", "bloom", "olmo2", "phi3"])
 def test_a_cut_model_is_copied(kind):
     model = tiny_model(kind)

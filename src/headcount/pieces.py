@@ -5,8 +5,9 @@ that has to load where headcount is not installed.
 """
 
 import copy
+import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -25,6 +26,14 @@ class WithoutWeight(nn.Module):
         self.out_features = out_features
         self._like = torch.empty(out_features, 0)
 
+    def named_modules(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Module]]:
+        """Itself; nothing for PEFT, which would put an adapter on it, or cannot, by its name.
+
+        What an adapter adds would not be there without it, and a map that is gone adds nothing.
+        """
+        if not _asked_by("inject_adapter", "peft."):
+            yield from super().named_modules(*args, **kwargs)
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         self._like = fn(self._like)
         return super()._apply(fn, recurse)
@@ -34,6 +43,15 @@ class WithoutWeight(nn.Module):
         """An empty tensor of the model's type; not a parameter, never initialised or saved."""
         self._like._is_hf_initialized = True  # pyright: ignore[reportAttributeAccessIssue]
         return self._like
+
+
+def _asked_by(function: str, package: str) -> bool:
+    """Whether a function of a package goes through a model's modules just now."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code.co_name in ("_asked_by", "named_modules"):
+        frame = frame.f_back
+    where = "" if frame is None else str(frame.f_globals.get("__name__"))
+    return frame is not None and frame.f_code.co_name == function and where.startswith(package)
 
 
 class Zeros(WithoutWeight):
@@ -100,6 +118,48 @@ class Overridden:
         return Overridden(copy.deepcopy(self._base, memo), values)
 
 
+Maker = Callable[..., type[nn.Module]]
+"""From a module's class, and plain values, to the class it has after the cut."""
+
+
+def remembered(make: Maker) -> Maker:
+    """Make each class once, and let its instances be pickled: by what it was made of.
+
+    A pickle names classes, and nobody finds a class by name that is made as the program runs.
+    """
+    classes: dict[tuple[type, str], type[nn.Module]] = {}
+
+    @functools.wraps(make)
+    def once(kind: type[nn.Module], *arguments: Any) -> type[nn.Module]:
+        key = kind, repr(arguments)
+        if key not in classes:
+            made = make(kind, *arguments)
+            setattr(made, "made_of", (kind, make.__name__, arguments))
+            setattr(made, "__reduce_ex__", _reduce)
+            classes[key] = made
+        return classes[key]
+
+    return once
+
+
+def _reduce(module: nn.Module, protocol: int) -> tuple[Any, ...]:
+    del protocol
+    steps: list[tuple[str, tuple[Any, ...]]] = []
+    kind: type = type(module)
+    while "made_of" in vars(kind):
+        kind, wrapper, arguments = vars(kind)["made_of"]
+        steps.insert(0, (wrapper, arguments))
+    return _unpickled, (kind, steps), module.__getstate__()
+
+
+def _unpickled(kind: type[nn.Module], steps: list[tuple[str, tuple[Any, ...]]]) -> nn.Module:
+    """An instance as it is before it has any attributes."""
+    for wrapper, arguments in steps:
+        kind = WRAPPERS[wrapper](kind, *arguments)
+    return kind.__new__(kind)
+
+
+@remembered
 def chosen_features(kind: type[nn.Module]) -> type[nn.Module]:
     """A normalisation over all heads that hands on some of them only."""
 
@@ -112,6 +172,7 @@ def chosen_features(kind: type[nn.Module]) -> type[nn.Module]:
     return type(f"Chosen{kind.__name__}", (kind,), {"forward": forward})
 
 
+@remembered
 def own_bias(kind: type[nn.Module], argument: str) -> type[nn.Module]:
     """An attention that makes its position bias itself instead of taking the first layer's."""
     signature = inspect.signature(kind.forward)
@@ -125,6 +186,7 @@ def own_bias(kind: type[nn.Module], argument: str) -> type[nn.Module]:
     return type(f"OwnBias{kind.__name__}", (kind,), {"forward": forward})
 
 
+@remembered
 def own_slopes(kind: type[nn.Module], *dims: list[Any]) -> type[nn.Module]:
     """An attention that takes the biases of its own heads out of those of all heads.
 
@@ -154,6 +216,7 @@ def _own(every: Tensor, dim: int, attention: Any) -> Tensor:
     return every  # one for all heads alike
 
 
+@remembered
 def without_heads(kind: type[nn.Module], output: str) -> type[nn.Module]:
     """An attention without heads: a context of no width through the output projection.
 
@@ -175,6 +238,7 @@ def without_heads(kind: type[nn.Module], output: str) -> type[nn.Module]:
     return type(f"WithoutHeads{kind.__name__}", (kind,), {"forward": forward})
 
 
+@remembered
 def skipped(kind: type[nn.Module]) -> type[nn.Module]:
     """A layer that hands its input on."""
     signature = inspect.signature(kind.forward)
@@ -198,7 +262,7 @@ def count_tokens(past: Any, hidden_states: Tensor, layer: int) -> None:
     getattr(past, "self_attention_cache", past).update(seen, seen, layer)
 
 
-WRAPPERS: dict[str, Callable[..., type[nn.Module]]] = {
+WRAPPERS: dict[str, Maker] = {
     "chosen_features": chosen_features,
     "own_bias": own_bias,
     "own_slopes": own_slopes,

@@ -176,3 +176,50 @@ def test_a_budget_is_no_decision():
         hc.masked(model, hc.Budget(heads=5)),
     ):
         pass
+
+
+def tied(model, *names):
+    """Two layers of BERT with one tensor under each of the names."""
+    one, other, _ = model.bert.encoder.layer
+    for name in names:
+        path, _, leaf = name.rpartition(".")
+        setattr(other.get_submodule(path), leaf, one.get_parameter(name))
+    return model
+
+
+PROJECTIONS = [f"attention.{p}.weight" for p in ("self.query", "self.value", "output.dense")]
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_tensors_of_two_layers_stay_one(in_place):
+    model = tied(bert().double(), *PROJECTIONS, "output.dense.weight")
+    decision = given(model, ("head", "row"), lambda site, unit: unit == 2)
+    ids = torch.arange(3, 9)[None]
+    with torch.no_grad(), hc.masked(model, decision):
+        expected = model(ids).logits
+    before = model.num_parameters()
+    small = hc.cut(model, decision, in_place=in_place)
+    one, other, _ = small.bert.encoder.layer
+    for name in (*PROJECTIONS, "output.dense.weight"):
+        assert one.get_parameter(name) is other.get_parameter(name)
+    assert small.num_parameters() < before
+    torch.testing.assert_close(small(ids).logits, expected, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_tensor_that_is_whole_elsewhere_is_not_cut(in_place):
+    """A query projection of which a module outside of all layers has the weight, too."""
+    model = bert()
+    model.extra = nn.Linear(24, 24)
+    model.extra.weight = model.get_submodule(QUERY).weight
+    decision = given(model, ("head",), lambda site, unit: unit == 2)
+    with pytest.raises(hc.SurgeryError, match=rf"{QUERY}.weight and extra.weight are one tensor"):
+        hc.cut(model, decision, in_place=in_place)
+    assert model.get_submodule(QUERY).weight.shape == (24, 24)
+
+
+def test_a_tensor_that_is_gone_elsewhere_is_cut():
+    model = tied(bert().double(), *PROJECTIONS)
+    decision = given(model, ("layer",), lambda site, unit: site.layer == 0)
+    small = hc.cut(model, decision, in_place=True)
+    assert hc.units(small).num("head") == 8

@@ -1,4 +1,6 @@
 import re
+from dataclasses import replace
+from decimal import ROUND_HALF_UP, Decimal
 
 import pytest
 import torch
@@ -105,6 +107,25 @@ def test_a_count_means_itself(heads):
 )
 def test_a_fraction_is_rounded_to_the_nearest_count(fraction, count):
     assert quota(hc.Budget(heads=fraction)).num_keep == count
+
+
+@given(st.integers(0, 1000), st.integers(1, 300))
+def test_a_fraction_is_rounded_as_it_is_written(thousandths, size):
+    """Halves up, in decimals: 0.58 of 25 heads is 14.5, of which the float is a little less."""
+    written = f"0.{thousandths:03}" if thousandths < 1000 else "1.0"
+    expected = int((Decimal(written) * size).quantize(Decimal(1), ROUND_HALF_UP))
+    row = replace(BERT.only("row").sites[0], num_units=size)
+    for scope in ("global", "layer"):
+        budget = hc.Budget(rows=float(written), scope=scope)
+        assert quota(budget, hc.UnitTable(sites=(row,))).num_keep == expected
+
+
+def test_a_fraction_between_two_totals_that_groups_can_have():
+    """0.58 of 25 bundles of 4 heads each is half-way between 14 and 15 bundles: 15."""
+    head = replace(GROUPED.only("head").sites[0], num_units=100, num_groups=4)
+    for scope in ("global", "layer"):
+        budget = hc.Budget(heads=0.58, scope=scope)
+        assert quota(budget, hc.UnitTable(sites=(head,))).num_keep == 60
 
 
 def test_scope_layer_holds_for_every_layer():

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -23,6 +24,37 @@ def test_json_gives_back_the_same_decision(keep):
     assert again == decision
     assert again.keep(heads).tolist() == keep
     assert again.num_kept == sum(again.kept_per_layer) == sum(keep)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_scores_that_are_not_finite(bad):
+    heads = BERT.only("head")
+    keep, scores = torch.arange(12) < 5, torch.ones(12)
+    decision = hc.Decision.of(heads, keep, scores, {})
+    scores[6] = bad
+    message = (
+        r"scores of units \[2\] of kind 'head' in 'bert.encoder.layer.1.attention.self' are not"
+    )
+    with pytest.raises(hc.DecisionError, match=rf"Decision.of: the {message}"):
+        hc.Decision.of(heads, keep, scores, {})
+    one, other, *rest = decision.sites
+    wrong = (one, replace(other, scores=(1.0, 1.0, bad, 1.0)), *rest)
+    with pytest.raises(hc.DecisionError, match=rf"cut: the {message}"):
+        hc.cut(bert(), replace(decision, sites=wrong))
+
+
+@pytest.mark.parametrize(
+    ("keep", "scores", "error", "message"),
+    [
+        (torch.ones(11, dtype=torch.bool), torch.ones(12), hc.DecisionError, r"keep=\[11\]"),
+        (torch.ones(12, dtype=torch.bool), torch.ones(1, 12), hc.DecisionError, r"scores=\[1, 12"),
+        (torch.ones(12), torch.ones(12), hc.DecisionError, "give bools"),
+        ([True] * 12, torch.ones(12), hc.ArgumentError, "keep=list"),
+    ],
+)
+def test_vectors_that_are_none_over_the_units(keep, scores, error, message):
+    with pytest.raises(error, match=message):
+        hc.Decision.of(BERT.only("head"), keep, scores, {})
 
 
 @given(st.integers(0, 2 ** len(BERT) - 1))

@@ -17,9 +17,11 @@ from headcount.architectures.costs import (
     share_weights,
 )
 from headcount.architectures.feedforward import FeedForward, feed_forward_of
-from headcount.architectures.maps import child, is_emptied, is_map, tensors
+from headcount.architectures.left_out import Found, left_out, refuse_changed
+from headcount.architectures.maps import child, is_emptied, is_map, tensors, uncompiled
 from headcount.architectures.match import resolve, unexplained, why_refused
 from headcount.architectures.places import Place, layer_path, nearest_config, place_of
+from headcount.architectures.state import why_packed, why_scattered
 from headcount.architectures.tables import ATTENTION
 from headcount.errors import ArchitectureError, check_argument
 from headcount.units.cost import Cost
@@ -31,17 +33,19 @@ def units(model: nn.Module, *kinds: str) -> UnitTable:
     """Every removable unit of a model, counted from the shapes of its weights.
 
     Args:
-        model: a transformers model, or any module that contains known attention.
+        model: a transformers model, or any module that contains known attention; of what
+            ``torch.compile`` made, the model inside.
         kinds: only these kinds: ``head``, ``group``, ``row``, ``module``, ``layer``; none for all.
 
     Returns:
         The table of units: kind, site, layer, and cost in parameters and MACs. Empty if the model
-        has no units of the kinds.
+        has no units of the kinds. ``left_out`` names what fits no row.
 
     Raises:
         ArgumentError: no model, such as the name of one.
         ArchitectureError: no known attention in the model, or an unknown kind; the message says
-            what was looked for and what was found.
+            what was looked for and what was found. Or weights that cannot be read: quantised,
+            scattered over processes, wrapped or computed in some layers.
 
     Example:
         >>> import headcount as hc, transformers
@@ -55,7 +59,14 @@ def units(model: nn.Module, *kinds: str) -> UnitTable:
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise ArchitectureError(f"units(kinds={kinds}): give some of {', '.join(KINDS)}.")
-    sites = find_sites(model)
+    model = uncompiled(model)
+    reason = why_packed(model) or why_scattered(model)
+    if reason:
+        raise ArchitectureError(f"units({type(model).__name__}): {reason}")
+    sublayers = find_sublayers(model)
+    found = tuple(sublayer.found for sublayer in sublayers)
+    refuse_changed(model, found)
+    sites = find_sites(model, sublayers)
     known = any(site.kind == "head" for site in sites)
     if not known and not any(map(is_emptied, model.modules())):
         raise ArchitectureError(_nothing_found(model))
@@ -63,6 +74,7 @@ def units(model: nn.Module, *kinds: str) -> UnitTable:
     table = UnitTable(
         sites=tuple(site for site in sites if site.num_units),
         num_params=None if share_weights(model, sites) else total,
+        left_out=left_out(model, found),
     )
     return table.only(*kinds) if kinds else table
 
@@ -92,6 +104,11 @@ class Sublayer:
             return tuple(resolve(self.name, path) for path in self.attention.row.projections)
         assert self.feed_forward is not None
         return tuple(resolve(self.name, path) for path in self.feed_forward.row.up)
+
+    @property
+    def found(self) -> Found:
+        """What says that it is not left out."""
+        return Found(self.name, (*self.projections, self.gate), self.attention is not None)
 
 
 def find_sublayers(model: nn.Module) -> tuple[Sublayer, ...]:

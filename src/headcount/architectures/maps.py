@@ -3,12 +3,30 @@
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from headcount.architectures.state import oddities
 from headcount.pieces import WithoutWeight
+
+ORIGINAL = "_orig_mod"
+"""What ``torch.compile`` calls the module inside of the one that it makes."""
 
 
 def is_map(module: nn.Module | None) -> bool:
     """Whether a module is a linear map whose weight can be cut, or what is left of one."""
-    return isinstance(module, nn.Linear | Conv1D | WithoutWeight)
+    if isinstance(module, nn.Linear | Conv1D):
+        return not any(oddities(module))
+    return isinstance(module, WithoutWeight)
+
+
+def uncompiled(model: nn.Module) -> nn.Module:
+    """The model that ``torch.compile`` was given, or the very model.
+
+    Example:
+        >>> linear = nn.Linear(2, 3)
+        >>> uncompiled(torch.compile(linear)) is uncompiled(linear) is linear
+        True
+    """
+    inner = model._modules.get(ORIGINAL)
+    return model if inner is None else uncompiled(inner)
 
 
 def is_skipped(module: nn.Module) -> bool:

@@ -45,17 +45,28 @@ def resolve(module: str, path: str) -> str:
     return f"{module}.{path}" if module else path
 
 
-def _fits(model: nn.Module, name: str, module: nn.Module, row: AttentionLayout) -> bool:
+def near_fit(model: nn.Module, name: str, module: nn.Module) -> AttentionLayout | None:
+    """The first row whose parts a module has by name, whatever they are; None if there is none."""
+    here = module._modules.keys()
+    rows = (row for needed, row in _NEEDED if needed <= here)
+    return next((row for row in rows if all(_maps(model, name, module, row))), None)
+
+
+def _maps(
+    model: nn.Module, name: str, module: nn.Module, row: AttentionLayout
+) -> list[nn.Module | None]:
+    """What a module has where a row has projections; nothing if the row is for other classes."""
     values = vars(module)
     if row.classes and not any(cls.__name__ in row.classes for cls in type(module).__mro__):
-        return False
+        return [None]
     if any(values.get(key, None) != value for key, value in row.conditions.items()):
-        return False
-    if not all(is_map(child(module, path)) for path in row.projections):
-        return False
-    if not is_map(child(model, resolve(name, row.output))):
-        return False
-    return not unexplained(module, row)
+        return [None]
+    paths = [resolve(name, path) for path in (*row.projections, row.output)]
+    return [child(model, path) for path in paths]
+
+
+def _fits(model: nn.Module, name: str, module: nn.Module, row: AttentionLayout) -> bool:
+    return all(map(is_map, _maps(model, name, module, row))) and not unexplained(module, row)
 
 
 def unexplained(module: nn.Module, row: AttentionLayout) -> list[str]:

@@ -24,6 +24,7 @@ from headcount.architectures.stock import STOCK
 from headcount.checkpoints.dense import kept_of
 from headcount.checkpoints.guard import guarding, unguarding, unrepeated
 from headcount.checkpoints.parts import adopt_parts
+from headcount.checkpoints.serving import install as install_serving
 from headcount.errors import CheckpointError
 from headcount.pieces import PER_LAYER
 from headcount.surgery.cut import reduce
@@ -54,6 +55,7 @@ def install(after_save: AfterSave) -> None:
         setattr(PreTrainedConfig, name, guarding(getattr(PreTrainedConfig, name)))
     setattr(PreTrainedConfig, "__post_init__", unguarding(PreTrainedConfig.__post_init__))
     setattr(PreTrainedConfig, PER_LAYER, unrepeated(getattr(PreTrainedConfig, PER_LAYER)))
+    install_serving()
     setattr(PreTrainedModel, _INSTALLED, True)
 
 

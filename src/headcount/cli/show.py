@@ -11,6 +11,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 from rich.table import Table
 
 from headcount.checkpoints.export import Exported
@@ -77,9 +78,9 @@ def unit_table(units: UnitTable, num_params: int) -> Table:
     """The sites of a model, one a row, and what a unit costs."""
     counts = [(units.num(kind), kind) for kind in KINDS if kind in units.kinds]
     title = ", ".join(f"{count} {kind}{'s' * (count != 1)}" for count, kind in counts)
-    table = Table(
-        title=title, caption="parameters and MACs (128 tokens) of one unit", box=SIMPLE_HEAD
-    )
+    notes = ["parameters and MACs (128 tokens) of one unit"]
+    notes += [f"left whole, no row fits: {escape(text)}" for text in units.left_out]
+    table = Table(title=title, caption="\n".join(notes), box=SIMPLE_HEAD)
     table.add_column("module", overflow="fold", min_width=28)
     for name in ("units", "params", "MACs", "share"):
         table.add_column(name, justify="right", no_wrap=True)

@@ -4,6 +4,7 @@ import abc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch.utils.hooks import RemovableHandle
 
 
@@ -24,6 +25,7 @@ class Hooks(abc.ABC):
         for handle in self._handles:
             handle.remove()
         self._handles = []
+        forget_compiled()
 
     @property
     def attached(self) -> bool:
@@ -44,3 +46,13 @@ class Hooks(abc.ABC):
     def _attach(self) -> None:
         for handle in self._hooks():
             self._handles.append(handle)  # one by one: an error halfway leaves none unknown
+        forget_compiled()
+
+
+def forget_compiled() -> None:
+    """Have compiled code compiled anew, because it has hooks and sizes written into it.
+
+    Whether a module has hooks, compiled code does not ask again; and a model does not know that it
+    was compiled. So all that this process has compiled is forgotten.
+    """
+    torch.compiler.reset()

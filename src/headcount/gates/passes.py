@@ -37,7 +37,8 @@ class Passes(Hooks):
             units: its units; the parts that hold them are found by their names.
             begins: called before each pass.
         """
-        self._model, self._begins = model, begins
+        self._model = model
+        self._begins = torch.compiler.disable(begins)  # choosing is no part of a compiled model
         names = {"", *(name for site in units.sites for name in _outside_layers(site.gate))}
         self._modules = [model.get_submodule(name) for name in sorted(names)]
         self._running: nn.Module | None = None

@@ -1,8 +1,9 @@
 """Exact selection: the one function that turns scores into a keep."""
 
+import math
 from collections.abc import Sequence
+from itertools import accumulate
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -26,13 +27,14 @@ def select(
     r"""Keep exactly ``num_keep`` units of the highest scores, within limits per layer.
 
     Of all keeps with exactly ``num_keep`` units and between ``floors[l]`` and ``ceilings[l]`` of
-    them in each layer ``l``, this one has the greatest sum of scores. Ties go to the lowest index.
+    them in each layer ``l``, this one has the greatest sum of scores. Ties go to the lowest index:
+    of two keeps of one sum, the one that keeps the first unit in which they differ.
     The limits form a laminar matroid, on which taking the best first is optimal: first the
     ``floors[l]`` best of each layer, then the best of the rest as long as its layer has room.
 
     With ``bundles``, every group of a site keeps equally many units. Then the j best units of each
     group of a site come and go together, and how many each site keeps is found by dynamic
-    programming over the total.
+    programming over the total, with sums that are not rounded.
 
     Args:
         scores: importance of each unit, higher = keep; finite.
@@ -172,78 +174,77 @@ def _select_bundles(
     return keep
 
 
-def _sites(values: Tensor, bundles: Sequence[Bundle], may: Tensor) -> list[dict[int, float]]:
-    """For each site, how many units it may keep -> the greatest sum of their scores."""
-    sites, start = [], 0
+def _sites(values: Tensor, bundles: Sequence[Bundle], may: Tensor) -> list[dict[int, int]]:
+    """For each site, how many units it may keep -> what they are worth, as an exact integer.
+
+    In front stands the sum of their scores, without rounding. Behind it stands the count, a digit
+    of its own for each site, the first site's in front: of two choices of one sum, the one that
+    keeps more in the first site where they differ is worth more. So ties go to the lowest index.
+    """
+    exact = _integers(values)
+    digit = math.prod(units // groups + 1 for units, groups in bundles)
+    sums_digit, sites, start = digit, [], 0
     for units, groups in bundles:
-        table = values[start : start + units].view(groups, -1)
-        ranked = table.sort(1, descending=True).values.sum(0).cumsum(0).tolist()
-        usable = units if bool(may[start : start + units].all()) else 0
-        sums = [0.0, *ranked]
-        sites.append({count: sums[count // groups] for count in range(0, usable + 1, groups)})
+        size = units // groups
+        digit //= size + 1
+        groups_of = (exact[i : i + size] for i in range(start, start + units, max(size, 1)))
+        best_first = (sorted(group, reverse=True) for group in groups_of)
+        ranked = [sum(place) for place in zip(*best_first, strict=True)]
+        usable = size if bool(may[start : start + units].all()) else 0
+        sums = accumulate(ranked[:usable], initial=0)
+        sites.append({n * groups: total * sums_digit + n * digit for n, total in enumerate(sums)})
         start += units
     return sites
 
 
+def _integers(values: Tensor) -> list[int]:
+    """Numbers as integers in one ratio to them, exactly.
+
+    Example:
+        >>> _integers(torch.tensor([0.5, -3.0]))
+        [1, -6]
+    """
+    ratios = [value.as_integer_ratio() for value in values.tolist()]
+    common = max((below for _, below in ratios), default=1)  # all are powers of two
+    return [above * (common // below) for above, below in ratios]
+
+
 def _counts(
-    sites: Sequence[dict[int, float]],
+    sites: Sequence[dict[int, int]],
     homes: Sequence[int],
     num_keep: int,
     floors: Sequence[int],
     ceilings: Sequence[int],
 ) -> list[int] | None:
-    """How many units each site keeps, for the greatest sum; None if no choice adds up."""
-    if num_keep < 0:
+    """How many units each site keeps, for the greatest worth; None if no choice adds up."""
+    if any(low > 0 for home, low in enumerate(floors) if home not in homes):
         return None
-    inside: dict[int, dict[int, tuple[float, tuple[int, ...]]]] = {}
+    inside: dict[int, Choices] = {}
     for options, home in zip(sites, homes, strict=True):
-        inside[home] = _both(inside.get(home, {0: (0.0, ())}), options)
-    order = list(inside)
-    limited = [
-        {n: found for n, found in inside[home].items() if floors[home] <= n <= ceilings[home]}
-        for home in order
-    ]
-    if any(low > 0 for home, low in enumerate(floors) if home not in inside):
+        alone = {count: (worth, (count,)) for count, worth in options.items()}
+        inside[home] = _both(inside.get(home, _NOTHING), alone, num_keep)
+    together = _NOTHING
+    for home, choices in inside.items():
+        fit = {n: way for n, way in choices.items() if floors[home] <= n <= ceilings[home]}
+        together = _both(together, fit, num_keep)
+    if num_keep not in together:
         return None
-    chosen = _layers([{n: value for n, (value, _) in each.items()} for each in limited], num_keep)
-    if chosen is None:
-        return None
-    taken = {
-        home: list(each[count][1]) for home, each, count in zip(order, limited, chosen, strict=True)
-    }
-    return [taken[home].pop(0) for home in homes]
+    order = sorted(range(len(homes)), key=lambda site: list(inside).index(homes[site]))
+    taken = dict(zip(order, together[num_keep][1], strict=True))
+    return [taken[site] for site in range(len(homes))]
 
 
-def _both(
-    before: dict[int, tuple[float, tuple[int, ...]]], options: dict[int, float]
-) -> dict[int, tuple[float, tuple[int, ...]]]:
-    """The best way to keep each total in the sites so far and one more."""
-    best: dict[int, tuple[float, tuple[int, ...]]] = {}
-    for total, (value, counts) in before.items():
-        for count, more in sorted(options.items(), reverse=True):
-            if total + count not in best or value + more > best[total + count][0]:
-                best[total + count] = (value + more, (*counts, count))
+Choices = dict[int, tuple[int, tuple[int, ...]]]
+"""A total of units -> what the best way to keep so many is worth, and its counts by site."""
+_NOTHING: Choices = {0: (0, ())}
+
+
+def _both(some: Choices, others: Choices, most: int) -> Choices:
+    """The best way to keep each total up to ``most`` in some sites and others together."""
+    best: Choices = {}
+    for first, (worth, counts) in some.items():
+        for second, (more, further) in others.items():
+            total = first + second
+            if total <= most and (total not in best or worth + more > best[total][0]):
+                best[total] = (worth + more, (*counts, *further))
     return best
-
-
-def _layers(layers: Sequence[dict[int, float]], num_keep: int) -> list[int] | None:
-    """How many units each layer keeps, for the greatest sum; None if no choice adds up."""
-    best = np.full(num_keep + 1, -np.inf)
-    best[0] = 0.0
-    chosen = []
-    for options in layers:
-        after, choice = np.full(num_keep + 1, -np.inf), np.zeros(num_keep + 1, dtype=int)
-        for count, value in sorted(options.items(), reverse=True):
-            if count <= num_keep:
-                sums = best[: num_keep + 1 - count] + value
-                better = sums > after[count:]
-                after[count:][better], choice[count:][better] = sums[better], count
-        best = after
-        chosen.append(choice)
-    if not np.isfinite(best[num_keep]):
-        return None
-    counts, left = [], num_keep
-    for choice in reversed(chosen):
-        counts.append(int(choice[left]))
-        left -= counts[-1]
-    return counts[::-1]

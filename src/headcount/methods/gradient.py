@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import ClassVar, Literal, TypeVar, cast, final
 
 import torch
@@ -9,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
 from headcount.errors import BudgetError, PruningError
+from headcount.maths.shares import exactly, halves_up
 from headcount.methods.method import Evidence, Method, Step
 from headcount.units.quota import AnyQuota
 from headcount.units.table import UnitTable
@@ -106,9 +108,9 @@ class GradientImportance(Method):
     def num_rounds(self, units: UnitTable, quota: AnyQuota) -> int:
         """``ceil((N - K) / ceil(share N))``, at least one; in shares of the whole for costs."""
         whole = quota.whole(units)
-        at_once = math.ceil(self.share * len(units) - 1e-9)  # 0.07 * 100 is more than 7
+        at_once = math.ceil(exactly(self.share) * len(units))
         gone = (whole - quota.target) * len(units)
-        return max(1, math.ceil(gone / (at_once * whole) - 1e-9)) if whole else 1
+        return max(1, -(-gone // (at_once * whole))) if whole else 1
 
     def gates(self, state: nn.Module, step: Step, generator: Generator) -> Float[Tensor, " n"]:
         """One for each unit that is on in the round, zero for the others."""
@@ -171,10 +173,9 @@ def size_at(step: Step, start: Amount, end: Amount) -> Amount:
         >>> size_at(Step(index=1, total=2), 1.0, 0.5)
         0.75
     """
-    more = (start - end) * (1 - step.fraction)
     if isinstance(end, int):
-        return end + math.floor(more + 0.5)
-    return end + more
+        return end + halves_up(Fraction(start - end) * (1 - Fraction(step.index, step.total)))
+    return end + (start - end) * (1 - step.fraction)
 
 
 def over_layer_norm(

@@ -1,7 +1,8 @@
 """Cut the removed units out of a model, physically."""
 
 import copy
-from typing import TypeVar
+from collections.abc import Iterator
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +16,16 @@ from headcount.architectures.config import (
 from headcount.architectures.depth import MOVED
 from headcount.architectures.discover import find_sites
 from headcount.architectures.discover import units as find_units
+from headcount.architectures.maps import uncompiled
+from headcount.architectures.state import forget_packing
 from headcount.errors import SurgeryError, check_argument
 from headcount.gates.attach import has_gates
+from headcount.gates.hooks import forget_compiled
 from headcount.pieces import rebuild
 from headcount.surgery.draft import Plan
 from headcount.surgery.plan import Kept, plan
-from headcount.surgery.refuse import refuse, refuse_torn
-from headcount.units.decision import Decision, SiteDecision
+from headcount.surgery.refuse import refuse, refuse_torn, refuse_untied
+from headcount.units.decision import Decision, SiteDecision, refuse_not_finite
 from headcount.units.nesting import holds
 from headcount.units.site import KINDS
 
@@ -43,11 +47,11 @@ def cut(model: M, decision: Decision, *, in_place: bool = False) -> M:
 
     Returns:
         The smaller model; ``model`` itself if ``in_place``. It remembers the decision, which
-        ``save_pretrained`` writes beside the weights.
+        ``save_pretrained`` writes beside the weights. A copy of a compiled model is not compiled.
 
     Raises:
         ArgumentError: the decision is something else, such as a budget.
-        DecisionError: the decision is about another model.
+        DecisionError: the decision is about another model, or has a score that is not finite.
         SurgeryError: gates are still attached, the weights are quantised or on several devices,
             layers that share weights would keep different units, or the result does not have
             exactly the kept units.
@@ -65,22 +69,28 @@ def cut(model: M, decision: Decision, *, in_place: bool = False) -> M:
             f"cut({type(model).__name__}): gates are attached to the model. Close the session or "
             "leave the masked block first."
         )
-    units = find_units(model)
+    scores = (torch.tensor(site.scores, dtype=torch.float64) for site in decision.sites)
+    refuse_not_finite("cut", (site.key for site in decision.sites), scores)
+    dense = cast(M, uncompiled(model))
+    refuse(dense)
+    units = find_units(dense)
     decision.check(units)
     _check_nesting(decision)
-    refuse(model, units)
-    refuse_torn(model, units, decision)
-    check_unclaimed(model, f"cut({type(model).__name__})")
+    refuse_torn(dense, units, decision)
+    check_unclaimed(dense, f"cut({type(dense).__name__})")
     kept = {site.key: torch.tensor(site.kept, dtype=torch.long) for site in decision.sites}
-    small = reduce(model, kept, in_place=in_place)
+    small = reduce(dense, kept, in_place=in_place)
     _recount(small, decision)
     if in_place:
         own_configs(small)
     leave_standalone(small)
     vars(small).pop(MOVED, None)
     vars(small)["headcount_decision"] = decision
+    forget_packing(small)
     write_shape(small, kept)
-    return small
+    if in_place:
+        forget_compiled()
+    return model if in_place else small
 
 
 def reduce(model: M, kept: Kept, *, in_place: bool) -> M:
@@ -95,6 +105,9 @@ def reduce(model: M, kept: Kept, *, in_place: bool) -> M:
 
     Returns:
         The smaller model.
+
+    Raises:
+        SurgeryError: a tensor would have another slice under another name.
     """
     planned = plan(model, kept)
     tensors = _slices(model, planned)
@@ -111,6 +124,7 @@ def reduce(model: M, kept: Kept, *, in_place: bool) -> M:
         memo: dict[int, object] = {
             id(_parameter(model, name)): tensor for name, tensor in tensors.items()
         }
+        memo |= {id(tensor): tensor.detach().clone() for tensor in _computed(model)}
         small = copy.deepcopy(model, memo)
     rebuild(small, planned.structure)
     for name, tensor in copies.items():
@@ -119,13 +133,25 @@ def reduce(model: M, kept: Kept, *, in_place: bool) -> M:
     return small
 
 
+def _computed(model: nn.Module) -> Iterator[Tensor]:
+    """Tensors that hooks leave on modules, such as a pruned weight; they are computed anew."""
+    for module in model.modules():
+        for value in vars(module).values():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                yield value
+
+
 def _parameter(model: nn.Module, name: str) -> nn.Parameter:
     path, _, leaf = name.rpartition(".")
     return model.get_submodule(path).get_parameter(leaf)
 
 
 def _slices(model: nn.Module, planned: Plan) -> dict[str, nn.Parameter]:
-    return {name: _sliced(_parameter(model, name), dims) for name, dims in planned.index.items()}
+    """The slice of each tensor, one for all its names."""
+    refuse_untied(model, planned)
+    whole = {name: _parameter(model, name) for name in planned.index}
+    made = {id(tensor): _sliced(tensor, planned.index[name]) for name, tensor in whole.items()}
+    return {name: made[id(tensor)] for name, tensor in whole.items()}
 
 
 def _sliced(parameter: nn.Parameter, dims: dict[int, Tensor]) -> nn.Parameter:

@@ -1,11 +1,15 @@
-"""Models that cannot be cut as they are: quantised weights, or weights on several devices."""
+"""Models that cannot be cut as they are: packed or scattered weights, tensors of two names."""
 
 from collections import defaultdict
+from collections.abc import Mapping
+from itertools import pairwise
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from headcount.architectures.state import why_in_parts, why_packed, why_scattered
 from headcount.errors import SurgeryError
+from headcount.surgery.draft import Plan
 from headcount.units.decision import Decision
 from headcount.units.table import UnitTable
 
@@ -34,22 +38,51 @@ def refuse_torn(model: nn.Module, units: UnitTable, decision: Decision) -> None:
             )
 
 
-def refuse(model: nn.Module, units: UnitTable) -> None:
+def refuse_untied(model: nn.Module, planned: Plan) -> None:
+    """Refuse to slice a tensor that stays whole, or is sliced otherwise, under another name.
+
+    Raises:
+        SurgeryError: there is one.
+    """
+    structure = planned.structure
+    replaced = [
+        name for key in ("zeros", "bias_only", "removed") for name in structure.get(key, [])
+    ]
+    users: dict[int, list[str]] = defaultdict(list)
+    for name, tensor in model.named_parameters(remove_duplicate=False):
+        users[id(tensor)].append(name)
+    for names in users.values():
+        left = [
+            name
+            for name in names
+            if not any(f"{name}.".startswith(f"{gone}.") for gone in replaced)
+        ]
+        for one, other in pairwise(left):
+            if _alike(planned.index.get(one, {}), planned.index.get(other, {})):
+                continue
+            raise SurgeryError(
+                f"cut({type(model).__name__}): {one} and {other} are one tensor, of which the "
+                "smaller model would need two different parts. Decide for the same units wherever "
+                "a tensor is used, leave these kinds whole, or give each its own: "
+                "nn.Parameter(weight.clone())."
+            )
+
+
+def _alike(one: Mapping[int, Tensor], other: Mapping[int, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[dim], other[dim]) for dim in one)
+
+
+def refuse(model: nn.Module) -> None:
     """Refuse a model whose weights cannot be sliced.
 
     Raises:
-        SurgeryError: weights that are quantised, or on more than one device, or not loaded.
+        SurgeryError: weights that are quantised, on more than one device or process, or not loaded.
     """
     call = f"cut({type(model).__name__})"
-    names = {part.parameter for site in units.sites for part in site.parts}
-    devices = set()
-    for name, parameter in model.named_parameters():
-        devices.add(parameter.device)
-        if name in names and not parameter.dtype.is_floating_point:
-            raise SurgeryError(
-                f"{call}: {name} is quantised ({parameter.dtype}); packed weights cannot be "
-                "sliced. Load the model unquantised, cut it, then quantise the result."
-            )
+    reason = why_packed(model) or why_scattered(model) or why_in_parts(model)
+    if reason:
+        raise SurgeryError(f"{call}: {reason}")
+    devices = {parameter.device for parameter in model.parameters()}
     if torch.device("meta") in devices and len(devices) > 1:
         raise SurgeryError(
             f"{call}: some weights are offloaded. Load the whole model on one device, then cut it."

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from headcount.architectures.discover import units as find_units
+from headcount.architectures.maps import uncompiled
 from headcount.architectures.weights import weight_norms
 from headcount.errors import (
     ArchitectureError,
@@ -65,6 +66,7 @@ class Session:
         self, model: nn.Module, method: Method, budget: Budget, *, num_steps: int, seed: int = 0
     ) -> None:
         """Attach; see ``attach``."""
+        model = uncompiled(model)  # whose hooks run however it is called
         self.model, self.method, self.budget = model, method, budget
         self._found = find_units(model)
         if not len(self._found):

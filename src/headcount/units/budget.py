@@ -1,12 +1,13 @@
 """What must remain: numbers of units, exactly, or a cost that is not to be exceeded."""
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any, Literal
 
 from headcount.errors import BudgetError, check_argument
 from headcount.maths.select import Bundle, totals
+from headcount.maths.shares import exactly, halves_up
 from headcount.units.ceiling import CURRENCIES, Ceiling
 from headcount.units.latency import LatencyTable
 from headcount.units.nesting import check_nesting, kind_of
@@ -23,8 +24,8 @@ class Budget:
     """What must remain, exactly: numbers of units, or a cost.
 
     Each kind of unit has a count, or a fraction of the model's units of that kind (rounded to the
-    nearest count, halves up), or numbers for several places. Kinds that are not named stay whole;
-    so does what lies at places that are not named.
+    nearest count, halves up: 0.58 of 25 is 15), or numbers for several places. Kinds that are not
+    named stay whole; so does what lies at places that are not named.
 
     Instead of counts there may be one cost: ``params``, ``macs`` or ``latency``. Then the best
     units stay whose cost is not above it, and no unit more would fit.
@@ -248,7 +249,7 @@ class Budget:
                     for layer in range(len(sizes))
                 ]
                 counts = tuple(
-                    _nearest(totals(own), amount * size)
+                    _nearest(totals(own), exactly(amount) * size)
                     for own, size in zip(inside, sizes, strict=True)
                 )
             quota = Quota(
@@ -306,7 +307,7 @@ def _places(value: Amount | Mapping[str, Amount] | None) -> Iterator[tuple[str, 
 
 def _count(amount: Amount, total: int, call: str, owner: str) -> int:
     if isinstance(amount, float):
-        return math.floor(amount * total + 0.5)
+        return halves_up(exactly(amount) * total)
     if amount > total:
         raise BudgetError(f"{call}: {owner}. Give 0 to {total}.")
     return amount
@@ -336,7 +337,7 @@ def _legal(quota: Quota, units: UnitTable, call: str, amount: Amount, name: str)
     below = max((count for count in possible if count < total), default=None)
     above = min((count for count in possible if count > total), default=None)
     if isinstance(amount, float):
-        return replace(quota, num_keep=_nearest(possible, amount * len(units)))
+        return replace(quota, num_keep=_nearest(possible, exactly(amount) * len(units)))
     options = " or ".join(str(count) for count in (below, above) if count is not None)
     raise BudgetError(
         f"{call}: {owner} cannot keep exactly {total} {name}: each of the {groups} key-value heads "
@@ -345,7 +346,7 @@ def _legal(quota: Quota, units: UnitTable, call: str, amount: Amount, name: str)
     )
 
 
-def _nearest(counts: Iterable[int], asked: float) -> int:
+def _nearest(counts: Iterable[int], asked: Fraction) -> int:
     """The count that is nearest to what was asked; of two, the greater."""
     return min(counts, key=lambda count: (abs(count - asked), -count))
 

@@ -9,6 +9,7 @@ from typing import final
 import numpy as np
 
 from headcount.errors import BudgetError
+from headcount.maths.shares import exactly
 from headcount.units.cost_quota import CostQuota
 from headcount.units.costs import Costs, latency_of, macs_of, params_of
 from headcount.units.latency import LatencyTable
@@ -106,7 +107,7 @@ class Ceiling:
             if limit > whole:
                 raise BudgetError(f"{self.call}: the model has {whole} {noun}. Give 0 to {whole}.")
         else:  # as it is written: 0.29 of 100 is 29
-            limit = math.floor(Fraction(str(float(self.amount))) * whole)
+            limit = math.floor(exactly(self.amount) * whole)
         least = costs.base + self._forced(costs)
         if limit < least:
             kinds = sorted({site.kind for site in costs.units.sites}, key=KINDS.index)

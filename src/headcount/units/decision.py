@@ -1,7 +1,7 @@
 """What stays and what goes: the value that travels from a method to the surgery."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from headcount.errors import DecisionError
+from headcount.errors import DecisionError, check_argument
 from headcount.units.site import KINDS
 from headcount.units.table import UnitTable
 
@@ -76,7 +76,13 @@ class Decision:
         scores: Float[Tensor, " n"],
         provenance: Mapping[str, Any],
     ) -> "Decision":
-        """Make a decision out of vectors over a unit table."""
+        """Make a decision out of vectors over a unit table.
+
+        Raises:
+            DecisionError: a score is not finite, or the vectors are not as long as the table.
+            ArgumentError: they are no tensors.
+        """
+        _check_vectors(units, keep, scores)
         kept, score = keep.tolist(), scores.detach().double().cpu().tolist()
         sites = tuple(
             SiteDecision(
@@ -206,6 +212,44 @@ class Decision:
     def load(cls, path: str | Path) -> "Decision":
         """Read a decision from a file."""
         return cls.from_json(Path(path).read_text(encoding="utf-8"))
+
+
+def _check_vectors(units: UnitTable, keep: Tensor, scores: Tensor) -> None:
+    for name, vector in (("keep", keep), ("scores", scores)):
+        check_argument("Decision.of", name, vector, Tensor, "a vector over the units")
+        if vector.shape != (len(units),):
+            raise DecisionError(
+                f"Decision.of({name}={list(vector.shape)}): the table has {len(units)} units. Give "
+                "one value for each."
+            )
+    if keep.dtype != torch.bool:
+        raise DecisionError(f"Decision.of(keep={keep.dtype}): give bools, True where a unit stays.")
+    refuse_not_finite(
+        "Decision.of",
+        (site.key for site in units.sites),
+        (scores[span].detach().cpu() for span in units.slices),
+    )
+
+
+def refuse_not_finite(call: str, keys: Iterable[tuple[str, str]], scores: Iterable[Tensor]) -> None:
+    """Refuse scores by which nothing was chosen.
+
+    Args:
+        call: how the message names the call.
+        keys: the sites.
+        scores: the scores of each.
+
+    Raises:
+        DecisionError: a score is not finite.
+    """
+    for (module, kind), values in zip(keys, scores, strict=True):
+        wrong = (~values.isfinite()).nonzero().flatten().tolist()
+        if wrong:
+            raise DecisionError(
+                f"{call}: the scores of units {wrong[:8]} of kind {kind!r} in {module!r} are not "
+                "finite. Look for a loss or a gradient that is not finite, such as that of a batch "
+                "whose labels are all -100."
+            )
 
 
 def _site(entry: Mapping[str, Any]) -> SiteDecision:

@@ -41,6 +41,9 @@ class UnitTable:
     """The sites, in the order of the model."""
     num_params: int | None = field(default=None, compare=False)
     """Parameters of the whole model; None if it is not known, or if sites share their weights."""
+    left_out: tuple[str, ...] = field(default=(), compare=False)
+    """The model's attention and feed-forward networks that no row describes: a budget is not about
+    them, and they stay whole."""
     elsewhere: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
     """The names of the whole table's places, where this is a part of one."""
 
