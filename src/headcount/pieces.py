@@ -7,6 +7,7 @@ that has to load where headcount is not installed.
 import copy
 import inspect
 from collections.abc import Callable, Mapping
+from functools import wraps
 from typing import Any
 
 import torch
@@ -103,6 +104,7 @@ class Overridden:
 def chosen_features(kind: type[nn.Module]) -> type[nn.Module]:
     """A normalisation over all heads that hands on some of them only."""
 
+    @wraps(kind.forward)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Tensor:
         normed = kind.forward(self, *args, **kwargs)
         heads = torch.tensor(self.handed_on, device=normed.device)
@@ -116,6 +118,7 @@ def own_bias(kind: type[nn.Module], argument: str) -> type[nn.Module]:
     """An attention that makes its position bias itself instead of taking the first layer's."""
     signature = inspect.signature(kind.forward)
 
+    @wraps(kind.forward)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(self, *args, **kwargs)
         if argument in bound.arguments:
@@ -133,6 +136,7 @@ def own_slopes(kind: type[nn.Module], *dims: list[Any]) -> type[nn.Module]:
     """
     signature = inspect.signature(kind.forward)
 
+    @wraps(kind.forward)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(self, *args, **kwargs)
         for argument, dim in dims:
@@ -179,6 +183,7 @@ def skipped(kind: type[nn.Module]) -> type[nn.Module]:
     """A layer that hands its input on."""
     signature = inspect.signature(kind.forward)
 
+    @wraps(kind.forward)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Tensor:
         given = signature.bind_partial(self, *args, **kwargs).arguments
         _, hidden_states, *_ = given.values()
@@ -215,7 +220,8 @@ def rebuild(model: nn.Module, structure: Mapping[str, Any]) -> None:
         model: dense, on any device; changed in place.
         structure: as plain values: ``shapes`` {parameter: shape}, ``tables`` {module: [rows,
             columns]}, ``bias_only`` {module: [outputs, has a bias]}, ``zeros`` {module: width},
-            ``identities`` [module], ``removed`` [parameter, table, or layer to be emptied],
+            ``lists`` {list of modules: [those that stay]}, ``identities`` [module],
+            ``removed`` [parameter, table, or layer to be emptied],
             ``attributes`` {module: {name: value}}, ``config`` {module: {name: value}},
             ``wrappers`` {module: [[wrapper, arguments]]}.
     """
@@ -238,6 +244,11 @@ def _zeros(model: nn.Module, name: str, width: Any) -> None:
 def _identity(model: nn.Module, name: str, value: Any) -> None:
     del value
     _replace(model, name, nn.Identity())
+
+
+def _pick(model: nn.Module, name: str, stay: Any) -> None:
+    modules = [*model.get_submodule(name).children()]
+    _replace(model, name, nn.ModuleList(modules[index] for index in stay))
 
 
 def _attributes(model: nn.Module, name: str, values: Any) -> None:
@@ -304,6 +315,7 @@ _STEPS: dict[str, Callable[[nn.Module, str, Any], None]] = {
     "tables": _add_table,
     "bias_only": _bias_only,
     "zeros": _zeros,
+    "lists": _pick,
     "identities": _identity,
     "removed": _remove,
     "attributes": _attributes,

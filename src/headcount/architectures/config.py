@@ -94,9 +94,11 @@ def _write(
         path = relative(model, name)
         if (name, kind) in cut_now or kind in before.get(path, {}):
             left.setdefault(path, {})[kind] = _left(model, sites.get((name, kind)))
-            alive = kind == "head" and (name, kind) in sites
-            if alive and vars(model.get_submodule(name)).get("own_bias"):
+            module = vars(model.get_submodule(name)) if (name, kind) in sites else {}
+            if kind == "head" and module.get("own_bias"):
                 left[path]["own_bias"] = 1
+            if kind == "group" and module.get("heads_with_slopes"):  # how many is not enough
+                left[path]["head"] = _left(model, sites.get((name, "head")))
     if left:
         setattr(config, MARK, {"format": FORMAT, "left": left})
 

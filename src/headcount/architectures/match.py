@@ -42,7 +42,7 @@ def resolve(module: str, path: str) -> str:
     """
     if path.startswith(".."):
         module, path = module.rpartition(".")[0], path[2:]
-    return f"{module}.{path}" if module else path
+    return f"{module}.{path}" if module and path else module or path
 
 
 def _fits(model: nn.Module, name: str, module: nn.Module, row: AttentionLayout) -> bool:

@@ -81,6 +81,9 @@ NORMS = (
 )
 """Normalisation of queries and keys: of each head alone, or of all heads together."""
 
+PER_HEAD_LISTS = ("q_layernorm.norms", "k_layernorm.norms")
+"""Lists of attention modules with a module for each query head, or each key-value head."""
+
 QUERY_NORMS = ("q_norm", "q_layernorm", "query_layernorm", "ln_q")
 """Those of ``NORMS`` that queries go through."""
 

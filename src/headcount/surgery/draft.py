@@ -45,7 +45,8 @@ class Draft:
         self._removed: dict[tuple[str, int], list[range]] = defaultdict(list)
         self._copies: dict[str, tuple[str, int, Tensor]] = {}
         self._maps: dict[str, dict[str, Any]] = {
-            key: {} for key in ("bias_only", "zeros", "tables", "shapes", "config", "wrappers")
+            key: {}
+            for key in ("bias_only", "zeros", "tables", "shapes", "config", "wrappers", "lists")
         }
         self._attributes: dict[str, dict[str, Any]] = defaultdict(dict)
         self._lost: list[str] = []
@@ -74,6 +75,10 @@ class Draft:
             self.zeros(name, size)
         else:
             self._maps["bias_only"][name] = [size, tensors(gate).get("bias") is not None]
+
+    def pick(self, name: str, stay: Iterable[int]) -> None:
+        """A list of modules keeps some of them."""
+        self._maps["lists"][name] = [*stay]
 
     def identity(self, name: str) -> None:
         """A module hands its input on."""

@@ -52,6 +52,17 @@ ATTENTION = (
         output="o_proj",
         shared=("q_norm", "k_norm"),  # of the inputs, not of queries and keys
     ),
+    AttentionLayout(
+        name="beit",
+        classes=("BeitAttention",),
+        query="q_proj",
+        key="k_proj",
+        value="v_proj",
+        output="o_proj",
+        slopes={"attention_mask": 1},
+        slopes_at="..",
+        outside={"..relative_position_bias.relative_position_bias_table": 1},
+    ),
     AttentionLayout(name="llama", query="q_proj", key="k_proj", value="v_proj", output="o_proj"),
     AttentionLayout(name="bart", query="q_proj", key="k_proj", value="v_proj", output="out_proj"),
     AttentionLayout(name="phi", query="q_proj", key="k_proj", value="v_proj", output="dense"),
