@@ -158,6 +158,21 @@ def _own(every: Tensor, dim: int, attention: Any) -> Tensor:
     return every  # one for all heads alike
 
 
+def whole_inputs(kind: type[nn.Module], method: str) -> type[nn.Module]:
+    """An attention that rotates its inputs, before any projection, in as many parts as before.
+
+    A part is as wide as a head; there are more of them than heads that are left.
+    """
+    rotate = getattr(kind, method)
+
+    @wraps(rotate)
+    def rotated(self: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        parts = hidden_states.shape[-1] // self.head_size
+        return rotate(Overridden(self, {"num_heads": parts}), hidden_states, *args, **kwargs)
+
+    return type(f"WholeInputs{kind.__name__}", (kind,), {method: rotated})
+
+
 def without_heads(kind: type[nn.Module], output: str) -> type[nn.Module]:
     """An attention without heads: a context of no width through the output projection.
 
@@ -207,6 +222,7 @@ WRAPPERS: dict[str, Callable[..., type[nn.Module]]] = {
     "chosen_features": chosen_features,
     "own_bias": own_bias,
     "own_slopes": own_slopes,
+    "whole_inputs": whole_inputs,
     "without_heads": without_heads,
     "skipped": skipped,
 }

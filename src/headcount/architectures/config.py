@@ -198,7 +198,9 @@ def _write_plain(config: PreTrainedConfig, counts: dict[str, Any], size: int, un
     take_mark(config)
     for key, value in {**counts, **dict.fromkeys(known[:1] or [unnamed], size)}.items():
         if key and not isinstance(getattr(type(config), key, None), property):
-            setattr(config, key, value)
+            before = vars(config).get(config.attribute_map.get(key, key))
+            staged = isinstance(before, list | tuple)  # a number for each stage
+            setattr(config, key, type(before)([value] * len(before)) if staged else value)
 
 
 def _uniform(sites: list[Site]) -> tuple[dict[str, Any], int] | None:

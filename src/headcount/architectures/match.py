@@ -30,6 +30,8 @@ def why_refused(module: nn.Module) -> str:
         reason = REFUSED.get(cls.__name__) or REFUSED.get(f"{file}.{cls.__name__}")
         if reason:
             return reason
+    if any(vars(module).get(name) is True for name in names.SHARE_KEYS):
+        return "its keys and values are those of another layer too"
     return ""
 
 

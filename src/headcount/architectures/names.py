@@ -62,6 +62,7 @@ PER_HEAD_MAPS = (
     "pos_key_proj",
     "pos_query_proj",
     "pos_proj",
+    "pos_q_proj",
     "g_proj",
     "gate_proj",
     "continuous_position_bias_mlp.2",
@@ -99,6 +100,9 @@ NUM_ROWS = (
     "d_ff",
 )
 """Attributes of feed-forward networks with the number of their neurons."""
+
+SHARE_KEYS = ("is_kv_shared_layer", "store_full_length_kv")
+"""Attributes that are true where a layer takes its keys and values from another, or gives them."""
 
 UNTOUCHED = (
     "continuous_position_bias_mlp",

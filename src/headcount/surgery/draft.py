@@ -32,7 +32,12 @@ SIZES: dict[type[nn.Module], dict[str, int]] = {
 }
 """Attributes that say how wide a map is -> the dimension of its weight."""
 
-ONCE = {"own_bias": "OwnBias", "own_slopes": "OwnSlopes", "chosen_features": "Chosen"}
+ONCE = {
+    "own_bias": "OwnBias",
+    "own_slopes": "OwnSlopes",
+    "chosen_features": "Chosen",
+    "whole_inputs": "WholeInputs",
+}
 """Wrappers that a module has at most once -> what its class is then called."""
 
 

@@ -106,6 +106,8 @@ class _Planner:
             return
         if found.row.slopes and found.num_heads:
             choose_slopes(self.draft, found, heads)
+        if found.row.rotates_inputs:
+            self.draft.wrap(found.name, "whole_inputs", found.row.rotates_inputs)
         if not heads:
             empty(self.draft, sublayer, found, whole=whole)
             return
