@@ -5,9 +5,9 @@ that has to load where headcount is not installed.
 """
 
 import copy
-import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
 from typing import Any
 
 import torch
@@ -129,7 +129,7 @@ def remembered(make: Maker) -> Maker:
     """
     classes: dict[tuple[type, str], type[nn.Module]] = {}
 
-    @functools.wraps(make)
+    @wraps(make)
     def once(kind: type[nn.Module], *arguments: Any) -> type[nn.Module]:
         key = kind, repr(arguments)
         if key not in classes:
@@ -163,6 +163,7 @@ def _unpickled(kind: type[nn.Module], steps: list[tuple[str, tuple[Any, ...]]]) 
 def chosen_features(kind: type[nn.Module]) -> type[nn.Module]:
     """A normalisation over all heads that hands on some of them only."""
 
+    @wraps(kind.forward)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Tensor:
         normed = kind.forward(self, *args, **kwargs)
         heads = torch.tensor(self.handed_on, device=normed.device)
@@ -177,6 +178,7 @@ def own_bias(kind: type[nn.Module], argument: str) -> type[nn.Module]:
     """An attention that makes its position bias itself instead of taking the first layer's."""
     signature = inspect.signature(kind.forward)
 
+    @wraps(kind.forward)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(self, *args, **kwargs)
         if argument in bound.arguments:
@@ -195,6 +197,7 @@ def own_slopes(kind: type[nn.Module], *dims: list[Any]) -> type[nn.Module]:
     """
     signature = inspect.signature(kind.forward)
 
+    @wraps(kind.forward)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(self, *args, **kwargs)
         for argument, dim in dims:
@@ -214,6 +217,22 @@ def _own(every: Tensor, dim: int, attention: Any) -> Tensor:
     if every.ndim > dim and every.shape[dim] == attention.num_slopes:
         return every.index_select(dim, heads)
     return every  # one for all heads alike
+
+
+@remembered
+def whole_inputs(kind: type[nn.Module], method: str) -> type[nn.Module]:
+    """An attention that rotates its inputs, before any projection, in as many parts as before.
+
+    A part is as wide as a head; there are more of them than heads that are left.
+    """
+    rotate = getattr(kind, method)
+
+    @wraps(rotate)
+    def rotated(self: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        parts = hidden_states.shape[-1] // self.head_size
+        return rotate(Overridden(self, {"num_heads": parts}), hidden_states, *args, **kwargs)
+
+    return type(f"WholeInputs{kind.__name__}", (kind,), {method: rotated})
 
 
 @remembered
@@ -243,6 +262,7 @@ def skipped(kind: type[nn.Module]) -> type[nn.Module]:
     """A layer that hands its input on."""
     signature = inspect.signature(kind.forward)
 
+    @wraps(kind.forward)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Tensor:
         given = signature.bind_partial(self, *args, **kwargs).arguments
         _, hidden_states, *_ = given.values()
@@ -266,6 +286,7 @@ WRAPPERS: dict[str, Maker] = {
     "chosen_features": chosen_features,
     "own_bias": own_bias,
     "own_slopes": own_slopes,
+    "whole_inputs": whole_inputs,
     "without_heads": without_heads,
     "skipped": skipped,
 }
@@ -279,7 +300,8 @@ def rebuild(model: nn.Module, structure: Mapping[str, Any]) -> None:
         model: dense, on any device; changed in place.
         structure: as plain values: ``shapes`` {parameter: shape}, ``tables`` {module: [rows,
             columns]}, ``bias_only`` {module: [outputs, has a bias]}, ``zeros`` {module: width},
-            ``identities`` [module], ``removed`` [parameter, table, or layer to be emptied],
+            ``lists`` {list of modules: [those that stay]}, ``identities`` [module],
+            ``removed`` [parameter, table, or layer to be emptied],
             ``attributes`` {module: {name: value}}, ``config`` {module: {name: value}},
             ``wrappers`` {module: [[wrapper, arguments]]}.
     """
@@ -302,6 +324,11 @@ def _zeros(model: nn.Module, name: str, width: Any) -> None:
 def _identity(model: nn.Module, name: str, value: Any) -> None:
     del value
     _replace(model, name, nn.Identity())
+
+
+def _pick(model: nn.Module, name: str, stay: Any) -> None:
+    modules = [*model.get_submodule(name).children()]
+    _replace(model, name, nn.ModuleList(modules[index] for index in stay))
 
 
 def _attributes(model: nn.Module, name: str, values: Any) -> None:
@@ -368,6 +395,7 @@ _STEPS: dict[str, Callable[[nn.Module, str, Any], None]] = {
     "tables": _add_table,
     "bias_only": _bias_only,
     "zeros": _zeros,
+    "lists": _pick,
     "identities": _identity,
     "removed": _remove,
     "attributes": _attributes,

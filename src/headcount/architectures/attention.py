@@ -63,7 +63,7 @@ class _Reader:
     def __init__(
         self, model: nn.Module, name: str, module: nn.Module, row: AttentionLayout
     ) -> None:
-        self.name, self.module, self.row = name, module, row
+        self.model, self.name, self.module, self.row = model, name, module, row
         self.values = vars(module)
         self.maps = {path: module.get_submodule(path) for path in row.projections}
         self.output_name = resolve(name, row.output)
@@ -121,7 +121,7 @@ class _Reader:
 
     def _widths_fit(self, widths: dict[str, int]) -> bool:
         row, heads, groups = self.row, self.heads, self.groups
-        if row.packing == "stacked":
+        if row.packing in ("stacked", "groups"):
             return widths[row.fused] == ((0 if row.query else heads) + 2 * groups) * self.size
         if row.packing != "separate" or row.keys_per_head:
             return all(full % heads == 0 for full in widths.values())
@@ -313,6 +313,13 @@ class _Reader:
                     starts=range(0, count * size, size),
                 )
 
+        for name, dim in outside(self.model, self.name, self.row).items():
+            path, _, leaf = name.rpartition(".")
+            full = self.model.get_submodule(path).get_parameter(leaf).shape[dim]
+            size = full // count
+            starts = range(0, full, size)
+            yield Part(module=path, name=leaf, dim=dim, role="other", width=size, starts=starts)
+
     def _head_dim(self, parameter: str, shape: tuple[int, ...]) -> int | None:
         """The dimension of a tensor along which the heads lie, or None."""
         if parameter in names.PER_HEAD:
@@ -320,6 +327,12 @@ class _Reader:
         top, _, _ = parameter.partition(".")
         is_norm = top in names.NORMS and len(shape) > 1
         return 0 if is_norm else None
+
+
+def outside(model: nn.Module, name: str, row: AttentionLayout) -> dict[str, int]:
+    """Tensors outside of an attention module with a share for each head, and along which dim."""
+    tables = {resolve(name, path): dim for path, dim in row.outside.items()}
+    return {path: dim for path, dim in tables.items() if child(model, path.rpartition(".")[0])}
 
 
 def per_head_tensors(model: nn.Module, found: Attention) -> list[str]:

@@ -154,9 +154,11 @@ def _write(
         path = relative(model, name)
         if (name, kind) in cut_now or kind in before.get(path, {}):
             left.setdefault(path, {})[kind] = _left(model, sites.get((name, kind)))
-            alive = kind == "head" and (name, kind) in sites
-            if alive and vars(model.get_submodule(name)).get("own_bias"):
+            module = vars(model.get_submodule(name)) if (name, kind) in sites else {}
+            if kind == "head" and module.get("own_bias"):
                 left[path]["own_bias"] = 1
+            if kind == "group" and module.get("heads_with_slopes"):  # how many is not enough
+                left[path]["head"] = _left(model, sites.get((name, "head")))
     if left:
         setattr(config, MARK, {"format": FORMAT, "left": left})
 
@@ -218,7 +220,9 @@ def _write_plain(config: PreTrainedConfig, counts: dict[str, Any], size: int, un
     config.__dict__.pop(MARK, None)
     for key, value in {**counts, **dict.fromkeys(known[:1] or [unnamed], size)}.items():
         if key and not isinstance(getattr(type(config), key, None), property):
-            setattr(config, key, value)
+            before = vars(config).get(config.attribute_map.get(key, key))
+            staged = isinstance(before, list | tuple)  # a number for each stage
+            setattr(config, key, type(before)([value] * len(before)) if staged else value)
 
 
 def _uniform(sites: list[Site]) -> tuple[dict[str, Any], int] | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from headcount.architectures import names
-from headcount.architectures.attention import Attention
+from headcount.architectures.attention import Attention, outside
 from headcount.architectures.maps import child, is_map, tensors, width
 from headcount.architectures.match import resolve
 from headcount.architectures.places import Place, nearest_config
@@ -54,6 +54,9 @@ def cost_of_heads(model: nn.Module, found: Attention) -> Cost:
             params += tensor.numel()
             is_matrix = leaf == "weight" and is_map(attention.get_submodule(module))
             macs += tensor.numel() if is_matrix else 0
+    for path in outside(model, found.name, found.row):
+        module, _, leaf = path.rpartition(".")
+        params += model.get_submodule(module).get_parameter(leaf).numel()
     pair = 2 * found.num_heads * found.head_size
     return Cost(params=params, macs_per_token=macs, macs_per_token_pair=pair)
 

@@ -18,6 +18,7 @@ from headcount.architectures.costs import (
 )
 from headcount.architectures.feedforward import FeedForward, feed_forward_of
 from headcount.architectures.left_out import Found, left_out, refuse_changed
+from headcount.architectures.lists import cost_in_lists
 from headcount.architectures.maps import child, is_emptied, is_map, tensors, uncompiled
 from headcount.architectures.match import resolve, unexplained, why_refused
 from headcount.architectures.places import Place, layer_path, nearest_config, place_of
@@ -228,7 +229,9 @@ def _attention_sites(
             width=share * found.head_size,
             parts=found.groups,
             config_key=_config_name(model, found.name, names.CONFIG_GROUPS),
-            cost=cost_of(model, found.groups, 2 * share * found.head_size),
+            cost=cost_of(model, found.groups, 2 * share * found.head_size).plus(
+                cost_in_lists(model, found, "group")
+            ),
         )
     yield Site(
         **common,
@@ -238,7 +241,9 @@ def _attention_sites(
         parts=found.heads,
         config_key=heads_key,
         num_groups=found.num_groups if grouped else 1,
-        cost=cost_of(model, found.heads, 2 * found.head_size),
+        cost=cost_of(model, found.heads, 2 * found.head_size).plus(
+            cost_in_lists(model, found, "head")
+        ),
     )
 
 

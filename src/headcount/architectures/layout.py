@@ -44,6 +44,15 @@ class AttentionLayout:
     slopes: Mapping[str, int] = field(default_factory=dict)
     """Arguments that bring biases for all heads that are made outside (ALiBi), and the dimension
     along which the heads lie; -1: the first, with the batch."""
+    slopes_at: str = ""
+    """Path of the module around attention that takes these arguments, where it adds to them what
+    it has for the heads of this attention alone; empty: attention itself."""
+    outside: Mapping[str, int] = field(default_factory=dict)
+    """Paths of tensors outside of attention with a share for each head of it, and the dimension
+    along which the heads lie; each in a module of its own that is None where there is none."""
+    rotates_inputs: str = ""
+    """Name of the method that rotates what goes into the projections, in as many parts as there
+    are heads; after a cut, in as many as there were."""
     config_counts: tuple[str, ...] = ()
     """Counts of heads that the module reads from its configuration as it runs."""
     shared: tuple[str, ...] = ()

@@ -30,6 +30,8 @@ def why_refused(module: nn.Module) -> str:
         reason = REFUSED.get(cls.__name__) or REFUSED.get(f"{file}.{cls.__name__}")
         if reason:
             return reason
+    if any(vars(module).get(name) is True for name in names.SHARE_KEYS):
+        return "its keys and values are those of another layer too"
     return ""
 
 
@@ -42,7 +44,7 @@ def resolve(module: str, path: str) -> str:
     """
     if path.startswith(".."):
         module, path = module.rpartition(".")[0], path[2:]
-    return f"{module}.{path}" if module else path
+    return f"{module}.{path}" if module and path else module or path
 
 
 def near_fit(model: nn.Module, name: str, module: nn.Module) -> AttentionLayout | None:

@@ -62,6 +62,7 @@ PER_HEAD_MAPS = (
     "pos_key_proj",
     "pos_query_proj",
     "pos_proj",
+    "pos_q_proj",
     "g_proj",
     "gate_proj",
     "continuous_position_bias_mlp.2",
@@ -81,6 +82,9 @@ NORMS = (
 )
 """Normalisation of queries and keys: of each head alone, or of all heads together."""
 
+PER_HEAD_LISTS = ("q_layernorm.norms", "k_layernorm.norms")
+"""Lists of attention modules with a module for each query head, or each key-value head."""
+
 QUERY_NORMS = ("q_norm", "q_layernorm", "query_layernorm", "ln_q")
 """Those of ``NORMS`` that queries go through."""
 
@@ -96,6 +100,9 @@ NUM_ROWS = (
     "d_ff",
 )
 """Attributes of feed-forward networks with the number of their neurons."""
+
+SHARE_KEYS = ("is_kv_shared_layer", "store_full_length_kv")
+"""Attributes that are true where a layer takes its keys and values from another, or gives them."""
 
 UNTOUCHED = (
     "continuous_position_bias_mlp",

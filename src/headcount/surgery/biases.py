@@ -1,4 +1,4 @@
-"""Position biases that are made for all heads at once, and what layers do that keep other heads."""
+"""What has a share for each head outside of the projections: position biases, normalisations."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,9 @@ from torch import nn
 
 from headcount.architectures import names
 from headcount.architectures.attention import Attention, whole_norms
+from headcount.architectures.lists import is_of_queries, lists_of
 from headcount.architectures.maps import child
+from headcount.architectures.match import resolve
 from headcount.surgery.draft import Draft
 
 OWN_BIAS = "own_bias"
@@ -14,6 +16,17 @@ OWN_BIAS = "own_bias"
 
 Heads = Mapping[str, tuple[int, ...]]
 """Attention module -> the query heads that stay."""
+
+
+def pick_from_lists(draft: Draft, found: Attention, heads: tuple[int, ...]) -> None:
+    """Lists with a module for each head keep those of the heads that are left."""
+    share = found.num_heads // found.num_groups
+    groups = tuple(dict.fromkeys(head // share for head in heads))
+    for path in lists_of(draft.model, found):
+        stay = heads if is_of_queries(path) else groups
+        parent = f"{found.name}.{path.rpartition('.')[0]}"
+        draft.pick(f"{found.name}.{path}", stay)
+        draft.set(parent, {"num_heads": len(stay)})
 
 
 def choose_norms(draft: Draft, found: Attention, heads: tuple[int, ...]) -> None:
@@ -39,8 +52,10 @@ def choose_slopes(draft: Draft, found: Attention, heads: tuple[int, ...]) -> Non
     total = values.get("num_slopes", found.num_heads)
     left = [before[head] for head in heads] or [0]
     dims = [[argument, dim] for argument, dim in found.row.slopes.items()]
-    draft.wrap(found.name, "own_slopes", *dims)
-    draft.set(found.name, {"heads_with_slopes": left, "num_slopes": total})
+    taker = resolve(found.name, found.row.slopes_at)
+    draft.wrap(taker, "own_slopes", *dims)
+    for name in {found.name, taker}:
+        draft.set(name, {"heads_with_slopes": left, "num_slopes": total})
 
 
 def own_biases(
@@ -59,7 +74,8 @@ def own_biases(
     modules = {found.name: draft.model.get_submodule(found.name) for found in members}
     with_table = [found for found in members if child(modules[found.name], table) is not None]
     heads = {found.name: left.get(found.name, tuple(range(found.num_heads))) for found in members}
-    if len(with_table) == len(members) or (len(set(heads.values())) == 1 and not forced):
+    takers = [found for found in members if found.num_heads and found not in with_table]
+    if not takers or (len(set(heads.values())) == 1 and not forced):
         for found in with_table:
             if found.num_heads and not heads[found.name]:
                 draft.lose(f"{found.name}.{table}")

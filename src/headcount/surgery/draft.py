@@ -32,7 +32,12 @@ SIZES: dict[type[nn.Module], dict[str, int]] = {
 }
 """Attributes that say how wide a map is -> the dimension of its weight."""
 
-ONCE = {"own_bias": "OwnBias", "own_slopes": "OwnSlopes", "chosen_features": "Chosen"}
+ONCE = {
+    "own_bias": "OwnBias",
+    "own_slopes": "OwnSlopes",
+    "chosen_features": "Chosen",
+    "whole_inputs": "WholeInputs",
+}
 """Wrappers that a module has at most once -> what its class is then called."""
 
 
@@ -45,7 +50,8 @@ class Draft:
         self._removed: dict[tuple[str, int], list[range]] = defaultdict(list)
         self._copies: dict[str, tuple[str, int, Tensor]] = {}
         self._maps: dict[str, dict[str, Any]] = {
-            key: {} for key in ("bias_only", "zeros", "tables", "shapes", "config", "wrappers")
+            key: {}
+            for key in ("bias_only", "zeros", "tables", "shapes", "config", "wrappers", "lists")
         }
         self._attributes: dict[str, dict[str, Any]] = defaultdict(dict)
         self._lost: list[str] = []
@@ -74,6 +80,10 @@ class Draft:
             self.zeros(name, size)
         else:
             self._maps["bias_only"][name] = [size, tensors(gate).get("bias") is not None]
+
+    def pick(self, name: str, stay: Iterable[int]) -> None:
+        """A list of modules keeps some of them."""
+        self._maps["lists"][name] = [*stay]
 
     def identity(self, name: str) -> None:
         """A module hands its input on."""

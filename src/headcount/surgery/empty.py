@@ -8,7 +8,13 @@ head, the computation is left out.
 from torch import nn
 
 from headcount.architectures import names
-from headcount.architectures.attention import Attention, per_head_tensors, skips, whole_norms
+from headcount.architectures.attention import (
+    Attention,
+    outside,
+    per_head_tensors,
+    skips,
+    whole_norms,
+)
 from headcount.architectures.discover import Sublayer
 from headcount.architectures.maps import child, width
 from headcount.architectures.match import resolve
@@ -40,6 +46,9 @@ def empty(draft: Draft, sublayer: Sublayer, found: Attention, *, whole: bool) ->
             draft.identity(f"{found.name}.{path}")
     for name in per_head_tensors(draft.model, found):
         draft.lose(f"{found.name}.{name}")
+    for path in outside(draft.model, found.name, found.row):
+        parent, _, leaf = path.rpartition(".")[0].rpartition(".")
+        draft.set(parent, {leaf: None})
     draft.close(sublayer.gate, whole=whole)
     _count(draft, sublayer, found, attention, left_out=left_out)
 

@@ -9,7 +9,13 @@ from headcount.architectures import names
 from headcount.architectures.attention import Attention
 from headcount.architectures.discover import Sublayer, find_sites, find_sublayers
 from headcount.errors import SurgeryError
-from headcount.surgery.biases import OWN_BIAS, choose_norms, choose_slopes, own_biases
+from headcount.surgery.biases import (
+    OWN_BIAS,
+    choose_norms,
+    choose_slopes,
+    own_biases,
+    pick_from_lists,
+)
 from headcount.surgery.counts import new_counts, new_rows
 from headcount.surgery.draft import Draft, Plan
 from headcount.surgery.empty import empty
@@ -100,6 +106,8 @@ class _Planner:
             return
         if found.row.slopes and found.num_heads:
             choose_slopes(self.draft, found, heads)
+        if found.row.rotates_inputs:
+            self.draft.wrap(found.name, "whole_inputs", found.row.rotates_inputs)
         if not heads:
             empty(self.draft, sublayer, found, whole=whole)
             return
@@ -115,6 +123,7 @@ class _Planner:
             values = vars(self.model.get_submodule(path))
             self.draft.set(path, new_counts(values, found, len(heads), num_groups))
         choose_norms(self.draft, found, heads)
+        pick_from_lists(self.draft, found, heads)
         counts = {
             name: len(heads) if name in names.CONFIG_HEADS else num_groups
             for name in found.row.config_counts

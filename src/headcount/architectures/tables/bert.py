@@ -40,6 +40,15 @@ ATTENTION = (
         slopes={"rel_pos": 1, "rel_2d_pos": 1},
     ),
     AttentionLayout(
+        name="data2vec-vision",
+        classes=("Data2VecVisionSelfAttention",),
+        query="query",
+        key="key",
+        value="value",
+        output="..output.dense",
+        slopes={"relative_position_bias": 1},
+    ),
+    AttentionLayout(
         name="bert-like",
         query="query",
         key="key",

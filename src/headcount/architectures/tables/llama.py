@@ -52,6 +52,25 @@ ATTENTION = (
         output="o_proj",
         shared=("q_norm", "k_norm"),  # of the inputs, not of queries and keys
     ),
+    AttentionLayout(
+        name="beit",
+        classes=("BeitAttention",),
+        query="q_proj",
+        key="k_proj",
+        value="v_proj",
+        output="o_proj",
+        slopes={"attention_mask": 1},
+        slopes_at="..",
+        outside={"..relative_position_bias.relative_position_bias_table": 1},
+    ),
+    AttentionLayout(
+        name="keys-are-values",
+        conditions={"use_alternative_attention": True},
+        query="q_proj",
+        key="k_proj",
+        value="k_proj",
+        output="o_proj",
+    ),
     AttentionLayout(name="llama", query="q_proj", key="k_proj", value="v_proj", output="o_proj"),
     AttentionLayout(name="bart", query="q_proj", key="k_proj", value="v_proj", output="out_proj"),
     AttentionLayout(name="phi", query="q_proj", key="k_proj", value="v_proj", output="dense"),
@@ -65,6 +84,15 @@ ATTENTION = (
         key="key_proj",
         value="value_proj",
         output="out_proj",
+    ),
+    AttentionLayout(
+        name="conformer-rotary",
+        conditions={"position_embeddings_type": "rotary"},
+        query="linear_q",
+        key="linear_k",
+        value="linear_v",
+        output="linear_out",
+        rotates_inputs="_apply_rotary_embedding",
     ),
     AttentionLayout(
         name="conformer", query="linear_q", key="linear_k", value="linear_v", output="linear_out"

@@ -19,7 +19,6 @@ REFUSED = {
     "TrOCRAttention": _WIDE,
     "Sam3Attention": "its masks are made for each head, elsewhere",
     "UdopAttention": "its position biases are made for all heads, elsewhere",
-    "Gemma3nTextAttention": "some layers take the keys and values of others",
     "Gemma3nTextMLP": "its neurons are thresholded by the spread of all of them",
     "AutoformerAttention": "its heads choose their delays together",
     "BigBirdBlockSparseAttention": (
