@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from headcount.errors import PruningError
 from headcount.gates.attach import Gates
 from headcount.gates.hooks import Hooks
 from headcount.units.table import UnitTable
@@ -71,18 +72,29 @@ class Passes(Hooks):
 
     def _before(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         del args
-        again = in_backward()
-        if self._running is not None and (again or module is not self._model):
-            return
+        if self._running is None or (module is self._model and not in_backward()):
+            self._enter(module)
+
+    def _after(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        del args
+        if module is self._running:
+            self._leave(output)
+        elif self._current is not None and not torch.compiler.is_compiling():
+            self._current.hold(output)
+
+    @torch.compiler.disable  # choosing is no part of a compiled model
+    def _enter(self, module: nn.Module) -> None:
+        if vars(module).get("_is_replica", False):
+            raise PruningError(
+                "gates: the model runs as a replica of nn.DataParallel, whose copies would draw "
+                "gates of their own. Start one process a device with torchrun."
+            )
         self._running = module
-        found = self._differentiated() if again else None
-        if found is None:
-            self._begin()
-        else:
+        found = self._differentiated() if in_backward() else None
+        if found is not None:
             self._before_again = self._gates.value
             self._current, self._gates.value = found, found.again()
-
-    def _begin(self) -> None:
+            return
         with _plainly_saved():
             value = self._draw()
         self._current = Pass(value)
@@ -90,14 +102,11 @@ class Passes(Hooks):
         alive = [known for known in self._known if known() is not None]
         self._known = [*alive, weakref.ref(self._current)]
 
-    def _after(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        del args
-        if self._current is not None:
-            self._current.hold(output)
-        if module is not self._running:
-            return
+    @torch.compiler.disable
+    def _leave(self, output: Any) -> None:
         self._running = None
         if self._current is not None:
+            self._current.hold(output)
             self._current.end()
         if self._before_again is not None:
             self._gates.value, self._before_again = self._before_again, None

@@ -26,6 +26,7 @@ from headcount.gates.attach import Gates, gate_dtype
 from headcount.gates.passes import Passes
 from headcount.methods.method import Evidence, Method, Step
 from headcount.training.frozen import Frozen
+from headcount.training.parallel import check_whole
 from headcount.training.rerun import Reruns
 from headcount.units.budget import Budget
 from headcount.units.decision import Decision
@@ -67,6 +68,7 @@ class Session:
         self, model: nn.Module, method: Method, budget: Budget, *, num_steps: int, seed: int = 0
     ) -> None:
         """Attach; see ``attach``."""
+        check_whole(model)
         self.model, self.method, self.budget = model, method, budget
         self._found = find_units(model)
         if not len(self._found):
