@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from headcount.errors import ArgumentError, TrainingError, check_argument
 from headcount.methods.method import Method, Step
+from headcount.training.parallel import check_alone
 from headcount.training.session import Session
 from headcount.units.budget import Budget
 from headcount.units.decision import Decision
@@ -42,7 +43,7 @@ def decide(
     Raises:
         ArgumentError: something of the wrong type, such as one batch for ``batches``.
         TrainingError: the method learns by training; or it needs batches and got none, or some
-            for which the model gives no loss.
+            for which the model gives no loss; or it looks at data in one of several processes.
         PruningError: inside the model an example is several rows (choices, windows); then each
             batch has to hold one.
         BudgetError: the model cannot meet the budget.
@@ -61,6 +62,8 @@ def decide(
             f"decide(method={type(method).__name__}): this method learns its scores by training. "
             "Use PruningTrainer or attach."
         )
+    if method.looks:
+        check_alone(f"decide(method={type(method).__name__})")
     with Session(model, method, budget, num_steps=0, seed=seed) as session:
         if method.looks:
             _observe_gradients(session, batches, progress)

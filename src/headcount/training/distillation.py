@@ -48,8 +48,15 @@ class Distillation:
         """``T^2 KL(teacher || own)`` at temperature T, mean over examples.
 
         Raises:
-            TrainingError: the teacher has other labels.
+            TrainingError: the teacher has other labels; or the answers are not a choice of one
+                label for each example.
         """
+        if logits.ndim != 2 or logits.shape[1] < 2:
+            raise TrainingError(
+                f"Distillation.loss: logits {list(logits.shape)}. The loss is about one answer for "
+                "each example: give logits [batch, labels], of a classifier of whole examples with "
+                "two labels or more."
+            )
         if logits.shape != teacher.shape:
             raise TrainingError(
                 f"Distillation.loss: logits {list(logits.shape)} of the model and "
@@ -59,6 +66,42 @@ class Distillation:
         own, taught = (log_softmax(x / self.temperature, -1) for x in (logits, teacher))
         divergence = kl_div(own, taught, log_target=True, reduction="batchmean")
         return divergence * self.temperature**2
+
+    def check_model(self, call: str, model: Any) -> None:
+        """Refuse a model whose answers are no choice of one label.
+
+        Args:
+            call: the function that was called.
+            model: the one that learns, or its teacher.
+
+        Raises:
+            TrainingError: its labels are independent of each other, or numbers.
+        """
+        config = getattr(model, "config", None)
+        problem = getattr(config, "problem_type", None)
+        if problem not in (None, "single_label_classification"):
+            raise TrainingError(
+                f"{call}({type(model).__name__}): its problem type is {problem!r}. {ONE_LABEL}"
+            )
+
+    def check(self, labels: Any) -> None:
+        """Refuse a batch whose labels are not one class for each example.
+
+        Raises:
+            TrainingError: they are floats, or several for an example.
+        """
+        if isinstance(labels, Tensor) and (labels.ndim != 1 or labels.is_floating_point()):
+            raise TrainingError(
+                f"train(distillation={self}): the labels of a batch are {labels.dtype} of shape "
+                f"{list(labels.shape)}. {ONE_LABEL}"
+            )
+
+
+ONE_LABEL = (
+    "A teacher's answers are learnt by a softmax over the labels, of which one is right for each "
+    "example. Give a classifier of this sort, with labels [batch] of whole numbers, or train "
+    "without a teacher."
+)
 
 
 def taught(
@@ -80,17 +123,20 @@ def taught(
         The same rows with a column ``teacher_logits``.
 
     Raises:
-        TrainingError: the teacher gives no logits for whole examples, or has one label only.
+        TrainingError: the teacher gives no logits for whole examples, has one label only, or is
+            no classifier of which one label is right (independent labels, numbers).
 
     Example:
         >>> train = taught(train, dense, collator)  # doctest: +SKIP
     """
+    known = Distillation()
+    known.check_model("taught", teacher)
     device = next(teacher.parameters()).device
     answers = []
     for start in range(0, len(dataset), batch_size):
         rows = [dataset[i] for i in range(start, min(start + batch_size, len(dataset)))]
         inputs = {name: value.to(device) for name, value in collator(rows).items()}
-        inputs.pop("labels", None)
+        known.check(inputs.pop("labels", None))
         with torch.no_grad():
             answers.append(teacher.eval()(**inputs).logits.float().cpu())
         _check_answer(teacher, answers[0])

@@ -16,6 +16,7 @@ from headcount.gates.attach import Gates, gate_dtype
 from headcount.maths.scales import contributions, fit_scales
 from headcount.surgery.fold import output_weight
 from headcount.training.decide import check_batches
+from headcount.training.parallel import check_alone
 from headcount.training.replay import Call, Replay, finishing_order
 from headcount.training.residual import Sum, find_sum
 from headcount.units.decision import Decision
@@ -64,7 +65,7 @@ def rescale(
     Raises:
         ArgumentError: something of the wrong type, such as one batch for ``batches``.
         DecisionError: the decision is about another model.
-        TrainingError: no batches.
+        TrainingError: no batches, or one of several processes.
         BudgetError: a setting out of range.
         PruningError: the model has gates already.
 
@@ -87,6 +88,7 @@ def rescale(
     for name, value in (("damping", damping), ("largest", largest)):
         if not (math.isfinite(value) and value > 0):
             raise BudgetError(f"rescale({name}={value!r}): give a positive number.")
+    check_alone("rescale")
     inputs = list(batches)
     if not inputs:
         raise TrainingError("rescale(batches=[]): scales are fitted to data. Give batches.")

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import pairwise
 from types import TracebackType
 from typing import Any, Self, cast
@@ -26,6 +26,9 @@ from headcount.errors import (
 from headcount.gates.attach import Gates, gate_dtype
 from headcount.gates.passes import Passes
 from headcount.methods.method import Evidence, Method, Step
+from headcount.training.frozen import Frozen
+from headcount.training.parallel import check_whole
+from headcount.training.rerun import Reruns
 from headcount.units.budget import Budget
 from headcount.units.decision import Decision
 from headcount.units.nesting import allowed
@@ -67,6 +70,7 @@ class Session:
     ) -> None:
         """Attach; see ``attach``."""
         model = uncompiled(model)  # whose hooks run however it is called
+        check_whole(model)
         self.model, self.method, self.budget = model, method, budget
         self._found = find_units(model)
         if not len(self._found):
@@ -86,13 +90,12 @@ class Session:
             roles = ("value", "output", "up", "down")
             self.observe(weight_norms=weight_norms(model, self.units, roles=roles))
         self._dtype = gate_dtype(model)
-        self._frozen = [p for p in model.parameters() if p.requires_grad]
-        self._frozen = [] if "weights" in method.trains else self._frozen
+        self._reruns = Reruns(self.generator)
         self._held: Tensor | None = None
         self._logged_keep = self.keep()
         self.gates = Gates(model, self.units)
-        self._passes = Passes(model, self.units, self._set_gates)
-        self._freeze(True)
+        self._passes = Passes(model, self.units, self.gates, self._gates_of_a_pass)
+        self._frozen = None if "weights" in method.trains else Frozen(model)
         self._fresh = {name: value.clone() for name, value in self.state_dict().items()}
         self.begin(num_steps)
 
@@ -125,6 +128,7 @@ class Session:
         """
         self.num_done += 1
         self.states.zero_grad()
+        self._reruns.step()
 
     def clip_grad(self) -> None:
         """Clip the gradient of what the method learns, apart from that of the weights.
@@ -292,19 +296,16 @@ class Session:
     @contextmanager
     def lifted(self) -> Iterator[None]:
         """Without hooks and with nothing frozen, for a while."""
-        before = self.gates.attached
-        self._freeze(False)
-        try:
-            with self._passes.lifted(), self.gates.lifted():
-                yield
-        finally:
-            self._freeze(before)
+        frozen = nullcontext() if self._frozen is None else self._frozen.lifted()
+        with frozen, self._passes.lifted(), self.gates.lifted():
+            yield
 
     def close(self) -> None:
         """Take everything off the model again."""
         self.gates.remove()
         self._passes.remove()
-        self._freeze(False)
+        if self._frozen is not None:
+            self._frozen.remove()
 
     def state_dict(self) -> dict[str, Tensor]:
         """All that resuming needs, as tensors: the method's state, the step, the generator."""
@@ -344,19 +345,15 @@ class Session:
     ) -> None:
         self.close()
 
-    def _freeze(self, frozen: bool) -> None:
-        for parameter in self._frozen:
-            parameter.requires_grad_(not frozen)
-
-    def _set_gates(self) -> None:
+    def _gates_of_a_pass(self) -> Tensor:
         device = next(self.model.parameters()).device
         if self._held is not None:
             gates = self._held
         elif self.model.training:
-            gates = self.draw()
+            gates = self._reruns.gates(self.draw, device)
         else:
             gates = self.keep()
-        self.gates.value = gates.to(device=device, dtype=self._dtype)
+        return gates.to(device=device, dtype=self._dtype)
 
 
 def attach(

@@ -1,19 +1,17 @@
 """transformers' Trainer with a pruning session inside."""
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
 from transformers import (
+    EarlyStoppingCallback,
     PreTrainedModel,
     Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
     TrainingArguments,
 )
 from transformers.trainer_pt_utils import LengthGroupedSampler
@@ -21,18 +19,20 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from headcount.errors import CheckpointError, TrainingError, check_argument
 from headcount.methods.method import Method
 from headcount.surgery.cut import cut
+from headcount.training.callback import SessionCallback
 from headcount.training.distillation import TEACHER, Distillation
 from headcount.training.order import GroupedByLength
 from headcount.training.resume import (
-    STATE_FILE,
     check_session,
     complete_checkpoint,
     complete_checkpoints,
-    write_session,
 )
-from headcount.training.session import attach
+from headcount.training.session import Session, attach
+from headcount.training.shares import Counting, Division
 from headcount.units.budget import Budget
 from headcount.units.decision import Decision
+
+logger = logging.getLogger("headcount")
 
 
 class PruningTrainer(Trainer):
@@ -42,8 +42,12 @@ class PruningTrainer(Trainer):
     decision. Checkpoints hold the method's state, so that a killed run resumes to the same
     decision. Logs show temperature, entropy of the choice and how many heads changed.
 
+    Other Trainers are mixed in: ``class Mine(PruningTrainer, Seq2SeqTrainer)``; see the page on
+    trainers. Each is given its arguments by name.
+
     Args:
-        model: the model to prune; its weights are trained in place.
+        model: the model to prune; its weights are trained in place. None with ``model_init``, as
+            for ``Trainer``: each run, and each trial of a search, then has a session of its own.
         method: how to choose, for instance ``DSP()``.
         budget: what must remain.
         args: as for ``Trainer``.
@@ -54,8 +58,9 @@ class PruningTrainer(Trainer):
     Raises:
         ArgumentError: the method is no instance of one, or the budget none.
         BudgetError: the model cannot meet the budget.
-        TrainingError: ``load_best_model_at_end`` is set, nobody has asked the teacher, a scheduler
-            is given, or the process would train on several devices by itself.
+        TrainingError: the method learns and ``load_best_model_at_end`` or an
+            ``EarlyStoppingCallback`` is given; nobody has asked the teacher; a scheduler is given;
+            the process would train on several devices by itself, or on shards of the weights.
 
     Example:
         >>> import headcount as hc, transformers
@@ -70,7 +75,7 @@ class PruningTrainer(Trainer):
     def __init__(
         self,
         *,
-        model: PreTrainedModel | nn.Module,
+        model: PreTrainedModel | nn.Module | None = None,
         method: Method,
         budget: Budget,
         args: TrainingArguments | None = None,
@@ -81,11 +86,6 @@ class PruningTrainer(Trainer):
         check_argument(
             "PruningTrainer", "budget", budget, Budget, "a budget, such as hc.Budget(heads=12)"
         )
-        if args is not None and args.load_best_model_at_end:
-            raise TrainingError(
-                "PruningTrainer(args.load_best_model_at_end=True): an early checkpoint is soft and "
-                "has another decision. Set it to False; the last step is the decided one."
-            )
         columns = getattr(kwargs.get("train_dataset"), "column_names", None)
         if distillation is not None and columns is not None and TEACHER not in columns:
             raise TrainingError(
@@ -98,23 +98,76 @@ class PruningTrainer(Trainer):
                 "the method learns. Give (optimizer, None) and args.lr_scheduler_type."
             )
         self.distillation = distillation
-        seed = args.seed if args is not None else 0
-        self.session = attach(model, method, budget, num_steps=0, seed=seed)
-        try:
-            super().__init__(model=model, args=args, **kwargs)
-        except BaseException:
-            self.session.close()
-            raise
+        self._counting = Counting()
+        super().__init__(model=model, args=args, **kwargs)
+        self._check_devices()
+        self._method, self._budget = method, budget
+        self._check_end()
+        if distillation is not None:
+            distillation.check_model("PruningTrainer", self.model)
+        self.session = self._attach(cast(nn.Module, self.model))
+        self.add_callback(SessionCallback(self))
+        self.resume_from: Path | None = None
+
+    def _check_devices(self) -> None:
+        """Refuse what the session cannot work with."""
         if self.args.n_gpu > 1:
-            self.session.close()
             raise TrainingError(
                 f"PruningTrainer: {self.args.n_gpu} devices in one process (nn.DataParallel) would "
                 "draw gates of their own. Start one process a device with torchrun, or hide all "
                 "but one with CUDA_VISIBLE_DEVICES."
             )
-        self.add_callback(_SessionCallback(self))
-        self.resume_from: Path | None = None
-        self._heeds_count: bool | None = None
+        for name in ("fsdp", "deepspeed"):
+            if getattr(self, f"is_{name}_enabled", False):
+                raise TrainingError(
+                    f"PruningTrainer(args.{name}={getattr(self.args, name)!r}): its processes hold "
+                    "shards of the weights, and a shard cannot be cut. Train data-parallel "
+                    "(torchrun, with the whole model in each process)."
+                )
+
+    def _check_end(self) -> None:
+        """Refuse to end with weights of an earlier step than the last, unless all steps are alike.
+
+        Until the end, a method that learns has more units on, softer gates or another choice.
+        """
+        if not self._method.learns:
+            return
+        name = f"method={type(self._method).__name__}"
+        if self.args.load_best_model_at_end:
+            raise TrainingError(
+                f"PruningTrainer({name}, args.load_best_model_at_end=True): an early checkpoint is "
+                "soft and has another decision. Set it to False; the last step is the decided one."
+            )
+        early = [c for c in self.callback_handler.callbacks if isinstance(c, EarlyStoppingCallback)]
+        if early:
+            raise TrainingError(
+                f"PruningTrainer({name}, callbacks=[EarlyStoppingCallback]): stopped early, the "
+                "run ends before its units are settled. Take the callback away and give fewer "
+                "steps; the schedule is stretched over them."
+            )
+
+    def _attach(self, model: nn.Module) -> Session:
+        return attach(model, self._method, self._budget, num_steps=0, seed=self.args.seed)
+
+    def call_model_init(self, trial: Any = None) -> nn.Module:
+        """As in ``Trainer``; the new model gets a session of its own."""
+        model = super().call_model_init(trial)
+        if hasattr(self, "session"):  # the first model gets its own when all else is made
+            self.session.close()
+            self.session = self._attach(model)
+        return model
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """As in ``Trainer``; a model without anything to train is not wrapped for DDP."""
+        super().create_accelerator_and_postprocess()
+        prepare = self.accelerator.prepare_model
+
+        def prepare_model(model: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
+            if not any(parameter.requires_grad for parameter in model.parameters()):
+                kwargs["evaluation_mode"] = True  # mixed precision and compiling, but no DDP
+            return prepare(model, *args, **kwargs)
+
+        self.accelerator.prepare_model = prepare_model
 
     def train(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, resume_from_checkpoint: str | Path | bool | None = None, **kwargs: Any
@@ -129,6 +182,7 @@ class PruningTrainer(Trainer):
                 budget.
             TrainingError: the loss is not a finite number.
         """
+        self._check_end()
         self.resume_from = self._resolve(resume_from_checkpoint)
         if self.resume_from is not None:
             check_session(self.resume_from, self.session)
@@ -155,6 +209,32 @@ class PruningTrainer(Trainer):
         small = self.accelerator.unwrap_model(small, keep_fp32_wrapper=False)
         vars(small).pop("forward", None)  # what is left of the mixed-precision wrapper
         return small
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As in ``Trainer``: the whole model, of which nothing is cut. A warning says so.
+
+        For the smaller model, save what ``prune`` returns.
+        """
+        if not _internal_call:
+            logger.warning(
+                "save_model: this saves the whole model, with all of its units (as for a "
+                "checkpoint). For the smaller one call trainer.prune().save_pretrained(folder)."
+            )
+        super().save_model(output_dir, _internal_call)
+
+    def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
+        """As in ``Trainer``: the whole model, of which nothing is cut. A warning says so."""
+        logger.warning(
+            "push_to_hub: this uploads the whole model, with all of its units. For the smaller one "
+            "call trainer.prune().push_to_hub(name)."
+        )
+        return super().push_to_hub(*args, **kwargs)
+
+    def forget_moments(self) -> None:
+        """Take what the optimizer remembers of the method's parameters from it."""
+        state = getattr(self.optimizer, "state", {})
+        for parameter in self.session.parameters():
+            state.pop(parameter, None)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """As in ``Trainer``, with a group of their own for what the method learns."""
@@ -185,62 +265,60 @@ class PruningTrainer(Trainer):
     ) -> Any:
         """The task's loss, in training with the teacher's part and the method's penalty."""
         teacher = inputs.pop(TEACHER, None)
-        share, task_share = 1.0, 1.0
-        if model.training:
-            share, task_share = self._shares(model, inputs, num_items_in_batch)
-        loss, outputs = super().compute_loss(
-            model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch
-        )
-        if model.training:
-            loss = task_share * loss if task_share < 1 else loss
-            if self.distillation is not None:
-                if teacher is None:
-                    raise TrainingError(
-                        f"train(distillation={self.distillation}): a batch has no {TEACHER!r}. "
-                        "Give a collator that hands on this column of the training data."
-                    )
-                own = cast(dict[str, Tensor], outputs)["logits"]
-                learnt = self.distillation.loss(own, teacher.to(own.device, own.dtype))
-                weight = self.distillation.weight
-                loss = (1 - weight) * loss + weight * share * learnt
-            loss = loss + share * self.session.penalty()
+        if not model.training:
+            return super().compute_loss(
+                model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
+            )
+        if self.distillation is not None:
+            self.distillation.check(inputs.get("labels"))
+        whole = self._division(model, inputs, num_items_in_batch)
+        with whole.told(self):
+            found = super().compute_loss(
+                model,
+                inputs,
+                return_outputs=return_outputs or self.distillation is not None,
+                num_items_in_batch=whole.count,
+            )
+        loss, outputs = found if isinstance(found, tuple) else (found, None)
+        loss = whole.task_share * loss if whole.task_share < 1 else loss
+        if self.distillation is not None:
+            learnt = self._learnt(outputs, teacher)
+            weight = self.distillation.weight
+            loss = (1 - weight) * loss + weight * whole.share * learnt
+        loss = loss + whole.share * self.session.penalty()
         return (loss, outputs) if return_outputs else loss
 
-    def _shares(
-        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None
-    ) -> tuple[float, float]:
-        """What our parts of the loss, and the task's, have to be multiplied by.
-
-        Where a step is made of several batches, the Trainer divides the loss by their number, or
-        takes it for a part of the whole step's already. Then ours have to be one, and the task's
-        too, if it is not.
-        """
-        parts = getattr(self, "current_gradient_accumulation_steps", 1)
-        told = getattr(self, "loss_is_scaled_for_ga", None)  # newer versions alone ask
-        counted = self.model_accepts_loss_kwargs and num_items_in_batch is not None
-        is_part = (counted or self.compute_loss_func is not None) if told is None else told
-        if parts == 1 or not is_part:
-            return 1.0, 1.0
-        if self._heeds_count is None:
-            self._heeds_count = told or self._see_whether_it_heeds(
-                model, inputs, num_items_in_batch
+    def _learnt(self, outputs: Any, teacher: Tensor | None) -> Tensor:
+        """The teacher's part of the loss, mean over the batch."""
+        given = cast(Distillation, self.distillation)
+        if teacher is None:
+            raise TrainingError(
+                f"train(distillation={given}): a batch has no {TEACHER!r}. "
+                "Give a collator that hands on this column of the training data."
             )
-        return 1 / parts, 1.0 if self._heeds_count else 1 / parts
+        own = outputs.get("logits") if isinstance(outputs, Mapping) else None
+        if own is None:
+            raise TrainingError(
+                f"train(distillation={given}): {type(self.model).__name__} gives no logits here. "
+                "Give a classifier, and a Trainer that hands its outputs on."
+            )
+        return given.loss(own, teacher.to(own.device, own.dtype))
 
-    def _see_whether_it_heeds(
-        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None
-    ) -> bool:
-        """Whether the task's loss heeds the count of the whole step; many classifiers do not.
+    def _division(
+        self, model: nn.Module, inputs: dict[str, Any], count: Tensor | int | None
+    ) -> Division:
+        """What the Trainer does to the loss of this batch."""
 
-        It is asked for with the count and without, with the same noise, which is taken back.
-        """
-        device, losses = self.args.device, []
-        devices = [device] if device.type == "cuda" else []
-        for count in (num_items_in_batch, None):
+        def ask(count: Tensor | int) -> Tensor:
+            device = self.args.device
+            devices = [device] if device.type == "cuda" else []
             held = self.session.held(self.session.keep())
             with torch.no_grad(), torch.random.fork_rng(devices), held:
-                losses.append(super().compute_loss(model, {**inputs}, num_items_in_batch=count))
-        return not torch.allclose(losses[0], losses[1], rtol=1e-3)
+                return super(PruningTrainer, self).compute_loss(
+                    model, {**inputs}, num_items_in_batch=count
+                )
+
+        return self._counting.division(self, count, ask)
 
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[Any] | None:
         sampler = super()._get_train_sampler(train_dataset)
@@ -261,6 +339,11 @@ class PruningTrainer(Trainer):
             logs = {**logs, **self.session.metrics(), "heads_changed": self.session.num_changed()}
         super().log(logs, *args, **kwargs)
 
+    def checkpoint_folder(self) -> Path:
+        """Where the Trainer writes the checkpoint of this step."""
+        folder = self._get_output_dir(trial=getattr(self, "_trial", None))
+        return Path(folder) / f"checkpoint-{self.state.global_step}"
+
     def _resolve(self, resume: str | Path | bool | None) -> Path | None:
         if not resume:
             return None
@@ -273,45 +356,3 @@ class PruningTrainer(Trainer):
                 f"{self.args.output_dir}. Start without resuming."
             )
         return found[-1]
-
-
-class _SessionCallback(TrainerCallback):
-    """Moves the session along with the Trainer's loop."""
-
-    def __init__(self, trainer: PruningTrainer) -> None:
-        self._trainer = trainer
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Restore the session, or start it anew."""
-        del args, control, kwargs
-        resume, session = self._trainer.resume_from, self._trainer.session
-        if session.num_done and resume is None:
-            session.restart()
-        session.begin(state.max_steps)
-        if resume is not None:
-            session.load_state_dict(load_file(resume / STATE_FILE))
-
-    def on_pre_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Clip what the method learns, apart from the weights."""
-        del args, state, control, kwargs
-        self._trainer.session.clip_grad()
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Move the schedules on."""
-        del args, state, control, kwargs
-        self._trainer.session.step()
-
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Complete the checkpoint that the Trainer has just written."""
-        del control, kwargs
-        if args.should_save:
-            folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-            write_session(folder, self._trainer.session)
