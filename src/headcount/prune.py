@@ -11,7 +11,9 @@ from transformers import PreTrainedModel
 
 from headcount.architectures.discover import units
 from headcount.checkpoints.folder import write_card
-from headcount.checkpoints.workspace import check_apart, publish, workspace
+from headcount.checkpoints.place import expanded, expanded_name
+from headcount.checkpoints.workspace import check_apart, check_output, clear, publish, workspace
+from headcount.checkpoints.written import check_no_links
 from headcount.errors import BudgetError, TrainingError, check_argument
 from headcount.methods.dsp import DSP
 from headcount.methods.method import Method
@@ -130,8 +132,8 @@ def prune(
         budget: what must remain.
         task: ``nli``.
         method: how to choose; ``DSP()`` by default.
-        output: folder for the result, not that of the model; an older result there is replaced.
-            None keeps it in memory.
+        output: folder for the result, not that of the model; an older result there is replaced,
+            anything else refused. None keeps it in memory.
         options: training recipe, baselines, resuming, measurement.
 
     Returns:
@@ -148,6 +150,7 @@ def prune(
     opts = options or Options()
     chosen = DSP() if method is None else method
     check_call(model, chosen, budget, output, opts)
+    model = expanded_name(model)
     unmeasured = budget.latency is not None and budget.costs is None
     settings = {
         "model": str(model),
@@ -173,7 +176,7 @@ def prune(
         budget.pools(units(whole))
     example_batch(whole, opts.latency_batch, opts.latency_length)
     with TemporaryDirectory() as scratch:
-        target = Path(output) if output is not None else Path(scratch) / "pruned"
+        target = expanded(output) if output is not None else Path(scratch) / "pruned"
         with workspace(target, settings, resume=opts.resume) as work:
             budget = with_table(budget, whole, opts, work / TABLE)
             del whole
@@ -205,7 +208,8 @@ def check_call(
     Raises:
         ArgumentError: something of the wrong type.
         BudgetError: options that the method has no use for.
-        CheckpointError: the output would take the place of the model.
+        CheckpointError: the output would take the place of the model or of what headcount did not
+            write, or it cannot be written.
     """
     example = "a hub id or folder; write a model of yours to one with save_pretrained"
     check_argument("prune", "model", model, (str, Path), example)
@@ -222,8 +226,10 @@ def check_call(
             "already. Give more epochs instead, or a method that decides while they rest, such as "
             "GradientImportance()."
         )
+    check_argument("prune", "output", output, (str, Path, type(None)), "a folder, or None")
     if output is not None:
         check_apart(model, output)
+        check_output(Path(output))
 
 
 def with_table(budget: Budget, model: PreTrainedModel, options: Options, file: Path) -> Budget:
@@ -298,7 +304,9 @@ def write_folder(
     asked: Trained, report: Report, material: Material, draft: Path, name: str
 ) -> PreTrainedModel:
     """The result's folder, complete: weights, tokenizer, decision, report, figure and card."""
-    shutil.rmtree(draft, ignore_errors=True)
+    check_no_links(f"{asked.arm.name}:", asked.folder)
+    if draft.exists():  # of a run that was killed here
+        clear(draft, {path.name for path in asked.folder.iterdir()})
     shutil.copytree(asked.folder, draft)
     report.save(draft)
     if asked.arm.budget.costs is not None:

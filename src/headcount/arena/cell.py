@@ -1,6 +1,5 @@
 """Run one cell: choose, cut, measure, recover, recount."""
 
-import shutil
 import traceback
 from dataclasses import replace
 
@@ -11,6 +10,7 @@ from headcount.arena.grid import Cell, digest
 from headcount.arena.output import ERROR_FILE, LOG_FILE, SPEC_FILE, Output, read_json, write_json
 from headcount.arena.progress import Progress, ProgressFile, write_progress
 from headcount.arena.result import Result
+from headcount.checkpoints.workspace import clear
 from headcount.errors import CheckpointError, PruningError, SurgeryError
 from headcount.reports.measure import environment, heads_per_layer
 from headcount.training.arm import RESULT_FILE, Trained, recover, run_arm, write_result
@@ -92,8 +92,9 @@ def run_cell(
         watched = ProgressFile(folder, "recovering", console)
         recovered = recover(trained, material, settings.recover_epochs, console, [watched])
     result = _result(output, cell, trained, recovered, material)
-    for checkpoint in folder.rglob("checkpoint-*"):
-        shutil.rmtree(checkpoint)
+    if not result.adopted:  # checkpoints of another run are not ours to delete
+        for checkpoint in (*folder.glob("checkpoint-*"), *folder.glob("recovered/checkpoint-*")):
+            clear(checkpoint)
     write_result(folder, replace(result, command=command).plain())
     output.settle(cell)
 
