@@ -23,7 +23,7 @@ from headcount.arena.schedule import Watch, run_cells
 from headcount.checkpoints.place import alone, check_place, expanded, on_disk
 from headcount.errors import PruningError, check_argument
 from headcount.reports.measure import example_batch
-from headcount.training.material import gather, sampled
+from headcount.training.material import gather, loading, sampled
 from headcount.units.budget import Budget
 
 WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")
@@ -122,7 +122,8 @@ def check(grid: Grid, timing: Timing | None = None) -> None:
     settings = grid.settings
     material = gather(settings.model, settings.task, settings.train, settings.eval, settings.recipe)
     sampled(material, settings.num_train, settings.data_seed)
-    model = AutoModel.from_pretrained(settings.model)
+    with loading(settings.model):
+        model = AutoModel.from_pretrained(settings.model, trust_remote_code=False)
     if timing is not None and timing.num_runs:
         example_batch(model, timing.batch, timing.length)
     found = units(model)

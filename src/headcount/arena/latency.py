@@ -14,6 +14,7 @@ from headcount.arena.output import read_json, write_json
 from headcount.arena.result import Result
 from headcount.errors import PruningError
 from headcount.reports.measure import Summary, environment, example_batch, latency_s, summary
+from headcount.training.material import loading
 
 LATENCY_FILE = "latency.json"
 TOGETHER = 8
@@ -158,6 +159,7 @@ def _latency(taken: Sequence[float], dense: Sequence[float]) -> Latency:
 
 def model_of(folder: Path) -> PreTrainedModel:
     """A model of a saved configuration, with random weights."""
-    config = AutoConfig.from_pretrained(folder)
+    with loading(str(folder)):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     (name,) = config.architectures or ["AutoModel"]
     return getattr(transformers, name)._from_config(config).eval()

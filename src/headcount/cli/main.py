@@ -12,6 +12,7 @@ from transformers import AutoModel
 
 from headcount.architectures.discover import units as find_units
 from headcount.checkpoints.export import export
+from headcount.checkpoints.place import expanded_name
 from headcount.cli import options
 from headcount.cli.compare import compare_command
 from headcount.cli.config import spread
@@ -151,8 +152,9 @@ def prune_command(
 def units_command(model: Model) -> None:
     """Show the removable units of MODEL: how many, of which kinds, where, at what cost."""
     with clean_errors(console):
+        model = expanded_name(model)
         with loading(model):
-            loaded = AutoModel.from_pretrained(model)
+            loaded = AutoModel.from_pretrained(model, trust_remote_code=False)
         table = find_units(loaded)
         console.print(unit_table(table, sum(p.numel() for p in loaded.parameters())))
 
