@@ -6,10 +6,11 @@ from tempfile import TemporaryDirectory
 
 from transformers import PrinterCallback, Trainer
 
+from headcount.checkpoints.loading import loading
 from headcount.checkpoints.place import expanded_name
 from headcount.errors import check_argument
 from headcount.tasks import TASKS
-from headcount.training.material import check_task, label_names, load_tokenizer, loading
+from headcount.training.material import check_task, label_names, load_tokenizer
 from headcount.training.recipe import Recipe
 
 

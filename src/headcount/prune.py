@@ -11,14 +11,22 @@ from transformers import PreTrainedModel
 
 from headcount.architectures.discover import units
 from headcount.checkpoints.folder import write_card
-from headcount.checkpoints.place import expanded, expanded_name
-from headcount.checkpoints.workspace import check_apart, check_output, clear, publish, workspace
+from headcount.checkpoints.place import check_room, expanded, expanded_name
+from headcount.checkpoints.workspace import (
+    check_apart,
+    check_output,
+    clear,
+    publish,
+    resolved,
+    workspace,
+)
 from headcount.checkpoints.written import check_no_links
 from headcount.errors import BudgetError, TrainingError, check_argument
 from headcount.methods.dsp import DSP
 from headcount.methods.method import Method
 from headcount.methods.random import Random
 from headcount.reports.card import FIGURE
+from headcount.reports.counting import counting
 from headcount.reports.heatmap import heat_map
 from headcount.reports.latency_table import latency_table
 from headcount.reports.measure import example_batch
@@ -175,6 +183,9 @@ def prune(
     if budget.latency is None or budget.costs is not None:
         budget.pools(units(whole))
     example_batch(whole, opts.latency_batch, opts.latency_length)
+    if output is not None and not opts.resume:
+        size = sum(p.numel() * p.element_size() for p in whole.parameters())
+        check_room("output", resolved(output), size)  # the whole model is saved beside the small
     with TemporaryDirectory() as scratch:
         target = expanded(output) if output is not None else Path(scratch) / "pruned"
         with workspace(target, settings, resume=opts.resume) as work:
@@ -182,14 +193,16 @@ def prune(
             del whole
             arms = plan(str(model), chosen, budget, opts, work)
             trained = run_arms(arms, material, work, opts)
-            report = side_by_side(
-                trained,
-                material,
-                settings,
-                batch=opts.latency_batch,
-                length=opts.latency_length,
-                command=opts.command,
-            )
+            with counting(opts.console, "measuring latency") as told:
+                report = side_by_side(
+                    trained,
+                    material,
+                    settings,
+                    batch=opts.latency_batch,
+                    length=opts.latency_length,
+                    command=opts.command,
+                    told=told,
+                )
             small = write_folder(trained[-1], report, material, work / "result", target.name)
             publish(work / "result", target)
         return Pruned(
@@ -241,9 +254,14 @@ def with_table(budget: Budget, model: PreTrainedModel, options: Options, file: P
     if budget.latency is None or budget.costs is not None:
         return budget
     if not file.is_file():
-        table = latency_table(
-            model, batch=options.latency_batch, length=options.latency_length, kinds=budget.kinds
-        )
+        with counting(options.console, "measuring the table of latencies") as told:
+            table = latency_table(
+                model,
+                batch=options.latency_batch,
+                length=options.latency_length,
+                kinds=budget.kinds,
+                told=told,
+            )
         draft = file.with_suffix(".part")
         table.save(draft)
         draft.replace(file)

@@ -348,8 +348,9 @@ class TestWorkspace:
         [
             OSError(errno.ENOSPC, "No space left on device"),
             RuntimeError("PytorchStreamWriter failed writing file data/1: file write failed"),
+            RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"),
         ],
-        ids=["full", "torch"],
+        ids=["full", "torch", "cut short"],
     )
     def test_a_full_disk_is_told_and_the_run_kept(self, ours, error):
         message = r"small.partial' cannot be written: .* is as it was\. Make room, then .*--resume"
@@ -413,6 +414,12 @@ class TestPlaces:
             workspace.workspace(Path("/sys/kernel/out"), {}, resume=False),
         ):
             pytest.fail("it began")
+
+    def test_without_room_are_refused(self, tmp_path):
+        place.check_room("output", tmp_path / "a" / "out", 1)
+        message = r"MB free, and the model alone takes 1000000000000 MB\. Make room"
+        with pytest.raises(CheckpointError, match=message):
+            place.check_room("output", tmp_path / "a" / "out", 10**18)
 
     def test_of_the_user_are_found(self, monkeypatch, tmp_path):
         monkeypatch.setenv("HOME", str(tmp_path))

@@ -129,6 +129,7 @@ def _result(
         recover_steps=0 if recovered is None else recovered.num_steps,
         recover_s=0.0 if recovered is None else recovered.train_s,
         correct=last.correct,
+        only_class=last.only_class,
         digest=digest(spec),
         environment=environment(),
         adopted=bool((read_json(output.folder(cell) / RESULT_FILE) or {}).get("adopted")),

@@ -20,10 +20,12 @@ from headcount.arena.latency import Timing, measure_latency
 from headcount.arena.output import LOCK_FILE, Output
 from headcount.arena.runner import Here, Runner
 from headcount.arena.schedule import Watch, run_cells
+from headcount.checkpoints.loading import loading
 from headcount.checkpoints.place import alone, check_place, expanded, on_disk
 from headcount.errors import PruningError, check_argument
+from headcount.reports.counting import counting
 from headcount.reports.measure import example_batch
-from headcount.training.material import gather, loading, sampled
+from headcount.training.material import gather, sampled
 from headcount.units.budget import Budget
 
 WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")
@@ -142,7 +144,8 @@ def _todo(output: Output) -> list[Cell]:
 def _time(found: Comparison, how: Conduct) -> None:
     """Measure latency; that it cannot be is told, and takes nothing else along."""
     try:
-        measure_latency(found.results, found.path, how.timing, _told(how.console))
+        with counting(how.console, "latency of these shapes, rounds") as rounds:
+            measure_latency(found.results, found.path, how.timing, _told(how.console), rounds)
     except (PruningError, OSError) as error:
         how.console.print(f"latency: not measured: {error}", markup=False, highlight=False)
 

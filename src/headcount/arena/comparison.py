@@ -24,6 +24,7 @@ from headcount.arena.table import Sheet, sheets
 from headcount.checkpoints.written import check_takes_place, take_place
 from headcount.errors import BudgetError, CheckpointError
 from headcount.reports.measure import environment
+from headcount.reports.wording import one_class
 from headcount.tasks import TASKS
 
 FORMAT = 1
@@ -108,7 +109,15 @@ class Comparison:
     @property
     def sheets(self) -> list[Sheet]:
         """The tables."""
-        return sheets(self.lines, self.differences, metric=self.metric, against=self.against)
+        only = {result.cell.name: result.only_class for result in self.results}
+        remarks = one_class(only, self.metric, all_known=not self.unfinished)
+        return sheets(
+            self.lines,
+            self.differences,
+            metric=self.metric,
+            against=self.against,
+            remarks=remarks,
+        )
 
     def save(self) -> list[Path]:
         """Write ``summary.json``, ``table.md`` and the figures; returns what was written.

@@ -21,7 +21,10 @@ _CANNOT = {
     *(errno.EISDIR, errno.ENOTEMPTY, errno.EMFILE),
 }
 """What a disk says that cannot be written."""
-_SAID = ("No space left", "os error 28", "file write failed", "PytorchStreamWriter failed")
+_SAID = (
+    *("No space left", "os error 28", "file write failed", "PytorchStreamWriter failed"),
+    "enforce fail at inline_container",  # torch.save, where a write was cut short
+)
 """The same, in the words of libraries that hand on no number."""
 _LONGEST_HOLDER = 4096
 
@@ -96,6 +99,26 @@ def _read_only(place: Path, parent: Path) -> str | None:
     return None
 
 
+def check_room(call: str, place: Path, num_bytes: int) -> None:
+    """Refuse a disk that has less room than is needed for certain.
+
+    Args:
+        call: beginning of the message.
+        place: what will be written.
+        num_bytes: what it takes at least.
+
+    Raises:
+        CheckpointError: there is less.
+    """
+    parent = next(folder for folder in place.parents if folder.is_dir())
+    free = shutil.disk_usage(parent).free
+    if free < num_bytes:
+        raise CheckpointError(
+            f"{call} {_short(place)!r}: the disk has {free / 1e6:.0f} MB free, and the model alone "
+            f"takes {num_bytes / 1e6:.0f} MB. Make room, or give a place on another disk."
+        )
+
+
 @contextmanager
 def on_disk(call: str, place: Path, state: str = "") -> Iterator[None]:
     """Around what writes: a disk that is full or read-only is one error with its name.
@@ -115,7 +138,7 @@ def on_disk(call: str, place: Path, state: str = "") -> Iterator[None]:
         if why is None:
             raise
         stays = "Make room, then go on with resume (--resume)" if place.exists() else "Make room"
-        full = "No space" in why or "quota" in why or "write failed" in why
+        full = not isinstance(error, OSError) or error.errno in (errno.ENOSPC, errno.EDQUOT)
         do = f"{stays}." if full else "Give another place, or see to it that it can be written."
         raise CheckpointError(
             f"{call}: {_short(place)!r} cannot be written: {why}. {state}{do}"

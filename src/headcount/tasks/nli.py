@@ -180,10 +180,20 @@ class NLI(Task):
             >>> NLI().correct(EvalPrediction(predictions=logits, label_ids=golds)).tolist()
             [True, False]
         """
+        return self.predicted(eval_prediction) == eval_prediction.label_ids
+
+    def predicted(self, eval_prediction: EvalPrediction) -> np.ndarray:
+        """The number of each row's greatest logit.
+
+        Example:
+            >>> logits = np.array([[0.0, 1.0], [2.0, 1.0]])
+            >>> NLI().predicted(EvalPrediction(predictions=logits, label_ids=logits)).tolist()
+            [1, 0]
+        """
         outputs = eval_prediction.predictions
         # Models that also return hidden states give a tuple, logits first.
         logits = outputs[0] if isinstance(outputs, tuple) else outputs
-        return np.argmax(logits, axis=-1) == eval_prediction.label_ids
+        return np.argmax(logits, axis=-1)
 
 
 def _labelled(table: Dataset, *, split: str) -> tuple[list[int], list[str]]:

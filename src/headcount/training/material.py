@@ -3,17 +3,14 @@
 import hashlib
 import logging
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, cast
 
 import numpy as np
 import torch
 from datasets import Dataset
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -24,8 +21,9 @@ from transformers import (
 )
 
 from headcount.architectures.positions import max_tokens
+from headcount.checkpoints.loading import loading, said
 from headcount.checkpoints.place import expanded, expanded_name
-from headcount.errors import CheckpointError, DataError, PruningError
+from headcount.errors import CheckpointError, DataError
 from headcount.tasks import TASKS
 from headcount.tasks.bounds import is_data_file
 from headcount.training.recipe import Recipe
@@ -59,6 +57,8 @@ class Material:
     correct: Callable[[Any], np.ndarray | None]
     """From predictions to right or wrong, example by example; to None where the number that
     counts is not the share of right ones."""
+    predicted: Callable[[Any], np.ndarray | None]
+    """From predictions to the number of each example's label; to None where there are none."""
 
 
 def gather(
@@ -109,6 +109,7 @@ def gather(
         metrics=kind.metrics,
         metric=kind.primary_metric,
         correct=kind.correct,
+        predicted=kind.predicted,
     )
 
 
@@ -198,46 +199,6 @@ def check_finetuned(source: str, model: PreTrainedModel) -> None:
         )
 
 
-@contextmanager
-def loading(model: str) -> Iterator[None]:
-    """Around what loads a model: whatever is wrong with its files is one error with its name.
-
-    Raises:
-        CheckpointError: there is no such model, or its files are not those of a model.
-
-    Example:
-        >>> with loading("nowhere"):
-        ...     AutoConfig.from_pretrained("nowhere")
-        Traceback (most recent call last):
-            ...
-        headcount.errors.CheckpointError: model 'nowhere' cannot be loaded: ...
-    """
-    give = "Give a folder with a config.json, or the id of a model of the hub."
-    if Path(model).is_file():
-        raise CheckpointError(f"model {model!r} cannot be loaded: it is a file. {give}")
-    try:
-        yield
-    except PruningError:
-        raise
-    except Exception as error:  # what is wrong with a file may surface as anything
-        said = _said(error)
-        if "trust_remote_code" in said:
-            said = "it needs code of its own, which headcount does not run"
-            give = (
-                "Read that code, load the model in Python with trust_remote_code=True, and use "
-                "PruningTrainer, or decide and cut, if its layers are found."
-            )
-        raise CheckpointError(f"model {model!r} cannot be loaded: {said}. {give}") from error
-
-
-def _said(error: Exception) -> str:
-    """The first line of a message; the kind of error, where that says nothing by itself."""
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    text = text[:300].removesuffix(".")
-    plain = isinstance(error, OSError | ValueError | SafetensorError | UnpicklingError)
-    return text if plain and text else f"{type(error).__name__} {text}".rstrip()
-
-
 def label_names(model: str) -> tuple[str, ...]:
     """The labels a model's configuration names, in order; placeholders where it names none.
 
@@ -263,7 +224,7 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
     except Exception as error:  # the files of tokenizers have many readers
         raise CheckpointError(
-            f"model {model!r}: its tokenizer cannot be loaded: {_said(error)}. Save the tokenizer "
+            f"model {model!r}: its tokenizer cannot be loaded: {said(error)}. Save the tokenizer "
             "that it was trained with into its folder."
         ) from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
