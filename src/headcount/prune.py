@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from rich.console import Console
 from transformers import PreTrainedModel
@@ -159,33 +160,11 @@ def prune(
     chosen = DSP() if method is None else method
     check_call(model, chosen, budget, output, opts)
     model = expanded_name(model)
-    unmeasured = budget.latency is not None and budget.costs is None
-    settings = {
-        "model": str(model),
-        "task": task,
-        "budget": budget.describe(),
-        "method": chosen.describe(),
-        "recipe": asdict(opts.recipe),
-        "pipelined_epochs": opts.pipelined_epochs,
-        "recover_epochs": opts.recover_epochs,
-        "num_examples": opts.num_examples,
-        "finetuned": opts.finetuned,
-        "distil": opts.distil,
-        "baselines": list(opts.baselines),
-        "table": [opts.latency_batch, opts.latency_length] if unmeasured else None,
-        "train": [describe_source(source) for source in train],
-        "eval": [describe_source(source) for source in eval],
-    }
+    data = {"train": train, "eval": eval}
+    settings = settings_of(str(model), task, chosen, budget, data, opts)
     material = gather(str(model), task, train, eval, opts.recipe)
     whole = material.fresh_model(str(model))
-    if opts.finetuned:
-        check_finetuned(str(model), whole)
-    if budget.latency is None or budget.costs is not None:
-        budget.pools(units(whole))
-    example_batch(whole, opts.latency_batch, opts.latency_length)
-    if output is not None and not opts.resume:
-        size = sum(p.numel() * p.element_size() for p in whole.parameters())
-        check_room("output", resolved(output), size)  # the whole model is saved beside the small
+    check_model(str(model), whole, budget, output, opts)
     with TemporaryDirectory() as scratch:
         target = expanded(output) if output is not None else Path(scratch) / "pruned"
         with workspace(target, settings, resume=opts.resume) as work:
@@ -213,6 +192,57 @@ def prune(
         )
 
 
+def settings_of(
+    model: str,
+    task: str,
+    method: Method,
+    budget: Budget,
+    data: dict[str, Sequence[str | Path]],
+    options: Options,
+) -> dict[str, Any]:
+    """What a resumed run must have in common with the interrupted one: plain values.
+
+    Raises:
+        ArgumentError: no list of files.
+    """
+    for name, sources in data.items():
+        check_argument("prune", name, sources, Sequence, "a list of files or hub data sets")
+    unmeasured = budget.latency is not None and budget.costs is None
+    return {
+        "model": model,
+        "task": task,
+        "budget": budget.describe(),
+        "method": method.describe(),
+        "recipe": asdict(options.recipe),
+        "pipelined_epochs": options.pipelined_epochs,
+        "recover_epochs": options.recover_epochs,
+        "num_examples": options.num_examples,
+        "finetuned": options.finetuned,
+        "distil": options.distil,
+        "baselines": list(options.baselines),
+        "table": [options.latency_batch, options.latency_length] if unmeasured else None,
+        **{name: [describe_source(one) for one in sources] for name, sources in data.items()},
+    }
+
+
+def check_model(
+    name: str, model: PreTrainedModel, budget: Budget, output: str | Path | None, options: Options
+) -> None:
+    """Refuse a model that cannot be pruned so, and a disk without room for it.
+
+    Raises:
+        PruningError: says why.
+    """
+    if options.finetuned:
+        check_finetuned(name, model)
+    if budget.latency is None or budget.costs is not None:
+        budget.pools(units(model))
+    example_batch(model, options.latency_batch, options.latency_length)
+    if output is not None and not options.resume:
+        size = sum(p.numel() * p.element_size() for p in model.parameters())
+        check_room("output", resolved(output), size)  # the whole model is saved beside the small
+
+
 def check_call(
     model: str | Path, method: Method, budget: Budget, output: str | Path | None, options: Options
 ) -> None:
@@ -224,6 +254,7 @@ def check_call(
         CheckpointError: the output would take the place of the model or of what headcount did not
             write, or it cannot be written.
     """
+    check_argument("prune", "options", options, Options, "hc.Options(...)")
     example = "a hub id or folder; write a model of yours to one with save_pretrained"
     check_argument("prune", "model", model, (str, Path), example)
     check_argument("prune", "method", method, Method, "an instance, such as hc.DSP()")
