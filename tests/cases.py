@@ -153,11 +153,15 @@ WORDS = (
 )
 
 
+def word_tokenizer() -> transformers.BertTokenizer:
+    """One token a word."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    return transformers.BertTokenizer(vocab={word: i for i, word in enumerate([*special, *WORDS])})
+
+
 def write_model(folder) -> str:
     """A tiny BERT with a tokenizer, saved the way a user has it."""
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    vocab = {word: i for i, word in enumerate([*special, *WORDS])}
-    transformers.BertTokenizer(vocab=vocab).save_pretrained(folder)
+    word_tokenizer().save_pretrained(folder)
     torch.manual_seed(0)
     transformers.BertModel(transformers.BertConfig(**TINY)).save_pretrained(folder)
     return str(folder)

@@ -62,7 +62,7 @@ def result(inputs, tmp_path_factory):
 def test_the_folder_holds_everything_and_nothing_else_is_left(result):
     names = {path.name for path in result.folder.iterdir()}
     wanted = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
-    wanted |= {"decision.json", "report.json", "heads.png", "README.md"}
+    wanted |= {"decision.json", "report.json", "heads.png", "README.md", "headcount-files.json"}
     assert names == wanted
     assert [path.name for path in result.folder.parent.iterdir()] == ["small"]
 

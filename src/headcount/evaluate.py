@@ -6,9 +6,11 @@ from tempfile import TemporaryDirectory
 
 from transformers import PrinterCallback, Trainer
 
-from headcount.errors import DataError
+from headcount.checkpoints.loading import loading
+from headcount.checkpoints.place import expanded_name
+from headcount.errors import check_argument
 from headcount.tasks import TASKS
-from headcount.training.material import label_names, load_tokenizer
+from headcount.training.material import check_task, label_names, load_tokenizer
 from headcount.training.recipe import Recipe
 
 
@@ -39,17 +41,20 @@ def evaluate(
         >>> hc.evaluate("small", eval=["dev.tsv"])  # doctest: +SKIP
         {'accuracy': 0.81}
     """
-    if task not in TASKS:
-        raise DataError(f"task={task!r}: give one of {sorted(TASKS)}.")
+    check_task(task)
+    check_argument("evaluate", "folder", folder, (str, Path), "a folder or hub id")
+    folder = expanded_name(folder)
     kind, how = TASKS[task], recipe or Recipe()
-    names = label_names(str(folder))
-    tokenizer = load_tokenizer(str(folder))
+    names = label_names(folder)
+    tokenizer = load_tokenizer(folder)
     data = kind.dataset(
         eval, tokenizer, max_length=how.max_length, split="validation", labels=names
     )
+    with loading(folder):
+        model = kind.load_model(folder, names)
     with TemporaryDirectory() as scratch:
         trainer = Trainer(
-            model=kind.load_model(folder, names),
+            model=model,
             args=how.arguments(Path(scratch)),
             data_collator=kind.collator(tokenizer),
             compute_metrics=kind.metrics,

@@ -5,18 +5,29 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from rich.console import Console
 from transformers import PreTrainedModel
 
 from headcount.architectures.discover import units
 from headcount.checkpoints.folder import write_card
-from headcount.checkpoints.workspace import check_apart, publish, workspace
+from headcount.checkpoints.place import check_room, expanded, expanded_name
+from headcount.checkpoints.workspace import (
+    check_apart,
+    check_output,
+    clear,
+    publish,
+    resolved,
+    workspace,
+)
+from headcount.checkpoints.written import check_no_links
 from headcount.errors import BudgetError, TrainingError, check_argument
 from headcount.methods.dsp import DSP
 from headcount.methods.method import Method
 from headcount.methods.random import Random
 from headcount.reports.card import FIGURE
+from headcount.reports.counting import counting
 from headcount.reports.heatmap import heat_map
 from headcount.reports.latency_table import latency_table
 from headcount.reports.measure import example_batch
@@ -130,8 +141,8 @@ def prune(
         budget: what must remain.
         task: ``nli``.
         method: how to choose; ``DSP()`` by default.
-        output: folder for the result, not that of the model; an older result there is replaced.
-            None keeps it in memory.
+        output: folder for the result, not that of the model; an older result there is replaced,
+            anything else refused. None keeps it in memory.
         options: training recipe, baselines, resuming, measurement.
 
     Returns:
@@ -148,45 +159,29 @@ def prune(
     opts = options or Options()
     chosen = DSP() if method is None else method
     check_call(model, chosen, budget, output, opts)
-    unmeasured = budget.latency is not None and budget.costs is None
-    settings = {
-        "model": str(model),
-        "task": task,
-        "budget": budget.describe(),
-        "method": chosen.describe(),
-        "recipe": asdict(opts.recipe),
-        "pipelined_epochs": opts.pipelined_epochs,
-        "recover_epochs": opts.recover_epochs,
-        "num_examples": opts.num_examples,
-        "finetuned": opts.finetuned,
-        "distil": opts.distil,
-        "baselines": list(opts.baselines),
-        "table": [opts.latency_batch, opts.latency_length] if unmeasured else None,
-        "train": [describe_source(source) for source in train],
-        "eval": [describe_source(source) for source in eval],
-    }
+    model = expanded_name(model)
+    data = {"train": train, "eval": eval}
+    settings = settings_of(str(model), task, chosen, budget, data, opts)
     material = gather(str(model), task, train, eval, opts.recipe)
     whole = material.fresh_model(str(model))
-    if opts.finetuned:
-        check_finetuned(str(model), whole)
-    if budget.latency is None or budget.costs is not None:
-        budget.pools(units(whole))
-    example_batch(whole, opts.latency_batch, opts.latency_length)
+    check_model(str(model), whole, budget, output, opts)
     with TemporaryDirectory() as scratch:
-        target = Path(output) if output is not None else Path(scratch) / "pruned"
+        target = expanded(output) if output is not None else Path(scratch) / "pruned"
         with workspace(target, settings, resume=opts.resume) as work:
             budget = with_table(budget, whole, opts, work / TABLE)
             del whole
             arms = plan(str(model), chosen, budget, opts, work)
             trained = run_arms(arms, material, work, opts)
-            report = side_by_side(
-                trained,
-                material,
-                settings,
-                batch=opts.latency_batch,
-                length=opts.latency_length,
-                command=opts.command,
-            )
+            with counting(opts.console, "measuring latency") as told:
+                report = side_by_side(
+                    trained,
+                    material,
+                    settings,
+                    batch=opts.latency_batch,
+                    length=opts.latency_length,
+                    command=opts.command,
+                    told=told,
+                )
             small = write_folder(trained[-1], report, material, work / "result", target.name)
             publish(work / "result", target)
         return Pruned(
@@ -197,6 +192,57 @@ def prune(
         )
 
 
+def settings_of(
+    model: str,
+    task: str,
+    method: Method,
+    budget: Budget,
+    data: dict[str, Sequence[str | Path]],
+    options: Options,
+) -> dict[str, Any]:
+    """What a resumed run must have in common with the interrupted one: plain values.
+
+    Raises:
+        ArgumentError: no list of files.
+    """
+    for name, sources in data.items():
+        check_argument("prune", name, sources, Sequence, "a list of files or hub data sets")
+    unmeasured = budget.latency is not None and budget.costs is None
+    return {
+        "model": model,
+        "task": task,
+        "budget": budget.describe(),
+        "method": method.describe(),
+        "recipe": asdict(options.recipe),
+        "pipelined_epochs": options.pipelined_epochs,
+        "recover_epochs": options.recover_epochs,
+        "num_examples": options.num_examples,
+        "finetuned": options.finetuned,
+        "distil": options.distil,
+        "baselines": list(options.baselines),
+        "table": [options.latency_batch, options.latency_length] if unmeasured else None,
+        **{name: [describe_source(one) for one in sources] for name, sources in data.items()},
+    }
+
+
+def check_model(
+    name: str, model: PreTrainedModel, budget: Budget, output: str | Path | None, options: Options
+) -> None:
+    """Refuse a model that cannot be pruned so, and a disk without room for it.
+
+    Raises:
+        PruningError: says why.
+    """
+    if options.finetuned:
+        check_finetuned(name, model)
+    if budget.latency is None or budget.costs is not None:
+        budget.pools(units(model))
+    example_batch(model, options.latency_batch, options.latency_length)
+    if output is not None and not options.resume:
+        size = sum(p.numel() * p.element_size() for p in model.parameters())
+        check_room("output", resolved(output), size)  # the whole model is saved beside the small
+
+
 def check_call(
     model: str | Path, method: Method, budget: Budget, output: str | Path | None, options: Options
 ) -> None:
@@ -205,8 +251,10 @@ def check_call(
     Raises:
         ArgumentError: something of the wrong type.
         BudgetError: options that the method has no use for.
-        CheckpointError: the output would take the place of the model.
+        CheckpointError: the output would take the place of the model or of what headcount did not
+            write, or it cannot be written.
     """
+    check_argument("prune", "options", options, Options, "hc.Options(...)")
     example = "a hub id or folder; write a model of yours to one with save_pretrained"
     check_argument("prune", "model", model, (str, Path), example)
     check_argument("prune", "method", method, Method, "an instance, such as hc.DSP()")
@@ -222,8 +270,10 @@ def check_call(
             "already. Give more epochs instead, or a method that decides while they rest, such as "
             "GradientImportance()."
         )
+    check_argument("prune", "output", output, (str, Path, type(None)), "a folder, or None")
     if output is not None:
         check_apart(model, output)
+        check_output(Path(output))
 
 
 def with_table(budget: Budget, model: PreTrainedModel, options: Options, file: Path) -> Budget:
@@ -235,9 +285,14 @@ def with_table(budget: Budget, model: PreTrainedModel, options: Options, file: P
     if budget.latency is None or budget.costs is not None:
         return budget
     if not file.is_file():
-        table = latency_table(
-            model, batch=options.latency_batch, length=options.latency_length, kinds=budget.kinds
-        )
+        with counting(options.console, "measuring the table of latencies") as told:
+            table = latency_table(
+                model,
+                batch=options.latency_batch,
+                length=options.latency_length,
+                kinds=budget.kinds,
+                told=told,
+            )
         draft = file.with_suffix(".part")
         table.save(draft)
         draft.replace(file)
@@ -298,7 +353,9 @@ def write_folder(
     asked: Trained, report: Report, material: Material, draft: Path, name: str
 ) -> PreTrainedModel:
     """The result's folder, complete: weights, tokenizer, decision, report, figure and card."""
-    shutil.rmtree(draft, ignore_errors=True)
+    check_no_links(f"{asked.arm.name}:", asked.folder)
+    if draft.exists():  # of a run that was killed here
+        clear(draft, {path.name for path in asked.folder.iterdir()})
     shutil.copytree(asked.folder, draft)
     report.save(draft)
     if asked.arm.budget.costs is not None:

@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from headcount.reports.measure import (
+    Told,
     environment,
     example_batch,
     heads_per_layer,
@@ -33,6 +34,7 @@ def side_by_side(
     batch: int,
     length: int,
     command: str | None,
+    told: Told | None = None,
 ) -> Report:
     """Measure every arm's model beside the dense architecture, all in this process.
 
@@ -46,6 +48,7 @@ def side_by_side(
         batch: examples of a timed forward pass.
         length: tokens of each.
         command: the command line, for the report.
+        told: see ``latency_s``.
     """
     folders = {arm.arm.name: arm.folder for arm in trained}
     models = {name: material.fresh_model(str(path)).eval() for name, path in folders.items()}
@@ -55,7 +58,7 @@ def side_by_side(
         dense.save_pretrained(folders[DENSE])
         models = {DENSE: dense, **models}
     inputs = example_batch(models[DENSE], batch, length)
-    samples = latency_s(models, inputs, num_runs=NUM_RUNS, warmup=3)
+    samples = latency_s(models, inputs, num_runs=NUM_RUNS, warmup=3, told=told)
     measured = {arm.arm.name: arm for arm in trained}
     rows = tuple(
         make_row(name, model, inputs, folders[name], samples[name], measured.get(name))
@@ -101,4 +104,5 @@ def make_row(
         latency_s=times.median,
         latency_quartiles_s=(times.lower_quartile, times.upper_quartile),
         train_s=None if trained is None else trained.train_s,
+        only_class=None if trained is None else trained.only_class,
     )

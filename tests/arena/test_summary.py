@@ -1,9 +1,11 @@
+import io
 import statistics
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-from headcount.arena.summary import Line, differences, lines
+from headcount.arena.summary import Difference, Line, differences, lines
 from headcount.arena.table import MINUS, NONE, Sheet, sheets
 
 
@@ -167,3 +169,44 @@ def test_a_markdown_table_has_one_line_a_row():
 
 def test_a_line_keeps_its_extremes():
     assert Line.of("dsp", 3, [0.25, 0.75]).least == 0.25
+
+
+def test_a_wide_comparison_fits_into_80_columns():
+    """Columns that do not fit follow below; no number is cut, none is lost."""
+    heads = (None, 144, 132, 120, 108, 96, 84, 72, 60, 48, 36, 24, 12, 6)
+    names = ("dense", "dsp-relaxed-pipelined+finetuned+distil", "hard-concrete-penalty+distil")
+    found = [
+        Line.of(name, k, [0.1 + n / 1000, 0.2, 0.3])
+        for name in names
+        for n, k in enumerate(heads)
+        if (k is None) == (name == "dense")
+    ]
+    apart = [
+        Difference(
+            method=names[1],
+            heads=k,
+            num_seeds=3,
+            mean=-0.012,
+            low=-0.02,
+            high=k / 1000,
+            resampled="seeds" if k == 12 else "seeds and examples",
+        )
+        for k in heads[1:]
+    ]
+    for sheet in sheets(found, apart, metric="accuracy", against="dsp"):
+        console = Console(file=io.StringIO(), width=80, color_system=None)
+        console.print(sheet.rich())
+        text = console.file.getvalue()
+        assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+        assert "…" not in text
+        words = text.split()
+        assert [word for word in sheet.head if word not in words] == []
+        for row in sheet.rows:
+            assert [w for cell in row[1:] for w in cell.split() if w not in words] == []
+
+
+def test_remarks_stand_below_the_quality(result):
+    (sheet,) = sheets(
+        lines([result("dsp", 3)]), [], metric="accuracy", against="dsp", remarks=["Mind this."]
+    )
+    assert sheet.note == "One seed. Mind this."

@@ -12,6 +12,7 @@ from cases import TINY, batch, bert, keep_decision, with_cross_attention
 from headcount.checkpoints import export as exporting
 from headcount.checkpoints import formats
 from headcount.checkpoints.export import export
+from headcount.zoo.tiny import tiny_model
 
 KEEP = torch.arange(12) % 8 >= 4  # the first and the last layer have no heads
 UNEVEN = torch.tensor([1, 0, 0, 1, 0, 0, 0, 0, 1, 1, 1, 0]).bool()
@@ -241,12 +242,67 @@ def test_a_dense_model_of_another_type_is_refused(tmp_path, fake):
         export(tmp_path / "model", tmp_path / "out", to="fake", dense=tmp_path / "dense")
 
 
-def test_a_model_of_pictures_is_refused(tmp_path, fake):
+SMALL = {"hidden_size": 24, "intermediate_size": 24, "num_hidden_layers": 1}
+SMALL |= {"num_attention_heads": 4, "image_size": 16, "patch_size": 4}
+
+
+def whisper():
+    sides = ("encoder", "decoder")
+    sizes = {f"{side}_layers": 1 for side in sides} | {f"{side}_ffn_dim": 24 for side in sides}
+    sizes |= {f"{side}_attention_heads": 4 for side in sides}
+    tokens = {"pad_token_id": 3, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 5}
+    lengths = {"max_source_positions": 8, "max_target_positions": 8, "num_mel_bins": 8}
+    config = transformers.WhisperConfig(vocab_size=40, d_model=24, **sizes, **tokens, **lengths)
+    return transformers.WhisperForConditionalGeneration(config)
+
+
+@pytest.mark.parametrize(
+    ("make", "reads"),
+    [
+        (lambda: transformers.ViTModel(transformers.ViTConfig(**SMALL)), "pixel_values"),
+        (
+            lambda: transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**SMALL)),
+            "pixel_values",
+        ),
+        (lambda: tiny_model("siglip_vision_model"), "pixel_values"),
+        (lambda: tiny_model("wav2vec2"), "input_values"),
+        (whisper, "input_features"),
+    ],
+    ids=["vit", "clip", "siglip", "wav2vec2", "whisper"],
+)
+def test_a_model_that_reads_no_tokens_is_told_so(tmp_path, fake, make, reads):
+    """Not that it reads fewer tokens, which come second."""
     fake(None)
-    config = transformers.ViTConfig(hidden_size=24, num_hidden_layers=1, num_attention_heads=4)
-    transformers.ViTModel(config).save_pretrained(tmp_path / "model")
-    with pytest.raises(hc.CheckpointError, match="reads pixel_values"):
+    make().save_pretrained(tmp_path / "model")
+    with pytest.raises(hc.CheckpointError, match=rf"reads {reads}\. Give a model that reads token"):
         export(tmp_path / "model", tmp_path / "out", to="fake")
+
+
+def test_a_model_that_needs_more_than_tokens_is_told_so(tmp_path, fake):
+    fake(None)
+    tiny_model("clip").save_pretrained(tmp_path / "model")
+    with pytest.raises(hc.CheckpointError, match=r"CLIPModel reads more than token ids"):
+        export(tmp_path / "model", tmp_path / "out", to="fake", length=4)
+
+
+def test_a_model_with_half_its_weights_is_told(tmp_path, fake):
+    fake(None)
+    bert().save_pretrained(tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:2000])
+    with pytest.raises(hc.CheckpointError, match=r"its weights cannot be loaded"):
+        export(tmp_path / "model", tmp_path / "out", to="fake")
+
+
+@pytest.mark.parametrize("output", ["model", "file", "file/out", "."])
+def test_places_that_cannot_be_written_are_refused_beforehand(tmp_path, fake, output):
+    fake(None)
+    bert().save_pretrained(tmp_path / "model")
+    (tmp_path / "file").write_text("precious")
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    with pytest.raises(hc.CheckpointError, match=r"output .*(is no folder|no export\.json)"):
+        export(tmp_path / "model", tmp_path / output, to="fake")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before
 
 
 def test_a_folder_that_names_no_class_is_refused(tmp_path, fake):

@@ -98,3 +98,38 @@ def test_bad_input_is_refused(tmp_path, flags, code, message):
     assert done.exit_code == code
     assert message in " ".join(done.output.split())
     assert not (tmp_path / "docs").exists()
+
+
+@pytest.mark.parametrize("name", ["coverage.json", "coverage.md"])
+@pytest.mark.parametrize("text", ["", "{}", "# My notes", "[1]"])
+def test_files_of_others_are_not_written_over(tmp_path, found, name, text):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / name).write_text(text, encoding="utf-8")
+    done = run(tmp_path, "--types", "bert")
+    assert done.exit_code == 1
+    assert f"{name} is there, and coverage did not write it" in " ".join(done.output.split())
+    assert (tmp_path / "docs" / name).read_text(encoding="utf-8") == text
+    assert not (tmp_path / "work").exists()
+
+
+def test_its_own_files_are(tmp_path, found):
+    for _ in range(2):
+        assert run(tmp_path, "--types", "bert", "--fresh").exit_code == 0
+    assert {path.name for path in (tmp_path / "docs").iterdir()} == {"coverage.json", "coverage.md"}
+
+
+def test_a_working_folder_of_others_is_left_alone(tmp_path, found):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "bert.json").write_text('{"a": 1}', encoding="utf-8")
+    done = run(tmp_path, "--types", "bert")
+    assert done.exit_code == 1
+    assert "has files that coverage did not write: bert.json" in " ".join(done.output.split())
+    assert [path.name for path in (tmp_path / "work").iterdir()] == ["bert.json"]
+
+
+@pytest.mark.parametrize("flag", ["--output", "--work"])
+def test_places_below_a_file_are_refused(tmp_path, found, flag):
+    (tmp_path / "file").write_text("a", encoding="utf-8")
+    done = run(tmp_path, "--types", "bert", flag, str(tmp_path / "file" / "out"))
+    assert done.exit_code == 1
+    assert "file' is no folder" in "".join(done.output.splitlines())

@@ -53,6 +53,48 @@ def test_numbers_and_how_they_were_measured(write, report):
         assert words in text
 
 
+@pytest.mark.parametrize("train_s", [86_399.0, 3_599.0])
+def test_a_large_model_fits_into_80_columns(report, train_s):
+    """Names are folded; numbers stay whole, in one line."""
+    rows = tuple(
+        Row(
+            name=name,
+            num_heads=288,
+            heads_per_layer=(12,) * 24,
+            num_params=335_141_888,
+            quality=0.84321,
+            num_bytes=1_340_567_552,
+            macs=322_122_547_200,
+            latency_s=0.93456,
+            train_s=train_s,
+        )
+        for name in ("dense", "dsp-relaxed-constant, as decided", "dsp-relaxed-constant")
+    )
+    lines = drawn(dataclasses.replace(report, rows=rows), width=80).splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= 80
+    assert not any("…" in line for line in lines)
+    for number in ("0.8432", "335.1 M", "1.341 GB", "322.1 G", "934.6 ms", "accuracy", "training"):
+        assert any(number in line for line in lines), number
+    assert sum("59 min" in line for line in lines) == 3
+
+
+@pytest.mark.parametrize("write", [drawn, markdown])
+def test_one_label_for_every_example_is_said(write, report):
+    dense, *others = report.rows
+    one = dataclasses.replace(
+        report, rows=(dataclasses.replace(dense, only_class="neutral"), *others)
+    )
+    text = " ".join(write(one).split())
+    assert "One label for every example: dense (neutral). Its accuracy is the share of" in text
+    assert "No model tells" not in text
+    measured = tuple(row for row in report.rows if row.quality is not None)
+    both = tuple(dataclasses.replace(row, only_class="neutral") for row in measured)
+    text = " ".join(write(dataclasses.replace(report, rows=both)).split())
+    assert "No model tells examples apart, so nothing is compared" in text
+    assert Report.from_json(one.to_json()) == one
+    assert "One label" not in write(report)
+
+
 def test_a_large_model_fits_into_100_columns(report):
     heads = tuple(range(1, 17)) + (16,) * 8
     rows = tuple(

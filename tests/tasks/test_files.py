@@ -84,7 +84,7 @@ CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\t\r\n\0\ufeff"
 @given(st.lists(st.fixed_dictionaries({"premise": CELLS, "label": CELLS}), min_size=1, max_size=5))
 def test_any_text_reads_back(tmp_path_factory, form, rows):
     path = write(tmp_path_factory.mktemp("any"), f"a{form}", TEXT[form](rows))
-    cells = read_rows(path, COLUMNS, suffix=form, call="call")
+    cells, _ = read_rows(path, COLUMNS, suffix=form, call="call")
     assert cells == {column: [row[column] for row in rows] for column in COLUMNS}
 
 
@@ -134,6 +134,7 @@ def test_numbers_become_strings(tmp_path):
     ("name", "content", "expected"),
     [
         ("a.tsv", "", "the file is empty. Give one with a header and rows."),
+        ("a.jsonl", "", "the file is empty. Give one with a header and rows."),
         ("a.jsonl", "\n \n", "the file has no rows. Give one with at least one row."),
         (
             "a.tsv",

@@ -296,7 +296,7 @@ def test_a_loss_that_is_not_finite_is_named():
     model = bert()
     with torch.no_grad():
         model.classifier.weight.fill_(float("nan"))
-    with pytest.raises(hc.BudgetError, match="look for a loss or a gradient that is not finite"):
+    with pytest.raises(hc.TrainingError, match="the loss of batch 1 is not a finite number"):
         hc.decide(model, hc.GradientImportance(), hc.Budget(heads=5), [labelled()])
 
 
@@ -336,3 +336,41 @@ def test_something_of_the_wrong_type_is_refused_with_the_right_one(given, messag
     call = {"model": bert(), "method": hc.Magnitude(), "budget": hc.Budget(heads=5), **given}
     with pytest.raises(hc.ArgumentError, match=message):
         hc.decide(**call)
+
+
+class TestNumbersThatAreNone:
+    """A decision by them would keep the first heads, whatever the method."""
+
+    @pytest.mark.parametrize("method", LOOKING[::3], ids=repr)
+    @pytest.mark.parametrize("at", [1, 2])
+    def test_labels_that_the_loss_leaves_out(self, method, at):
+        bad = {**batch(), "labels": torch.full((3,), -100)}
+        batches = [labelled(), labelled()]
+        batches[at - 1] = bad
+        message = rf"the loss of batch {at} is not a finite number\. All of its labels are -100"
+        with pytest.raises(hc.TrainingError, match=message):
+            hc.decide(bert(), method, hc.Budget(heads=6), batches)
+        with pytest.raises(hc.TrainingError, match=message):
+            hc.prune_post_training(bert(), method, hc.Budget(heads=6), batches)
+
+    def test_labels_of_tokens_that_are_left_out(self):
+        model = llama()
+        good = {**batch(), "labels": batch()["input_ids"]}
+        bad = {**batch(), "labels": torch.full((3, 7), -100)}
+        with pytest.raises(hc.TrainingError, match=r"batch 2 .* labels are -100.*leave the batch"):
+            hc.decide(model, hc.Fisher(), hc.Budget(groups=3), [good, bad])
+
+    def test_weights(self):
+        model = bert()
+        with torch.no_grad():
+            model.classifier.weight[0] = torch.inf
+        with pytest.raises(hc.TrainingError, match=r"batch 1 is not a finite .* in float32"):
+            hc.decide(model, hc.Fisher(), hc.Budget(heads=6), [labelled()])
+
+    def test_gradients(self, monkeypatch):
+        def endless(loss, gates):
+            return (torch.full_like(gates, torch.inf),)
+
+        monkeypatch.setattr(torch.autograd, "grad", endless)
+        with pytest.raises(hc.TrainingError, match=r"a gradient of batch 1 is not a finite number"):
+            hc.decide(bert(), hc.Fisher(), hc.Budget(heads=6), [labelled()])

@@ -51,6 +51,7 @@ def adopt_arm(arm: Arm, material: Material, folder: Path) -> None:
         )
     known = read_json(folder / RESULT_FILE) or {}
     again = {"quality": measured.value, "correct": measured.correct, "adopted": True}
+    again["only_class"] = measured.only_class
     write_result(folder, {**known, **again})
 
 

@@ -1,6 +1,5 @@
 """Run one cell: choose, cut, measure, recover, recount."""
 
-import shutil
 import traceback
 from dataclasses import replace
 
@@ -11,6 +10,7 @@ from headcount.arena.grid import Cell, digest
 from headcount.arena.output import ERROR_FILE, LOG_FILE, SPEC_FILE, Output, read_json, write_json
 from headcount.arena.progress import Progress, ProgressFile, write_progress
 from headcount.arena.result import Result
+from headcount.checkpoints.workspace import clear
 from headcount.errors import CheckpointError, PruningError, SurgeryError
 from headcount.reports.measure import environment, heads_per_layer
 from headcount.training.arm import RESULT_FILE, Trained, recover, run_arm, write_result
@@ -92,8 +92,9 @@ def run_cell(
         watched = ProgressFile(folder, "recovering", console)
         recovered = recover(trained, material, settings.recover_epochs, console, [watched])
     result = _result(output, cell, trained, recovered, material)
-    for checkpoint in folder.rglob("checkpoint-*"):
-        shutil.rmtree(checkpoint)
+    if not result.adopted:  # checkpoints of another run are not ours to delete
+        for checkpoint in (*folder.glob("checkpoint-*"), *folder.glob("recovered/checkpoint-*")):
+            clear(checkpoint)
     write_result(folder, replace(result, command=command).plain())
     output.settle(cell)
 
@@ -128,6 +129,7 @@ def _result(
         recover_steps=0 if recovered is None else recovered.num_steps,
         recover_s=0.0 if recovered is None else recovered.train_s,
         correct=last.correct,
+        only_class=last.only_class,
         digest=digest(spec),
         environment=environment(),
         adopted=bool((read_json(output.folder(cell) / RESULT_FILE) or {}).get("adopted")),

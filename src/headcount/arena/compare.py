@@ -9,23 +9,27 @@ from pathlib import Path
 from types import FrameType
 from typing import final
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 from transformers import AutoModel
 
 from headcount.architectures.discover import units
-from headcount.arena.comparison import Comparison, reference
+from headcount.arena.comparison import Comparison, check_files, reference
 from headcount.arena.display import Display
 from headcount.arena.grid import DENSE, Cell, Grid
 from headcount.arena.latency import Timing, measure_latency
 from headcount.arena.output import LOCK_FILE, Output
 from headcount.arena.runner import Here, Runner
 from headcount.arena.schedule import Watch, run_cells
-from headcount.errors import CheckpointError, PruningError
+from headcount.checkpoints.loading import loading
+from headcount.checkpoints.place import alone, check_place, expanded, on_disk
+from headcount.errors import PruningError, check_argument
+from headcount.reports.counting import counting
 from headcount.reports.measure import example_batch
 from headcount.training.material import gather, sampled
 from headcount.units.budget import Budget
 
+WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")
+"""The files of a cell's weights."""
 MakeRunner = Callable[[Output], Runner]
 
 
@@ -83,12 +87,16 @@ def compare(grid: Grid, path: str | Path, conduct: Conduct | None = None) -> Com
         >>> compare(grid, "runs/random")  # doctest: +SKIP
     """
     how = conduct or Conduct()
-    output = Output.of(Path(path), grid)
+    check_argument("compare", "grid", grid, Grid, "a Grid")
+    check_argument("compare", "path", path, (str, Path), "a folder")
+    output = Output.of(expanded(path), grid)
+    check_place("output", output.path, replaced=False)
     output.refuse(adopt=how.adopt)
+    check_files(output.path)
     reference([*grid.methods, *output.known_methods()], how.against)
     if _todo(output):
         check(grid, how.timing)
-    with _locked(output.path):
+    with on_disk("output", output.path), _alone(output.path):
         output.open(command=how.command, adopt=how.adopt)
         failures = _run(output, _todo(output), how)  # another call may have done some meanwhile
         found = Comparison.read(output.path, against=how.against, failures=failures)
@@ -116,7 +124,8 @@ def check(grid: Grid, timing: Timing | None = None) -> None:
     settings = grid.settings
     material = gather(settings.model, settings.task, settings.train, settings.eval, settings.recipe)
     sampled(material, settings.num_train, settings.data_seed)
-    model = AutoModel.from_pretrained(settings.model)
+    with loading(settings.model):
+        model = AutoModel.from_pretrained(settings.model, trust_remote_code=False)
     if timing is not None and timing.num_runs:
         example_batch(model, timing.batch, timing.length)
     found = units(model)
@@ -135,7 +144,8 @@ def _todo(output: Output) -> list[Cell]:
 def _time(found: Comparison, how: Conduct) -> None:
     """Measure latency; that it cannot be is told, and takes nothing else along."""
     try:
-        measure_latency(found.results, found.path, how.timing, _told(how.console))
+        with counting(how.console, "latency of these shapes, rounds") as rounds:
+            measure_latency(found.results, found.path, how.timing, _told(how.console), rounds)
     except (PruningError, OSError) as error:
         how.console.print(f"latency: not measured: {error}", markup=False, highlight=False)
 
@@ -159,8 +169,10 @@ def drop_weights(output: Output, cells: Iterable[Cell]) -> None:
     """Delete the weights of finished cells but the dense ones; configuration and decision stay."""
     for cell in cells:
         if cell.method != DENSE and output.is_finished(cell):
-            for weights in output.folder(cell).rglob("model*.safetensors"):
-                weights.unlink()
+            for place in ("model", "recovered/model"):
+                for name in WEIGHTS:
+                    for weights in (output.folder(cell) / place).glob(name):
+                        weights.unlink()
 
 
 @final
@@ -190,20 +202,12 @@ def _told(console: Console) -> Callable[[int, int], None]:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Alone at work on a folder; the lock falls with the process that holds it."""
+def _alone(path: Path) -> Iterator[None]:
     path.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path / LOCK_FILE)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise CheckpointError(
-            f"output: another call of compare is at work on {str(path)!r}. Wait for it, or stop it."
-        ) from error
-    try:
+    with alone(
+        path / LOCK_FILE, f"output: another call of compare is at work on {str(path)!r}", keep=True
+    ):
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager

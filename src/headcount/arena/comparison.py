@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self, final
 
 from headcount.arena.figures.heads import draw_heads
@@ -16,18 +17,22 @@ from headcount.arena.output import (
     has_result,
     read_grid,
     read_json,
-    write_json,
 )
 from headcount.arena.result import Result, read_result
 from headcount.arena.summary import Difference, Line, differences, lines
 from headcount.arena.table import Sheet, sheets
-from headcount.errors import BudgetError
+from headcount.checkpoints.written import check_takes_place, take_place
+from headcount.errors import BudgetError, CheckpointError
 from headcount.reports.measure import environment
+from headcount.reports.wording import one_class
 from headcount.tasks import TASKS
 
 FORMAT = 1
 SUMMARY_FILE = "summary.json"
 TABLE_FILE = "table.md"
+QUALITY_FILE, HEADS_FILE, LATENCY_FIGURE = "quality.png", "heads.png", "latency.png"
+FILES = (TABLE_FILE, QUALITY_FILE, HEADS_FILE, LATENCY_FIGURE)
+"""What ``Comparison.save`` writes beside ``summary.json``, which lists them."""
 HEAVY = ("correct", "environment", "described")
 """Fields of a result that the summary leaves out."""
 
@@ -104,27 +109,53 @@ class Comparison:
     @property
     def sheets(self) -> list[Sheet]:
         """The tables."""
-        return sheets(self.lines, self.differences, metric=self.metric, against=self.against)
+        only = {result.cell.name: result.only_class for result in self.results}
+        remarks = one_class(only, self.metric, all_known=not self.unfinished)
+        return sheets(
+            self.lines,
+            self.differences,
+            metric=self.metric,
+            against=self.against,
+            remarks=remarks,
+        )
 
     def save(self) -> list[Path]:
-        """Write ``summary.json``, ``table.md`` and the figures; returns what was written."""
-        write_json(self.path / SUMMARY_FILE, self._summary())
-        written = [self.path / SUMMARY_FILE]
+        """Write ``summary.json``, ``table.md`` and the figures; returns what was written.
+
+        Raises:
+            CheckpointError: a file of that name is there which headcount did not write, or which
+                was changed since.
+        """
+        with TemporaryDirectory(dir=self.path, prefix=".draft-") as scratch:
+            draft = Path(scratch)
+            written = self._draw(draft)
+            check_files(self.path)
+            take_place(
+                "output",
+                draft,
+                self.path,
+                list_file=SUMMARY_FILE,
+                body=self._summary(),
+                trusted=FILES,
+            )
+        return [self.path / name for name in (SUMMARY_FILE, *written)]
+
+    def _draw(self, folder: Path) -> list[str]:
+        """The table and the figures."""
         if not self.results:
-            return written
+            return []
         text = "\n\n".join(sheet.markdown() for sheet in self.sheets)
-        (self.path / TABLE_FILE).write_text(text + "\n", encoding="utf-8")
-        names = {"quality": "quality.png", "heads": "heads.png", "latency": "latency.png"}
-        targets = {figure: self.path / name for figure, name in names.items()}
-        draw_quality(self.lines, targets["quality"], metric=self.metric)
-        drawn = ["quality"]
+        (folder / TABLE_FILE).write_text(text + "\n", encoding="utf-8")
+        draw_quality(self.lines, folder / QUALITY_FILE, metric=self.metric)
+        written = [TABLE_FILE, QUALITY_FILE]
         if any(result.heads is not None for result in self.results):
-            draw_heads(self.results, targets["heads"])
-            drawn.append("heads")
+            draw_heads(self.results, folder / HEADS_FILE)
+            written.append(HEADS_FILE)
         if len(self.latencies) > 1:
-            draw_latency(self.lines, self.latencies, targets["latency"], metric=self.metric)
-            drawn.append("latency")
-        return [*written, self.path / TABLE_FILE, *(targets[figure] for figure in drawn)]
+            figure = folder / LATENCY_FIGURE
+            draw_latency(self.lines, self.latencies, figure, metric=self.metric)
+            written.append(LATENCY_FIGURE)
+        return written
 
     def _summary(self) -> dict[str, Any]:
         timed = read_json(self.path / LATENCY_FILE) or {}
@@ -152,6 +183,22 @@ class Comparison:
             ],
             "environment": environment(),
         }
+
+
+def check_files(path: Path) -> None:
+    """Refuse to write table and figures where files stand that no comparison has written.
+
+    Raises:
+        CheckpointError: names them.
+    """
+    summary = read_json(path / SUMMARY_FILE)
+    if (path / SUMMARY_FILE).exists() and (summary is None or "runs" not in summary):
+        raise CheckpointError(
+            f"output {str(path)!r} has a {SUMMARY_FILE} that compare did not write, or that was "
+            "changed since. Give another folder, or move it away."
+        )
+    trusted = FILES if summary else ()  # older versions did not list them
+    check_takes_place("output", path, FILES, trusted=trusted, list_file=SUMMARY_FILE)
 
 
 def reference(methods: Sequence[str], against: str | None) -> str:

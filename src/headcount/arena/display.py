@@ -14,6 +14,19 @@ from headcount.arena.result import read_result
 from headcount.arena.schedule import Watch
 from headcount.reports.wording import duration
 
+LONGEST_NAME = 28
+"""Columns of a cell's name beside its bar, in a terminal of 80."""
+
+
+def short(name: str) -> str:
+    """A cell's name that leaves room for its bar; heads and seed stay, they come last.
+
+    Example:
+        >>> short("dsp-12-0"), short("dsp-relaxed-pipelined+finetuned+distil-144-0")
+        ('dsp-12-0', 'dsp-relaxed-...distil-144-0')
+    """
+    return name if len(name) <= LONGEST_NAME else f"{name[:12]}...{name[-12:]}"
+
 
 @final
 class Display(Watch):
@@ -28,7 +41,7 @@ class Display(Watch):
         self._bars: dict[Cell, TaskID] = {}
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=20),
             TextColumn("{task.fields[words]}"),
             console=console,
             disable=not console.is_terminal,
@@ -48,7 +61,7 @@ class Display(Watch):
 
     def began(self, cell: Cell) -> None:
         """A new line."""
-        self._bars[cell] = self._progress.add_task(cell.name, total=1.0, words="starting")
+        self._bars[cell] = self._progress.add_task(short(cell.name), total=1.0, words="starting")
         self._shares[cell] = 0.0
         if not self._console.is_terminal:
             self._console.print(f"{cell.name}: begun", highlight=False)

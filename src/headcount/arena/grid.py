@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self, final
 
+from headcount.checkpoints.place import expanded_name
 from headcount.errors import BudgetError, TrainingError
 from headcount.methods.method import Method
 from headcount.training.arm import NUM_EXAMPLES, Arm, dense_arm, recipe_of
@@ -106,6 +107,7 @@ class Settings:
     """Epochs of training after the cut, for methods whose weights rest while they decide."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "model", expanded_name(self.model))
         for name in ("num_train", "num_examples", "recover_epochs", "data_seed"):
             if getattr(self, name) < 0:
                 raise TrainingError(f"compare({name}={getattr(self, name)}): give 0 or more.")

@@ -1,6 +1,6 @@
 """How long models of the cells' shapes take, beside the dense one."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self, final
@@ -12,8 +12,9 @@ from transformers import AutoConfig, PreTrainedModel
 from headcount.arena.grid import DENSE
 from headcount.arena.output import read_json, write_json
 from headcount.arena.result import Result
+from headcount.checkpoints.loading import loading
 from headcount.errors import PruningError
-from headcount.reports.measure import Summary, environment, example_batch, latency_s, summary
+from headcount.reports.measure import Summary, Told, environment, example_batch, latency_s, summary
 
 LATENCY_FILE = "latency.json"
 TOGETHER = 8
@@ -91,7 +92,8 @@ def measure_latency(
     results: Sequence[Result],
     path: Path,
     timing: Timing,
-    told: Callable[[int, int], None] = lambda done, total: None,
+    told: Told = lambda done, total: None,
+    rounds: Told | None = None,
 ) -> None:
     """Time a model of each shape that is not timed yet; ``latency.json`` remembers.
 
@@ -103,6 +105,7 @@ def measure_latency(
         path: the folder of the comparison.
         timing: how to measure.
         told: called with the number of shapes done and their total.
+        rounds: see ``latency_s``; called for each few shapes that take turns.
     """
     dense = next((r for r in firsts(results) if r.method == DENSE), None)
     if dense is None or not timing.num_runs:
@@ -116,7 +119,7 @@ def measure_latency(
     for start in range(0, len(shapes), TOGETHER):
         told(start, len(shapes))
         part = {shape: todo[shape] for shape in shapes[start : start + TOGETHER]}
-        known |= _timed({shape_of(dense): dense, **part}, shape_of(dense), path, timing)
+        known |= _timed({shape_of(dense): dense, **part}, shape_of(dense), path, timing, rounds)
         write_json(path / LATENCY_FILE, {**header, "shapes": known})
     told(len(shapes), len(shapes))
 
@@ -137,13 +140,13 @@ def read_latency(results: Iterable[Result], path: Path) -> dict[tuple[str, int |
 
 
 def _timed(
-    shapes: Mapping[str, Result], dense: str, path: Path, timing: Timing
+    shapes: Mapping[str, Result], dense: str, path: Path, timing: Timing, rounds: Told | None
 ) -> dict[str, dict[str, Any]]:
     models: dict[str, nn.Module] = {
         shape: model_of(path / result.cell.name / "model") for shape, result in shapes.items()
     }
     inputs = example_batch(models[dense], timing.batch, timing.length)  # pyright: ignore[reportArgumentType]
-    samples = latency_s(models, inputs, num_runs=timing.num_runs, warmup=3)
+    samples = latency_s(models, inputs, num_runs=timing.num_runs, warmup=3, told=rounds)
     return {shape: asdict(_latency(taken, samples[dense])) for shape, taken in samples.items()}
 
 
@@ -158,6 +161,7 @@ def _latency(taken: Sequence[float], dense: Sequence[float]) -> Latency:
 
 def model_of(folder: Path) -> PreTrainedModel:
     """A model of a saved configuration, with random weights."""
-    config = AutoConfig.from_pretrained(folder)
+    with loading(str(folder)):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     (name,) = config.architectures or ["AutoModel"]
     return getattr(transformers, name)._from_config(config).eval()

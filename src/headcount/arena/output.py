@@ -27,6 +27,7 @@ BEFORE_FILE = "result.before.json"
 """In the folder of a dense cell whose model is gone: its result, until it is trained again."""
 LOCK_FILE = "lock"
 """Held while a call is at work on the folder."""
+_BEGUN = {LOCK_FILE, f"{LOCK_FILE}.json"}
 _NOTES = {SPEC_FILE, ERROR_FILE, LOG_FILE, PROGRESS_FILE}
 _DRAFT = ".part"
 
@@ -124,7 +125,7 @@ class Output:
             was = saved.get("model") or self.model
             self._refuse_changes({"files of model": was}, {"files of model": self.model})
             return
-        others = {path.name for path in _whole(self.path)} - {LOCK_FILE}
+        others = {path.name for path in _whole(self.path)} - _BEGUN
         if others and not adopt:
             raise CheckpointError(
                 f"output {str(self.path)!r} exists and has no {GRID_FILE}, so compare did not make "

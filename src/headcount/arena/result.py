@@ -56,6 +56,8 @@ class Result:
     """Seconds of them."""
     correct: str | None = None
     """Right (``1``) or wrong (``0``), evaluation example by example; None where that is unknown."""
+    only_class: str | None = None
+    """The label that every evaluation example is given, if it is one and the same."""
     adopted: bool = False
     """Whether the arm was trained elsewhere."""
     command: str | None = None

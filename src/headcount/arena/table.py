@@ -1,10 +1,11 @@
 """The comparison as tables: for the terminal, and in Markdown."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, final
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -13,6 +14,12 @@ from headcount.arena.summary import Difference, Line
 
 MINUS = "\N{MINUS SIGN}"
 NONE = "\N{EN DASH}"
+WIDTH = 80
+"""Columns of a terminal."""
+_WIDEST = 28
+"""Columns of the first column; longer names go on in the next line."""
+_AROUND = 3
+"""Columns of blanks around a cell."""
 FEW = 3
 """Seeds of which a 95% bootstrap interval is just the range."""
 T = TypeVar("T", Line, Difference)
@@ -51,19 +58,49 @@ class Sheet:
         rule = "|" + "|".join(rules) + "|"
         return "\n".join([f"**{self.title}**", "", shown[0], rule, *shown[1:], "", self.note])
 
-    def rich(self) -> Table:
-        """The cells, for a terminal of 100 columns: what follows a value stands below it."""
+    def rich(self, width: int = WIDTH) -> Group:
+        """The cells, for a terminal: what follows a value stands below it.
+
+        Columns that do not fit beside each other follow in further tables.
+
+        Args:
+            width: columns of the terminal.
+        """
+        cells = [[cell.replace(" ", "\n", 1) for cell in row[1:]] for row in self.rows]
+        names = [row[0] for row in self.rows]
+        first = min(_WIDEST, _longest([self.head[0], *names])) + _AROUND
+        blocks: list[list[int]] = [[]]
+        left = width - first
+        for number, heading in enumerate(self.head[1:]):
+            needed = _longest([heading, *(row[number] for row in cells)]) + _AROUND
+            if needed > left and blocks[-1]:
+                blocks.append([])
+                left = width - first
+            blocks[-1].append(number)
+            left -= needed
+        return Group(*(self._block(block, names, cells) for block in blocks))
+
+    def _block(self, block: list[int], names: list[str], cells: list[list[str]]) -> Table:
         table = Table(box=SIMPLE_HEAD)
-        for number, heading in enumerate(self.head):
-            justify = "right" if number else "left"
-            table.add_column(Text(heading), justify=justify, no_wrap=not number)
-        for row in self.rows:
-            table.add_row(*(Text(cell.replace(" ", "\n", 1)) for cell in row))
+        table.add_column(Text(self.head[0]), overflow="fold", max_width=_WIDEST)
+        for number in block:
+            table.add_column(Text(self.head[number + 1]), justify="right", overflow="fold")
+        for name, row in zip(names, cells, strict=True):
+            table.add_row(Text(name), *(Text(row[number]) for number in block))
         return table
 
 
+def _longest(texts: Iterable[str]) -> int:
+    return max((len(line) for text in texts for line in text.split("\n")), default=0)
+
+
 def sheets(
-    lines: Sequence[Line], differences: Sequence[Difference], *, metric: str, against: str
+    lines: Sequence[Line],
+    differences: Sequence[Difference],
+    *,
+    metric: str,
+    against: str,
+    remarks: Sequence[str] = (),
 ) -> list[Sheet]:
     """The tables of a comparison: quality, quality as decided, differences.
 
@@ -72,6 +109,7 @@ def sheets(
         differences: against one of the methods.
         metric: name of the quality.
         against: name of that method.
+        remarks: what else has to be known to read the quality.
 
     Returns:
         Those that have anything in them.
@@ -82,7 +120,7 @@ def sheets(
         (('method', '12'), (('dsp', '0.500'),))
     """
     once = [line for line in lines if line.once_mean is not None]
-    found = [_quality(lines, metric)] if lines else []
+    found = [_quality(lines, metric, remarks)] if lines else []
     if any(line.once_mean != line.mean for line in once):
         found.append(_once(once, metric))
     if differences:
@@ -102,7 +140,7 @@ def mean_text(mean: float | None, std: float | None, num_seeds: int | None = Non
     return f"{mean:.3f}{spread}{count}"
 
 
-def _quality(lines: Sequence[Line], metric: str) -> Sheet:
+def _quality(lines: Sequence[Line], metric: str, remarks: Sequence[str]) -> Sheet:
     alike = len({line.num_seeds for line in lines}) == 1
 
     def write(line: Line) -> str:
@@ -113,7 +151,7 @@ def _quality(lines: Sequence[Line], metric: str) -> Sheet:
     note = "One seed." if single else f"Mean and standard deviation over {over}."
     return Sheet(
         title=f"{metric}, by heads kept",
-        note=f"{note}{_unequal(lines)}",
+        note=" ".join([f"{note}{_unequal(lines)}", *remarks]),
         **_grid(lines, lambda line: line.heads, write),
     )
 

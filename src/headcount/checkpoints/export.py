@@ -5,8 +5,9 @@ batch size and length, in float32.
 """
 
 import json
-import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -19,7 +20,7 @@ import torch
 import transformers
 from torch import Generator
 from torch.export import Dim
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from headcount.architectures.positions import max_tokens
 from headcount.checkpoints.formats import (
@@ -30,9 +31,13 @@ from headcount.checkpoints.formats import (
     WRITERS,
     Forward,
     Runtime,
+    check_reads_tokens,
     ports_of,
 )
-from headcount.errors import CheckpointError
+from headcount.checkpoints.loading import LOAD_YOURSELF, needs_code, said
+from headcount.checkpoints.place import expanded_name, on_disk
+from headcount.checkpoints.workspace import check_apart, check_output, publish, resolved
+from headcount.errors import CheckpointError, PruningError, check_argument
 from headcount.reports.measure import Summary, environment, latency_s, summary
 
 TOLERANCE = 1e-4
@@ -125,10 +130,15 @@ def export(
         >>> result.model.max_difference, result.speedup.median  # doctest: +SKIP
     """
     _check_format(to)
-    _check_output(target := Path(output))
+    check_argument("export", "folder", folder, (str, Path), "the folder of a saved model")
+    check_argument("export", "output", output, (str, Path), "a folder")
+    _check_output(target := resolved(output))
+    check_apart(folder, output)
     models = {"model": _load(folder)}
     if dense is not None:
         models["dense"] = _load(dense, like=models["model"])
+    for model in models.values():
+        check_reads_tokens(model)
     longest = _longest(models["model"])
     if batch < 1 or not 1 <= length <= longest:
         raise CheckpointError(
@@ -136,16 +146,23 @@ def export(
             f"{longest} tokens, as many as the model reads."
         )
     settings = {"to": to, "tolerance": TOLERANCE, "batch": batch, "length": length, "seed": seed}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as work:
+    with on_disk("export: the output", target), _beside(target) as work:
         folders = {name: Path(work) / name for name in models}
         files = {name: _written(model, to, folders[name]) for name, model in models.items()}
         result = _measured(models, files, {**settings, "num_runs": NUM_RUNS})
         text = json.dumps(asdict(result), indent=1) + "\n"
         (folders["model"] / RESULT_FILE).write_text(text, encoding="utf-8")
-        shutil.rmtree(target, ignore_errors=True)
-        folders["model"].replace(target)
+        _check_output(target)
+        publish(folders["model"], target)
     return result
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[str]:
+    """A folder for drafts, on the disk of the result."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{target.name[:40]}-", dir=target.parent) as work:
+        yield work
 
 
 def _check_format(to: str) -> None:
@@ -167,6 +184,7 @@ def _check_output(output: Path) -> None:
             f"export: the output {str(output)!r} exists and has no {RESULT_FILE}, so it is not an "
             "export. Give another folder, or move this one away."
         )
+    check_output(output)
 
 
 def _longest(model: PreTrainedModel) -> int:
@@ -179,13 +197,8 @@ def _load(source: str | Path, like: PreTrainedModel | None = None) -> PreTrained
     Eager attention, because its mask has no infinities: a row that may look at no token, as
     padding on the left of a decoder, gives numbers and not NaN in every runtime.
     """
-    try:
-        config = AutoConfig.from_pretrained(str(source))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"export({str(source)!r}): there is no model. Give a folder that save_pretrained or "
-            "headcount prune wrote."
-        ) from error
+    source = expanded_name(source)
+    config = _config(source)
     if like is not None and like.config.model_type != config.model_type:
         raise CheckpointError(
             f"export(dense={str(source)!r}): its type is {config.model_type}, that of the other "
@@ -199,11 +212,32 @@ def _load(source: str | Path, like: PreTrainedModel | None = None) -> PreTrained
         )
     model_class = getattr(transformers, names[0]) if like is None else type(like)
     settings = {"dtype": torch.float32, "attn_implementation": "eager"}
-    model = model_class.from_pretrained(str(source), **settings)
+    try:
+        model = model_class.from_pretrained(source, **settings)
+    except PruningError:
+        raise
+    except Exception as error:
+        raise CheckpointError(
+            f"export({source!r}): its weights cannot be loaded: {said(error)}. Save the model "
+            "again."
+        ) from error
     for part in model.modules():
         if isinstance(part, PreTrainedModel):
             part.config.use_cache = False
     return model.eval()
+
+
+def _config(source: str) -> PreTrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except PruningError:
+        raise
+    except Exception as error:  # what is wrong with a file may surface as anything
+        give = "Give a folder that save_pretrained or headcount prune wrote."
+        raise CheckpointError(
+            f"export({source!r}): there is no model that can be loaded: {said(error)}. "
+            f"{LOAD_YOURSELF if needs_code(error) else give}"
+        ) from error
 
 
 def _written(model: PreTrainedModel, to: str, folder: Path) -> Path:

@@ -59,14 +59,37 @@ class Ports:
         return {**found, "attention_mask": mask}
 
 
+def check_reads_tokens(model: PreTrainedModel) -> None:
+    """Refuse a model that reads anything else than token ids.
+
+    Raises:
+        CheckpointError: says what it reads.
+    """
+    reads = model.main_input_name
+    needed = [
+        name
+        for name, parameter in inspect.signature(model.forward).parameters.items()
+        if parameter.default is inspect.Parameter.empty
+        and parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+    ]
+    if reads == "input_ids" and "input_ids" not in inspect.signature(model.forward).parameters:
+        reads = needed[0] if needed else "no input_ids"
+    if reads != "input_ids":
+        raise CheckpointError(
+            f"export: {type(model).__name__} reads {reads}. Give a model that reads token ids."
+        )
+
+
 def ports_of(model: PreTrainedModel) -> Ports:
     """Ids and mask; the parts of a pair where a model tells them apart; what a decoder reads."""
-    if model.main_input_name != "input_ids":
+    check_reads_tokens(model)
+    try:
+        vocabulary: Any = model.get_input_embeddings()
+    except NotImplementedError as error:  # of models that are made of models
         raise CheckpointError(
-            f"export: {type(model).__name__} reads {model.main_input_name}. Give a model that "
-            "reads token ids."
-        )
-    vocabulary: Any = model.get_input_embeddings()
+            f"export: {type(model).__name__} reads more than token ids. Give a model that reads "
+            "token ids and nothing else, such as one of those it is made of."
+        ) from error
     inputs = {"input_ids": vocabulary.num_embeddings, "attention_mask": 2}
     num_types = model.config.to_dict().get("type_vocab_size") or 0
     if num_types > 1 and "token_type_ids" in inspect.signature(model.forward).parameters:
@@ -75,8 +98,15 @@ def ports_of(model: PreTrainedModel) -> Ports:
         inputs["decoder_input_ids"] = model.get_decoder().get_input_embeddings().num_embeddings
     ports = Ports(inputs=inputs, outputs=(), pad=model.config.pad_token_id or 0)
     example = ports.random(*EXAMPLE, Generator().manual_seed(0))
-    with torch.inference_mode():
-        found = model(**example, return_dict=True)
+    try:
+        with torch.inference_mode():
+            found = model(**example, return_dict=True)
+    except Exception as error:  # of a model's own code
+        said = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"export: {type(model).__name__} does not run on {', '.join(inputs)} alone: {said}. "
+            "Give a model that reads token ids and nothing else."
+        ) from error
     own = (name for name, value in found.items() if isinstance(value, Tensor))
     names = tuple(name for name in own if not name.startswith("encoder_"))
     return Ports(inputs=inputs, outputs=names, pad=ports.pad)

@@ -14,6 +14,7 @@ from headcount.arena.grid import DISTILLED, FINETUNED, Grid, Settings, bare
 from headcount.arena.latency import Timing
 from headcount.arena.output import ERROR_FILE, LOG_FILE, in_short
 from headcount.arena.runner import Processes
+from headcount.checkpoints.place import expanded
 from headcount.cli import options
 from headcount.cli.cell import PROGRAM
 from headcount.cli.methods import METHODS, method_of
@@ -147,7 +148,7 @@ def run(grid: Grid, output: Path, conduct: Conduct) -> None:
 
 def summarise(output: Path, against: str) -> None:
     """Tables and figures of what is finished."""
-    found = Comparison.read(output, against=against or None)
+    found = Comparison.read(expanded(output), against=against or None)
     for file in found.save():
         console.print(f"written: {file}", markup=False, highlight=False)
     show(found)
@@ -157,7 +158,7 @@ def show(found: Comparison) -> None:
     """The tables, and what is not finished."""
     for sheet in found.sheets:
         console.print(f"\n{sheet.title}", style="bold", markup=False, highlight=False)
-        console.print(sheet.rich())
+        console.print(sheet.rich(min(console.width, 120)))
         console.print(sheet.note, markup=False, highlight=False)
     for cell, failure in found.unfinished.items():
         text = f"failed: {in_short(failure)}" if failure else "not finished"

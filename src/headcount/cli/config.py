@@ -23,7 +23,7 @@ def load_config(context: typer.Context, path: Path | None) -> Path | None:
     if path is None:
         return None
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(path.expanduser().read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise typer.BadParameter(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(values, dict):

@@ -1,6 +1,9 @@
 """``headcount coverage``: which model types can be pruned exactly."""
 
+import os
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Annotated
@@ -9,9 +12,13 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from headcount.arena.output import read_json
+from headcount.checkpoints.place import alone, check_place, expanded, on_disk
+from headcount.checkpoints.written import in_words
 from headcount.cli.show import clean_errors
+from headcount.errors import CheckpointError
 from headcount.zoo.survey import MUST, Survey, versions
-from headcount.zoo.tables import NO_ONNX, About, Record, as_json, as_markdown, summary
+from headcount.zoo.tables import NO_ONNX, TITLE, About, Record, as_json, as_markdown, summary
 from headcount.zoo.tiny import model_types
 
 console = Console()
@@ -46,21 +53,23 @@ def coverage_command(
     """
     with clean_errors(console):
         wanted = _known(types)
-        done = output.with_name(output.name + ".work") if work is None else work
+        output = expanded(output)
+        done = output.with_name(output.name + ".work") if work is None else expanded(work)
+        check_place("--work", done, replaced=False)
+        _check_output(output)
+        _check_work(done, wanted)
         survey = Survey(work=done, jobs=jobs, limit_s=limit, onnx=onnx, fresh=fresh)
-        records = _with_progress(survey, wanted)
+        with on_disk("--work", done), _alone(done):
+            records = _with_progress(survey, wanted)
         about = About(
             versions=versions(),
             date=date.today().isoformat(),
             command=_command(types, limit=limit, onnx=onnx),
             must=MUST,
         )
-        output.parent.mkdir(parents=True, exist_ok=True)
-        for suffix, text in (
-            (".json", as_json(records, about)),
-            (".md", as_markdown(records, about)),
-        ):
-            output.with_name(output.name + suffix).write_text(text, encoding="utf-8")
+        _check_output(output)
+        with on_disk("--output", output):
+            _write(output, {".json": as_json(records, about), ".md": as_markdown(records, about)})
         for name, count in summary(records, about).items():
             console.print(f"{count:5} {name}", highlight=False)
         console.print(f"Written to {output}.md and {output}.json.", markup=False, highlight=False)
@@ -68,6 +77,70 @@ def coverage_command(
     if wrong:
         console.print(f"[bold red]Not exact:[/] {', '.join(wrong)}")
         raise typer.Exit(1)
+
+
+@contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    work.mkdir(parents=True, exist_ok=True)
+    with alone(work / "lock", f"--work: another call of coverage is at work on {str(work)!r}"):
+        yield
+
+
+def _write(output: Path, texts: dict[str, str]) -> None:
+    """Write both files, each at once or not at all."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    for suffix, text in texts.items():
+        draft = output.with_name(f"{output.name}{suffix}.part")
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(output.with_name(output.name + suffix))
+
+
+def _check_output(output: Path) -> None:
+    """Refuse to write where a file of somebody else's stands, or where nothing can be written.
+
+    Raises:
+        CheckpointError: says which.
+    """
+    for suffix, ours in ((".json", _is_record), (".md", _is_page)):
+        file = output.with_name(output.name + suffix)
+        check_place("--output", file)
+        if os.path.lexists(file) and not ours(file):
+            raise CheckpointError(
+                f"--output {str(output)!r}: {file.name} is there, and coverage did not write it. "
+                "Give another name, or move it away."
+            )
+
+
+def _check_work(work: Path, types: tuple[str, ...]) -> None:
+    """Refuse a working folder with files of somebody else's where ours would be.
+
+    Raises:
+        CheckpointError: names them.
+    """
+    files = [file for name in types if os.path.lexists(file := work / f"{name}.json")]
+    others = [file.name for file in files if "key" not in _names(file)]
+    if others:
+        raise CheckpointError(
+            f"--work {str(work)!r} has files that coverage did not write: {in_words(others)}. Give "
+            "another folder, or move them away."
+        )
+
+
+def _is_record(file: Path) -> bool:
+    return _names(file) >= {"must", "versions", "types"}
+
+
+def _names(file: Path) -> set[str]:
+    """What a file of JSON has at its top; nothing if it is none."""
+    found = read_json(file) if file.is_file() else None
+    return set(found) if isinstance(found, dict) else set()
+
+
+def _is_page(file: Path) -> bool:
+    if not file.is_file():
+        return False
+    with file.open("rb") as lines:
+        return lines.readline(200).rstrip() == TITLE.encode()
 
 
 def _known(types: str) -> tuple[str, ...]:
@@ -83,7 +156,7 @@ def _known(types: str) -> tuple[str, ...]:
 def _with_progress(survey: Survey, types: tuple[str, ...]) -> dict[str, Record]:
     columns = (
         TextColumn("{task.description:<32}"),
-        BarColumn(),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )

@@ -12,6 +12,8 @@ from transformers import AutoModel
 
 from headcount.architectures.discover import units as find_units
 from headcount.checkpoints.export import export
+from headcount.checkpoints.loading import loading
+from headcount.checkpoints.place import expanded_name
 from headcount.cli import options
 from headcount.cli.compare import compare_command
 from headcount.cli.config import spread
@@ -22,7 +24,6 @@ from headcount.cli.show import budget_of, clean_errors, number, show_export, sho
 from headcount.evaluate import evaluate
 from headcount.prune import BASELINES, Options, prune
 from headcount.training.arm import NUM_EXAMPLES
-from headcount.training.material import loading
 from headcount.training.recipe import Recipe
 from headcount.units.budget import Budget
 
@@ -34,6 +35,8 @@ app = typer.Typer(
     help="Prune a Transformer to an exact number of attention heads, and reload it anywhere.",
 )
 console = Console()
+
+STOPPED = "Stopped. If checkpoints were written, the same command with --resume goes on from there."
 
 Model = Annotated[str, typer.Argument(help="Hub id or folder of the model.")]
 
@@ -111,7 +114,7 @@ def prune_command(
     A killed run goes on with --resume.
     """
     del context, config
-    with clean_errors(console):
+    with clean_errors(console, STOPPED):
         around = Options(
             recipe=Recipe(
                 epochs=epochs,
@@ -151,8 +154,9 @@ def prune_command(
 def units_command(model: Model) -> None:
     """Show the removable units of MODEL: how many, of which kinds, where, at what cost."""
     with clean_errors(console):
+        model = expanded_name(model)
         with loading(model):
-            loaded = AutoModel.from_pretrained(model)
+            loaded = AutoModel.from_pretrained(model, trust_remote_code=False)
         table = find_units(loaded)
         console.print(unit_table(table, sum(p.numel() for p in loaded.parameters())))
 
@@ -214,7 +218,7 @@ def demo_command(
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
 ) -> None:
     """Prune the packaged MiniLM (72 heads) to 12 on a built-in corpus, beside both baselines."""
-    with clean_errors(console), corpus(seed) as (train, test):
+    with clean_errors(console, STOPPED), corpus(seed) as (train, test):
         result = prune(
             packaged_model(),
             train=[train],

@@ -26,8 +26,15 @@ from headcount.units.table import UnitTable
 
 
 @contextmanager
-def clean_errors(console: Console) -> Iterator[None]:
-    """Quiet libraries, our own notes in view, and our errors as one message instead of a trace."""
+def clean_errors(console: Console, stopped: str = "Stopped.") -> Iterator[None]:
+    """Quiet libraries, our own notes in view, and errors as one message instead of a trace.
+
+    Errors of ours, of the disk and of a file that ends too early give exit code 1, Ctrl-C 130.
+
+    Args:
+        console: where to.
+        stopped: what to say after Ctrl-C.
+    """
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     datasets.disable_progress_bars()
@@ -40,6 +47,14 @@ def clean_errors(console: Console) -> Iterator[None]:
         console.print(f"[bold red]{type(error).__name__}[/] ", end="")
         console.print(str(error), markup=False, highlight=False)
         raise typer.Exit(1) from error
+    except (OSError, EOFError) as error:
+        # EOFError has to be caught here: typer takes it for a user who has left, and says no more.
+        console.print(f"[bold red]{type(error).__name__}[/] ", end="")
+        console.print(str(error) or "a file ends too early", markup=False, highlight=False)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt as error:
+        console.print(stopped, markup=False, highlight=False)
+        raise typer.Exit(130) from error
 
 
 def show_result(result: Pruned, console: Console) -> None:
@@ -81,7 +96,7 @@ def unit_table(units: UnitTable, num_params: int) -> Table:
     notes = ["parameters and MACs (128 tokens) of one unit"]
     notes += [f"left whole, no row fits: {escape(text)}" for text in units.left_out]
     table = Table(title=title, caption="\n".join(notes), box=SIMPLE_HEAD)
-    table.add_column("module", overflow="fold", min_width=28)
+    table.add_column("module", overflow="fold", min_width=16)
     for name in ("units", "params", "MACs", "share"):
         table.add_column(name, justify="right", no_wrap=True)
     for site in sorted(units.sites, key=lambda site: site.place):

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from headcount.architectures.discover import units as find_units
 from headcount.errors import PruningError
-from headcount.reports.measure import environment, example_batch, latency_s, summary
+from headcount.reports.measure import Told, environment, example_batch, latency_s, summary
 from headcount.surgery.cut import cut
 from headcount.units.ceiling import removable
 from headcount.units.decision import Decision
@@ -32,6 +32,7 @@ def latency_table(
     kinds: tuple[str, ...] | None = None,
     shares: Sequence[float] = (0.25, 0.5, 0.75),
     num_runs: int = 10,
+    told: Told | None = None,
 ) -> LatencyTable:
     """Measure the latency of a model, and how it falls as units go.
 
@@ -55,6 +56,8 @@ def latency_table(
         shares: shares of the units of a site at which to measure, below 1; none of its units and
             one are measured always, since the first brings with it what all need.
         num_runs: timed passes of each model; more where other work runs on the machine.
+        told: called with the number of models that are timed, and of how many, beside the whole
+            one.
 
     Returns:
         The table, for ``Budget(latency=..., costs=table)``.
@@ -77,10 +80,16 @@ def latency_table(
     given = inputs if inputs is not None else _tokens(model, batch, length)
     ids = next(value for value in given.values() if isinstance(value, torch.Tensor))
     whole = summary(latency_s({"": model}, given, num_runs=num_runs, warmup=WARMUP)[""]).median
-    curves = []
-    for sites in _alike(removable(find_units(model), kinds, "latency_table()")):
-        counts = _counts(shares, sites[0].num_units)
-        saved = [whole * _saving(model, sites, n, given, num_runs) / len(sites) for n in counts]
+    alike = _alike(removable(find_units(model), kinds, "latency_table()"))
+    grids = [_counts(shares, sites[0].num_units) for sites in alike]
+    done, total, curves = 0, sum(map(len, grids)), []
+    for sites, counts in zip(alike, grids, strict=True):
+        saved = []
+        for count in counts:
+            saved.append(whole * _saving(model, sites, count, given, num_runs) / len(sites))
+            done += 1
+            if told is not None:
+                told(done, total)
         curves.append(_curve(sites, counts, saved))
     return LatencyTable(
         whole_ns=round(1e9 * whole),

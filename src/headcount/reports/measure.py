@@ -4,7 +4,7 @@ import hashlib
 import os
 import platform
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +23,8 @@ from headcount.architectures.positions import max_tokens
 from headcount.errors import BudgetError, CheckpointError, PruningError
 
 PACKAGES = ("headcount", "torch", "transformers", "accelerate")
+Told = Callable[[int, int], None]
+"""Is told how much is done, and of how much."""
 
 
 def num_params(model: nn.Module) -> int:
@@ -85,7 +87,12 @@ def macs(model: nn.Module, inputs: Mapping[str, Any]) -> int:
 
 
 def latency_s(
-    models: Mapping[str, nn.Module], inputs: Mapping[str, Any], *, num_runs: int, warmup: int
+    models: Mapping[str, nn.Module],
+    inputs: Mapping[str, Any],
+    *,
+    num_runs: int,
+    warmup: int,
+    told: Told | None = None,
 ) -> dict[str, list[float]]:
     """Wall-clock seconds of forward passes, the models taking turns: A B A B ...
 
@@ -98,6 +105,8 @@ def latency_s(
         inputs: keyword arguments of the models, on their device.
         num_runs: timed passes of each model, 1 or more.
         warmup: passes of each model before the first timed one, 0 or more.
+        told: called after each round, outside of what is timed, with the number of rounds done and
+            their total.
 
     Returns:
         All samples in seconds, in the order they were taken, by the names of ``models``.
@@ -125,6 +134,8 @@ def latency_s(
                 elapsed_s = _timed_s(model, inputs)
                 if run >= 0:
                     samples[name].append(elapsed_s)
+            if told is not None:
+                told(run + warmup + 1, warmup + num_runs)
     return samples
 
 

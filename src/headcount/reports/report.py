@@ -48,6 +48,8 @@ class Row:
     """Lower and upper quartile of the same samples."""
     train_s: float | None = None
     """Seconds of training."""
+    only_class: str | None = None
+    """The label that every evaluation example is given, if it is one and the same."""
 
     def __post_init__(self) -> None:
         if sum(self.heads_per_layer) != self.num_heads:

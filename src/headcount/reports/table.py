@@ -3,11 +3,19 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
 from headcount.reports.report import DENSE, Report, Row
-from headcount.reports.wording import budget_words, duration, machine_words, per_layer, short
+from headcount.reports.wording import (
+    budget_words,
+    duration,
+    machine_words,
+    one_class,
+    per_layer,
+    short,
+)
 
 MISSING = "n/a"
 
@@ -25,7 +33,7 @@ class Column:
 
 
 def render(report: Report) -> Table:
-    """The report for a terminal of 100 columns.
+    """The report for a terminal of 80 columns or more; numbers stay whole, names are folded.
 
     Each value stands above its share of the dense model's; what no row has is left out.
 
@@ -45,11 +53,13 @@ def render(report: Report) -> Table:
     """
     method = report.method.get("name", "pruned")
     title = Text(f"{report.task}: {method}, {budget_words(report.budget)}", style="bold")
-    table = Table(title=title, caption=Text("\n".join(_notes(report))), caption_justify="left")
+    notes = Text("\n".join(_notes(report)))
+    table = Table(title=title, caption=notes, caption_justify="left", box=SIMPLE_HEAD)
+    table.pad_edge, table.collapse_padding = False, True
     columns = _columns(report)
-    table.add_column(Text("model"), overflow="fold")
+    table.add_column(Text("model"), overflow="fold", min_width=6)
     for column in columns:
-        table.add_column(Text(column.title), justify="right", overflow="fold")
+        table.add_column(Text(column.title), justify="right", no_wrap=True)
     for row in report.rows:
         style = "" if row.name == DENSE else "bold"
         cells = (_cell(column, row, report.dense) for column in columns)
@@ -136,6 +146,9 @@ def _notes(report: Report) -> Iterator[str]:
 
 def _measured(report: Report) -> Iterator[str]:
     """How the numbers were measured: only what the table shows."""
+    yield from one_class(
+        {row.name: row.only_class for row in report.rows if row.quality is not None}, report.metric
+    )
     shown = {column.field for column in _columns(report)}
     if report.dense is not None and len(report.rows) > 1:
         yield "Percentages: share of the dense model."

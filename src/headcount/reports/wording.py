@@ -171,3 +171,32 @@ def machine_words(environment: Mapping[str, Any], device: str | None) -> str:
     kind = device.partition(":")[0] if device else None
     named = {"cpu": [processor], "cuda": [gpu], None: [processor, gpu]}.get(kind, [device])
     return ", ".join(str(part) for part in named if part)
+
+
+def one_class(only: Mapping[str, str | None], metric: str, *, all_known: bool = True) -> list[str]:
+    """What has to be said of models that give every example the same label.
+
+    Args:
+        only: name of each model -> that label; None for models that tell examples apart.
+        metric: name of the quality.
+        all_known: whether these are all models that were evaluated.
+
+    Example:
+        >>> one_class({"dense": None, "dsp": "neutral"}, "accuracy")
+        ['One label for every example: dsp (neutral). Its accuracy is the share of that label.']
+        >>> one_class({"dense": None, "dsp": None}, "accuracy")
+        []
+    """
+    found = {name: label for name, label in only.items() if label is not None}
+    if not found:
+        return []
+    named = [f"{name} ({label})" for name, label in found.items()]
+    if len(named) > 4:
+        named = [*named[:4], f"{len(named) - 4} more"]
+    its = "Its" if len(found) == 1 else "Their"
+    text = f"One label for every example: {', '.join(named)}. "
+    text += f"{its} {metric} is the share of that label."
+    if all_known and len(found) == len(only) > 1:
+        text += " No model tells examples apart, so nothing is compared: train longer, or with "
+        text += "another learning rate."
+    return [text]

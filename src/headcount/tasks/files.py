@@ -1,20 +1,34 @@
 """Tables of text from files and from data sets of the Hugging Face hub."""
 
 import re
+import stat
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import ClassLabel, Dataset, Features, Value, concatenate_datasets
 
-from headcount.errors import DataError
+from headcount.errors import DataError, check_argument
+from headcount.tasks.bounds import (
+    check_folder,
+    check_growth,
+    check_regular,
+    most_bytes,
+    opened,
+    shown,
+)
 from headcount.tasks.hub import load_hub
-from headcount.tasks.rows import TEXT_FORMS, read_rows
+from headcount.tasks.rows import TEXT_FORMS, MissingColumnError, read_rows, text_of
 
 SUFFIXES = (*TEXT_FORMS, *(f"{form}.gz" for form in TEXT_FORMS), ".parquet")
 """Ends of file names that ``read_table`` knows."""
 
+_BATCH = 256
+"""Rows of a parquet file read at a time."""
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.+-]*){0,2}")
 _FILE_SUFFIXES = (".txt", ".json", ".gz", ".zip", ".xlsx", ".arrow", ".bz2", ".xz", ".zst")
 
@@ -50,20 +64,72 @@ def read_table(sources: Sequence[str | Path], columns: Sequence[str], *, split: 
             f"read_table({sources!r}, split={split!r}): give a list of one or more files or hub "
             "data sets."
         )
-    tables = [_read_source(source, columns, split=split) for source in sources]
-    return tables[0] if len(tables) == 1 else concatenate_datasets(tables)
+    for source in sources:
+        check_argument("read_table", "sources", source, (str, Path), "files or hub data sets")
+    found = [_read_source(source, columns, split=split) for source in sources]
+    tables = [table for table, _ in found]
+    table = tables[0] if len(tables) == 1 else concatenate_datasets(tables)
+    _ORIGINS[table] = [origin for _, origin in found]
+    return table
 
 
-def _read_source(source: str | Path, columns: Sequence[str], *, split: str) -> Dataset:
-    path, call = Path(source).expanduser(), f"read_table({str(source)!r})"
-    if path.is_file():
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Origin:
+    """Where the rows of a table were read."""
+
+    name: str
+    unit: str
+    numbers: Sequence[int]
+
+
+_ORIGINS: WeakKeyDictionary[Dataset, list[_Origin]] = WeakKeyDictionary()
+"""What ``read_table`` returned -> its sources, for as long as somebody has it."""
+
+
+def place_of(table: Dataset, row: int) -> str:
+    r"""Where a row stands: its file and line; nothing if ``read_table`` has not made the table.
+
+    Args:
+        table: a table.
+        row: number of the row, from 0.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp(), "pairs.tsv")
+        >>> _ = path.write_text("text\nIt rains.\n\nIt pours.\n")
+        >>> place_of(read_table([path], ["text"], split="train"), 1)
+        "'pairs.tsv' line 4"
+    """
+    rest = row
+    for origin in _ORIGINS.get(table, ()):
+        if rest < len(origin.numbers):
+            return f"{origin.name!r} {origin.unit} {origin.numbers[rest]}"
+        rest -= len(origin.numbers)
+    return ""
+
+
+def _read_source(
+    source: str | Path, columns: Sequence[str], *, split: str
+) -> tuple[Dataset, _Origin]:
+    call = f"read_table({str(source)!r})"
+    try:
+        path = Path(source).expanduser()
+        mode = path.stat().st_mode
+    except (OSError, RuntimeError, ValueError):
+        path, mode = Path(source), 0
+    if stat.S_ISDIR(mode):
+        check_folder(path, call)
+    elif mode:
         return _read_file(path, columns, call)
-    if path.is_dir() or (isinstance(source, str) and _may_be_hub_id(source)):
-        return _as_strings(load_hub(str(source), split=split), columns, call)
-    raise DataError(
-        f"{call}: there is no such file. Check the path (seen from {str(Path.cwd())!r}), or give a "
-        "hub data set as 'id', 'id:config' or 'id:config:split'."
-    )
+    elif not (isinstance(source, str) and _may_be_hub_id(source)):
+        raise DataError(
+            f"{call}: there is no such file. Check the path (seen from {str(Path.cwd())!r}), or "
+            "give a hub data set as 'id', 'id:config' or 'id:config:split'."
+        )
+    table = load_hub(str(path) if mode else str(source), split=split)
+    _check_names(table.column_names, columns, call)
+    values = table.select_columns(list(columns)).with_format("arrow")[:]
+    return _as_strings(values, table.features, columns, call), _rows_of(str(source), len(table))
 
 
 def _may_be_hub_id(source: str) -> bool:
@@ -71,7 +137,12 @@ def _may_be_hub_id(source: str) -> bool:
     return not file_like and _HUB_ID.fullmatch(source) is not None
 
 
-def _read_file(path: Path, columns: Sequence[str], call: str) -> Dataset:
+def _rows_of(name: str, num_rows: int) -> _Origin:
+    return _Origin(name=name, unit="row", numbers=range(1, num_rows + 1))
+
+
+def _read_file(path: Path, columns: Sequence[str], call: str) -> tuple[Dataset, _Origin]:
+    check_regular(path.stat(), call)
     suffix = next((s for s in SUFFIXES if path.name.lower().endswith(s)), None)
     if suffix is None:
         raise DataError(
@@ -79,41 +150,75 @@ def _read_file(path: Path, columns: Sequence[str], call: str) -> Dataset:
             f"{', '.join(SUFFIXES)}."
         )
     if suffix == ".parquet":
-        return _as_strings(_read_parquet(path, call), columns, call)
-    cells = read_rows(path, columns, suffix=suffix, call=call)
-    return Dataset.from_dict(cells, features=_string_features(columns))
+        values, features = _read_parquet(path, columns, call)
+        table = _as_strings(values, features, columns, call)
+        return table, _rows_of(path.name, len(table))
+    cells, numbers = read_rows(path, columns, suffix=suffix, call=call)
+    table = Dataset.from_dict(cells, features=_string_features(columns))
+    return table, _Origin(name=path.name, unit="line", numbers=numbers)
 
 
-def _read_parquet(path: Path, call: str) -> Dataset:
-    try:
-        return Dataset(pq.read_table(path))
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{call}: not a parquet file. {error}") from error
+def _read_parquet(path: Path, columns: Sequence[str], call: str) -> tuple[pa.Table, Features]:
+    """The asked columns as they are stored, a few rows at a time: little may come to much."""
+    with opened(path, call) as file:
+        most = most_bytes(path.stat().st_size)
+        try:
+            parquet = pq.ParquetFile(file)
+            schema = parquet.schema_arrow
+            _check_names(schema.names, columns, call)
+            batches, total = [], 0
+            for batch in parquet.iter_batches(_BATCH, columns=list(columns)):
+                total += batch.nbytes
+                check_growth(total, most, call)
+                batches.append(batch)
+            features = Features.from_arrow_schema(schema)
+            return pa.Table.from_batches(batches, None if batches else schema), features
+        except DataError:
+            raise
+        except Exception as error:  # of arrow's and of what it says about Python
+            said = " ".join(str(error).split())[:200]
+            raise DataError(f"{call}: not a parquet file. {said} Write it again.") from error
 
 
-def _as_strings(table: Dataset, columns: Sequence[str], call: str) -> Dataset:
-    missing = [column for column in columns if column not in table.column_names]
+def _check_names(found: list[str], columns: Sequence[str], call: str) -> None:
+    missing = [column for column in columns if column not in found]
     if missing:
-        raise DataError(
+        raise MissingColumnError(
             f"{call}: the table has no column {', '.join(map(repr, missing))}; it has "
-            f"{table.column_names}. Rename its columns to {list(columns)}."
+            f"{shown(found, 400)}. Rename its columns to {list(columns)}."
         )
-    if not len(table):
+    twice = [column for column in columns if found.count(column) > 1]
+    if twice:
+        raise DataError(f"{call}: the column {twice[0]!r} occurs twice. Rename one of them.")
+
+
+def _as_strings(values: pa.Table, features: Features, columns: Sequence[str], call: str) -> Dataset:
+    if not len(values):
         raise DataError(f"{call}: the table has no rows. Give one with at least one row.")
-    cells = {column: _string_cells(table, column, call) for column in columns}
+    cells = {
+        column: _string_cells(values.column(column), features[column], column, call)
+        for column in columns
+    }
     return Dataset.from_dict(cells, features=_string_features(columns))
 
 
-def _string_cells(table: Dataset, column: str, call: str) -> list[str]:
-    feature, values = table.features[column], list(table[column])
-    if isinstance(feature, ClassLabel):
-        return ["-" if value in (None, -1) else feature.names[value] for value in values]
-    for number, value in enumerate(values, 1):
-        if not isinstance(value, str | int | float) or isinstance(value, bool):
-            raise DataError(
-                f"{call}: row {number} has {value!r} as {column!r}. Give a string or a number."
-            )
-    return [str(value) for value in values]
+def _string_cells(values: pa.ChunkedArray, feature: Any, column: str, call: str) -> list[str]:
+    """Cells as text; what is stored is taken, nothing is decoded."""
+    rows = enumerate(values.to_pylist(), 1)
+    if not isinstance(feature, ClassLabel):
+        return [text_of(value, f"{call}: row {number}", column) for number, value in rows]
+    return [_label(value, feature.names, f"{call}: row {number}", column) for number, value in rows]
+
+
+def _label(value: Any, names: Sequence[str], where: str, column: str) -> str:
+    if value in (None, -1):
+        return "-"
+    if isinstance(value, int) and 0 <= value < len(names):
+        return names[value]
+    raise DataError(
+        f"{where} has {shown(value)} as {column!r}. Its class labels are 0 to {len(names) - 1} "
+        f"({shown(list(names))}), or -1 for none."
+    )
 
 
 def _string_features(columns: Sequence[str]) -> Features:

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from datasets import Dataset, load_dataset
-from datasets.exceptions import DatasetsError
 
 from headcount.errors import DataError
 
@@ -26,10 +25,11 @@ def load_hub(source: str, *, split: str) -> Dataset:
     name, config, split = parse_hub_id(source, split=split)
     try:
         return load_dataset(name, config, split=split)
-    except (OSError, ValueError, DatasetsError) as error:
+    except Exception as error:  # whatever the readers of many forms raise
+        said = " ".join(str(error).split())[:400]
         raise DataError(
             f"load_dataset({name!r}, {config!r}, split={split!r}): the data set cannot be loaded. "
-            f"{error} Give an existing file, or a hub data set as 'id:config:split'."
+            f"{said} Give an existing file, or a hub data set as 'id:config:split'."
         ) from error
 
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 from datasets import ClassLabel, Dataset
+from datasets.fingerprint import generate_random_fingerprint
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -20,7 +21,9 @@ from transformers import (
 )
 
 from headcount.errors import DataError
-from headcount.tasks.files import read_table
+from headcount.tasks.bounds import shown
+from headcount.tasks.files import place_of, read_table
+from headcount.tasks.rows import MissingColumnError
 from headcount.tasks.task import Task
 
 THREE_WAY = ("entailment", "neutral", "contradiction")
@@ -28,7 +31,8 @@ THREE_WAY = ("entailment", "neutral", "contradiction")
 TWO_WAY = ("entailment", "not_entailment")
 """Labels of RTE, QNLI and SciTail."""
 
-_SPELLINGS = {str(number): name for number, name in enumerate(THREE_WAY)}
+_NUMBERS = {str(number): name for number, name in enumerate(THREE_WAY)}
+_SPELLINGS = dict(_NUMBERS)
 _SPELLINGS |= {name: name for name in (*THREE_WAY, *TWO_WAY)}
 _UNLABELLED = ("-", "-1")
 
@@ -40,9 +44,9 @@ _logger = logging.getLogger("headcount")
 class NLI(Task):
     """Natural language inference on columns ``premise``, ``hypothesis`` and ``label``.
 
-    Labels are ``entailment``, ``neutral`` and ``contradiction`` (or 0, 1, 2 in this order), or
-    ``entailment`` and ``not_entailment``. Rows without a gold label (``-`` or -1) are left out,
-    and their number is logged.
+    Labels are ``entailment``, ``neutral`` and ``contradiction`` (or 0, 1, 2 in this order, if all
+    three occur), or ``entailment`` and ``not_entailment``. Rows without a gold label (``-`` or -1)
+    are left out, and their number is logged.
 
     Example:
         >>> task = NLI()
@@ -56,7 +60,14 @@ class NLI(Task):
 
     def read(self, sources: Sequence[str | Path], *, split: str) -> Dataset:
         """Pairs of sentences with labels; forms of files as for ``read_table``."""
-        return read_table(sources, self.columns, split=split)
+        try:
+            return read_table(sources, self.columns, split=split)
+        except MissingColumnError as error:
+            raise DataError(
+                f"{error} That is, if these are pairs for natural language inference; pairs of "
+                "another task, such as paraphrases or questions with answers, cannot be trained "
+                f"as {self.name!r}."
+            ) from error
 
     def encode(
         self,
@@ -83,9 +94,14 @@ class NLI(Task):
         Raises:
             DataError: labels that are none, or not the model's.
         """
-        table, golds = _labelled(table, split=split)
-        names = _label_set(golds, split=split) if labels is None else tuple(labels)
-        _check_known(golds, names, split=split)
+        rows, spelt = _labelled(table, split=split)
+        golds = [_SPELLINGS[label] for label in spelt]
+        if labels is None:
+            names = _label_set(golds, spelt, split=split)
+        else:
+            names = tuple(labels)
+            _check_known(table, rows, spelt, names, split=split)
+        table = table.select(rows) if len(rows) < len(table) else table
 
         def tokenise(rows: dict[str, list[Any]]) -> dict[str, Any]:
             encoding = tokenizer(
@@ -93,13 +109,19 @@ class NLI(Task):
             )
             return dict(encoding)
 
+        # Without a fingerprint of ours, datasets hashes the function and all that it refers to,
+        # which takes long and swallows Ctrl-C.
         encoded = table.map(
-            tokenise, batched=True, remove_columns=table.column_names, desc=f"tokenising {split}"
+            tokenise,
+            batched=True,
+            remove_columns=table.column_names,
+            desc=f"tokenising {split}",
+            new_fingerprint=generate_random_fingerprint(),
         )
         numbers = [names.index(gold) for gold in golds]
-        return encoded.add_column("labels", numbers).cast_column(
-            "labels", ClassLabel(names=list(names))
-        )
+        return encoded.add_column(
+            "labels", numbers, new_fingerprint=generate_random_fingerprint()
+        ).cast_column("labels", ClassLabel(names=list(names)))
 
     def labels(self, dataset: Dataset) -> tuple[str, ...]:
         """The label names of an encoded data set, in the model's order."""
@@ -130,9 +152,11 @@ class NLI(Task):
         Raises:
             DataError: the model has a trained classifier for another number of labels.
         """
-        _check_head(AutoConfig.from_pretrained(name_or_path), labels, name_or_path)
+        config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
+        _check_head(config, labels, name_or_path)
         return AutoModelForSequenceClassification.from_pretrained(
             name_or_path,
+            trust_remote_code=False,
             num_labels=len(labels),
             id2label=dict(enumerate(labels)),
             label2id={label: number for number, label in enumerate(labels)},
@@ -156,20 +180,31 @@ class NLI(Task):
             >>> NLI().correct(EvalPrediction(predictions=logits, label_ids=golds)).tolist()
             [True, False]
         """
+        return self.predicted(eval_prediction) == eval_prediction.label_ids
+
+    def predicted(self, eval_prediction: EvalPrediction) -> np.ndarray:
+        """The number of each row's greatest logit.
+
+        Example:
+            >>> logits = np.array([[0.0, 1.0], [2.0, 1.0]])
+            >>> NLI().predicted(EvalPrediction(predictions=logits, label_ids=logits)).tolist()
+            [1, 0]
+        """
         outputs = eval_prediction.predictions
         # Models that also return hidden states give a tuple, logits first.
         logits = outputs[0] if isinstance(outputs, tuple) else outputs
-        return np.argmax(logits, axis=-1) == eval_prediction.label_ids
+        return np.argmax(logits, axis=-1)
 
 
-def _labelled(table: Dataset, *, split: str) -> tuple[Dataset, list[str]]:
-    """The rows with a gold label, and these labels by name."""
+def _labelled(table: Dataset, *, split: str) -> tuple[list[int], list[str]]:
+    """The rows with a gold label, and these labels as they are spelt."""
     spelt = list(table["label"])
-    wrong = Counter(label for label in spelt if label not in (*_SPELLINGS, *_UNLABELLED))
+    known = {*_SPELLINGS, *_UNLABELLED}
+    wrong = [row for row, label in enumerate(spelt) if label not in known]
     if wrong:
-        listed = ", ".join(f"{label!r} ({count} rows)" for label, count in wrong.most_common(10))
         raise DataError(
-            f"NLI(split={split!r}): {len(wrong)} unknown labels: {listed}. Allowed are "
+            f"NLI(split={split!r}): {len({spelt[row] for row in wrong})} unknown labels: "
+            f"{_counted(table, wrong, [spelt[row] for row in wrong])}. Allowed are "
             f"{', '.join(THREE_WAY)} (or 0, 1, 2), or {', '.join(TWO_WAY)}; '-' or -1 for none."
         )
     rows = [number for number, label in enumerate(spelt) if label not in _UNLABELLED]
@@ -181,13 +216,34 @@ def _labelled(table: Dataset, *, split: str) -> tuple[Dataset, list[str]]:
     if len(rows) < len(spelt):
         num_dropped = len(spelt) - len(rows)
         _logger.warning("%s: left out %d of %d rows: no gold label", split, num_dropped, len(spelt))
-        table = table.select(rows)
-    return table, [_SPELLINGS[spelt[row]] for row in rows]
+    return rows, [spelt[row] for row in rows]
 
 
-def _label_set(golds: Sequence[str], *, split: str) -> tuple[str, ...]:
+def _counted(table: Dataset, rows: Sequence[int], labels: Sequence[str]) -> str:
+    """The most frequent labels: how many rows have them, and where the first one stands."""
+    first = {label: row for row, label in zip(reversed(rows), reversed(labels), strict=True)}
+    parts = []
+    for label, count in Counter(labels).most_common(10):
+        place = place_of(table, first[label])
+        name = _SPELLINGS.get(label, label)
+        meant = "" if name == label else f", that is {name}"
+        at = f", the first at {place}" if place else ""
+        parts.append(f"{shown(label)}{meant} ({count} rows{at})")
+    return ", ".join(parts)
+
+
+def _label_set(golds: Sequence[str], spelt: Sequence[str], *, split: str) -> tuple[str, ...]:
     """The labels that occur, in canonical order."""
     found = set(golds)
+    if _are_of_another_task(spelt):
+        raise DataError(
+            f"NLI(split={split!r}): the labels are {' and '.join(sorted(set(spelt)))} alone. "
+            "Numbers are read as in SNLI, 0 entailment, 1 neutral, 2 contradiction, and there all "
+            "three occur. Pairs with two numbers come from another task (such as RTE, QNLI, MRPC, "
+            "QQP), in which they mean something else. Write the labels out: entailment and "
+            "not_entailment, if that is what they mean; pairs of sentences for anything else than "
+            "inference cannot be trained as 'nli'."
+        )
     for allowed in (THREE_WAY, TWO_WAY):
         if found <= set(allowed) and len(found) > 1:
             return tuple(label for label in allowed if label in found)
@@ -197,13 +253,31 @@ def _label_set(golds: Sequence[str], *, split: str) -> tuple[str, ...]:
     )
 
 
-def _check_known(golds: Sequence[str], names: Sequence[str], *, split: str) -> None:
-    strange = Counter(gold for gold in golds if gold not in names)
+def _are_of_another_task(spelt: Sequence[str]) -> bool:
+    """Whether the labels are numbers, and not all that NLI has."""
+    found = set(spelt)
+    return 1 < len(found) < len(THREE_WAY) and found < set(_NUMBERS)
+
+
+def _in_order(spelt: Sequence[str]) -> list[str]:
+    return [_SPELLINGS[label] for label in sorted(set(spelt))]
+
+
+def _check_known(
+    table: Dataset, rows: Sequence[int], spelt: Sequence[str], names: Sequence[str], *, split: str
+) -> None:
+    strange = [n for n, label in enumerate(spelt) if _SPELLINGS[label] not in names]
     if strange:
-        listed = ", ".join(f"{label!r} ({count} rows)" for label, count in strange.items())
+        listed = _counted(table, [rows[n] for n in strange], [spelt[n] for n in strange])
         raise DataError(
             f"NLI(split={split!r}): the training data do not have the labels {listed}; they have "
             f"{tuple(names)}. Give training data with them, or leave these rows out."
+        )
+    if _are_of_another_task(spelt):
+        _logger.warning(
+            "%s: the labels are %s alone, read as %s; if these are pairs of another task, what is "
+            "measured means nothing",
+            *(split, " and ".join(sorted(set(spelt))), " and ".join(_in_order(spelt))),
         )
 
 

@@ -1,22 +1,34 @@
 """Rows of tab-separated, comma-separated and JSON-lines files, with line numbers for errors."""
 
 import csv
-import gzip
 import json
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import math
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from headcount.errors import DataError
+from headcount.tasks.bounds import lines, opened, shown
 
+Lines = Iterator[tuple[int, str]]
+"""Line numbers, from 1, and lines."""
 Row = tuple[int, dict[str, Any]]
-"""A line number, from 1, and the cells by column."""
+"""A line number and the cells by column."""
+
+
+class MissingColumnError(DataError):
+    """A table without a needed column; a task may know what it is instead.
+
+    Example:
+        >>> issubclass(MissingColumnError, DataError)
+        True
+    """
 
 
 def read_rows(
     path: Path, columns: Sequence[str], *, suffix: str, call: str
-) -> dict[str, list[str]]:
+) -> tuple[dict[str, list[str]], Sequence[int]]:
     """The asked columns of a text file.
 
     Args:
@@ -26,7 +38,7 @@ def read_rows(
         call: beginning of every message.
 
     Returns:
-        The cells of each column, from top to bottom.
+        The cells of each column, from top to bottom, and the line that each row ends at.
 
     Raises:
         DataError: the file is not of that form, lacks a column, or has no rows.
@@ -35,44 +47,34 @@ def read_rows(
         >>> import pathlib, tempfile
         >>> path = pathlib.Path(tempfile.mkdtemp(), "a.jsonl")
         >>> _ = path.write_text('{"text": "It rains.", "label": 1}')
-        >>> read_rows(path, ["text", "label"], suffix=".jsonl", call="read")
-        {'text': ['It rains.'], 'label': ['1']}
+        >>> cells, numbers = read_rows(path, ["text", "label"], suffix=".jsonl", call="read")
+        >>> cells, list(numbers)
+        ({'text': ['It rains.'], 'label': ['1']}, [1])
     """
     form, is_gzip = suffix.removesuffix(".gz"), suffix.endswith(".gz")
     cells: dict[str, list[str]] = {column: [] for column in columns}
-    try:
-        with _open(path, is_gzip=is_gzip) as file:
-            for number, row in TEXT_FORMS[form](file, columns, call):
-                for column in columns:
-                    cells[column].append(_cell(row[column], f"{call}: line {number}", column))
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{call}: not a whole gzip file: {error}. Compress it again.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{call}: not UTF-8 text: {error}. Save it as UTF-8.") from error
-    if not any(cells.values()):
+    numbers = array("q")
+    with opened(path, call) as file:
+        for number, row in TEXT_FORMS[form](lines(file, call, is_gzip=is_gzip), columns, call):
+            numbers.append(number)
+            for column in columns:
+                cells[column].append(text_of(row[column], f"{call}: line {number}", column))
+    if not numbers:
         raise DataError(f"{call}: the file has no rows. Give one with at least one row.")
-    return cells
+    return cells, numbers
 
 
-def _open(path: Path, *, is_gzip: bool) -> TextIO:
-    # utf-8-sig: spreadsheets put a byte-order mark before the first column's name.
-    # newline="\n": only a line feed ends a line; csv needs its carriage returns untouched.
-    if is_gzip:
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="\n")
-    return path.open(encoding="utf-8-sig", newline="\n")
-
-
-def _tsv(file: Iterable[str], columns: Sequence[str], call: str) -> Iterator[Row]:
-    records = ((n, line.rstrip("\r\n").split("\t")) for n, line in enumerate(file, 1))
+def _tsv(file: Lines, columns: Sequence[str], call: str) -> Iterator[Row]:
+    records = ((number, line.rstrip("\r\n").split("\t")) for number, line in file)
     return _below_header(((n, cells) for n, cells in records if cells != [""]), columns, call)
 
 
-def _csv(file: Iterable[str], columns: Sequence[str], call: str) -> Iterator[Row]:
+def _csv(file: Lines, columns: Sequence[str], call: str) -> Iterator[Row]:
     return _below_header(_csv_records(file, call), columns, call)
 
 
-def _csv_records(file: Iterable[str], call: str) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(file, strict=True)
+def _csv_records(file: Lines, call: str) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader((line for _, line in file), strict=True)
     try:
         yield from ((reader.line_num, cells) for cells in reader if cells)
     except csv.Error as error:
@@ -98,42 +100,69 @@ def _below_header(
         yield number, dict(zip(header, cells, strict=True))
 
 
-def _jsonl(file: Iterable[str], columns: Sequence[str], call: str) -> Iterator[Row]:
-    for number, line in enumerate(file, 1):
+def _jsonl(file: Lines, columns: Sequence[str], call: str) -> Iterator[Row]:
+    for number, line in file:
         if not line.strip():
             continue
         where = f"{call}: line {number}"
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
+            row = json.loads(line, object_pairs_hook=_Pairs)
+        except (ValueError, RecursionError) as error:  # numbers of very many digits; deep nesting
             raise DataError(f"{where} is not JSON: {error}. Give one object a line.") from error
-        if not isinstance(row, dict):
+        if not isinstance(row, _Pairs):
             raise DataError(f"{where} is a JSON {type(row).__name__}. Give one object a line.")
-        _check_columns(list(row), columns, where)
-        yield number, row
+        _check_columns([name for name, _ in row], columns, where)
+        yield number, dict(row)
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object that still knows when a name occurs twice."""
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
 
 
 def _check_columns(found: list[str], columns: Sequence[str], where: str) -> None:
     missing = [column for column in columns if column not in found]
     if missing:
-        raise DataError(
+        raise MissingColumnError(
             f"{where}: there is no column {', '.join(map(repr, missing))}; the columns are "
-            f"{found}. Rename them to {list(columns)}."
+            f"{shown(found, 400)}. Rename them to {list(columns)}."
         )
     twice = [column for column in columns if found.count(column) > 1]
     if twice:
         raise DataError(f"{where}: the column {twice[0]!r} occurs twice. Rename one of them.")
 
 
-def _cell(value: Any, where: str, column: str) -> str:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise DataError(f"{where} has {value!r} as {column!r}. Give a string or a number.")
-    return str(value)
+def text_of(value: Any, where: str, column: str) -> str:
+    """A cell as text.
+
+    Raises:
+        DataError: it is neither text nor a number, or text that cannot be written.
+
+    Example:
+        >>> text_of(1.5, "line 3", "label")
+        '1.5'
+    """
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(value, float) and not math.isfinite(value):
+        is_number = False  # what pandas writes for a missing cell
+    if not isinstance(value, str) and not is_number:
+        raise DataError(f"{where} has {shown(value)} as {column!r}. Give a string or a number.")
+    text = str(value)
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:  # half a character, as \ud800 in JSON
+            raise DataError(
+                f"{where} has text that is no Unicode as {column!r}: {error}."
+            ) from error
+    return text
 
 
-TEXT_FORMS: dict[str, Callable[[Iterable[str], Sequence[str], str], Iterator[Row]]] = {
+TEXT_FORMS: dict[str, Callable[[Lines, Sequence[str], str], Iterator[Row]]] = {
     ".tsv": _tsv,
     ".csv": _csv,
     ".jsonl": _jsonl,
 }
-"""Suffix -> reader of rows from an open file."""
+"""Suffix -> reader of rows from the lines of a file."""

@@ -118,6 +118,11 @@ class Task(abc.ABC):
     def metrics(self, eval_prediction: EvalPrediction) -> dict[str, float]:
         """Measures of quality, for the Trainer's ``compute_metrics``."""
 
+    def predicted(self, eval_prediction: EvalPrediction) -> np.ndarray | None:
+        """The number of the label that each example is given, [E]; None where there are none."""
+        del eval_prediction
+        return None
+
     def correct(self, eval_prediction: EvalPrediction) -> np.ndarray | None:
         """Whether each example is right, [E], where the primary metric is the share of these.
 

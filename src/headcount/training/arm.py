@@ -80,6 +80,8 @@ class Trained:
     """Where the cut model is saved."""
     correct: str | None = None
     """Right (``1``) or wrong (``0``), evaluation example by example, if that was noted."""
+    only_class: str | None = None
+    """The label that the model gives every evaluation example, if it is one and the same."""
 
 
 def dense_arm(start: str, recipe: Recipe) -> Arm:
@@ -174,7 +176,7 @@ def recover(
 def read_arm(arm: Arm, work: Path) -> Trained:
     """The result of a finished arm, from its folder."""
     result = json.loads((work / RESULT_FILE).read_text(encoding="utf-8"))
-    known = ("quality", "train_s", "num_steps", "correct")
+    known = ("quality", "train_s", "num_steps", "correct", "only_class")
     return Trained(
         arm=arm,
         decision=Decision.load(work / "model" / "decision.json"),
@@ -284,6 +286,7 @@ def _finish(
             "train_s": train_s,
             "num_steps": num_steps,
             "correct": found.correct,
+            "only_class": found.only_class,
         },
     )
     return read_arm(arm, work)

@@ -14,6 +14,8 @@ from headcount.units.budget import Budget
 from headcount.units.decision import Decision
 
 Batches = Iterable[Mapping[str, Any]]
+IGNORED = -100
+"""The label that losses leave out."""
 
 
 def decide(
@@ -43,7 +45,8 @@ def decide(
     Raises:
         ArgumentError: something of the wrong type, such as one batch for ``batches``.
         TrainingError: the method learns by training; or it needs batches and got none, or some
-            for which the model gives no loss; or it looks at data in one of several processes.
+            for which the model gives no loss, or one that is not finite; or it looks at data in
+            one of several processes.
         PruningError: inside the model an example is several rows (choices, windows); then each
             batch has to hold one.
         BudgetError: the model cannot meet the budget.
@@ -116,9 +119,8 @@ def _observe_gradients(
 def _look(session: Session, batches: Batches) -> None:
     """One pass over the data."""
     gates, num_batches = session.draw(), 0
-    for batch in batches:
-        session.observe(gate_grads=_gate_grads(session, batch, gates))
-        num_batches += 1
+    for num_batches, batch in enumerate(batches, 1):
+        session.observe(gate_grads=_gate_grads(session, batch, gates, f"batch {num_batches}"))
     if not num_batches:
         now = session.progress
         raise TrainingError(
@@ -128,7 +130,7 @@ def _look(session: Session, batches: Batches) -> None:
     session.finish_round()
 
 
-def _gate_grads(session: Session, batch: Mapping[str, Any], gates: Tensor) -> Tensor:
+def _gate_grads(session: Session, batch: Mapping[str, Any], gates: Tensor, place: str) -> Tensor:
     """The gradient of each example's loss with respect to the gates, [B, N]."""
     size = _num_examples(session, batch)
     device = next(session.model.parameters()).device
@@ -140,8 +142,22 @@ def _gate_grads(session: Session, batch: Mapping[str, Any], gates: Tensor) -> Te
                 f"{_call(session)}: {type(session.model).__name__} gives no loss for a batch of "
                 f"{sorted(batch)}. Give batches with labels, and a model with the task's head."
             )
+        _check_finite(session, batch, loss, f"the loss of {place}")
         (grads,) = torch.autograd.grad(loss * size, own)
+    _check_finite(session, batch, grads, f"a gradient of {place}")
     return grads
+
+
+def _check_finite(session: Session, batch: Mapping[str, Any], values: Tensor, what: str) -> None:
+    """Refuse to decide by numbers that are none: all scores would be alike, and the first stay."""
+    if values.isfinite().all():
+        return
+    labels = batch.get("labels")
+    if isinstance(labels, Tensor) and bool((labels == IGNORED).all()):
+        do = f"All of its labels are {IGNORED}, which the loss leaves out: leave the batch out"
+    else:
+        do = "Look at its inputs and labels, or give the model in float32 if it is in half"
+    raise TrainingError(f"{_call(session)}: {what} is not a finite number. {do}.")
 
 
 def _num_examples(session: Session, batch: Mapping[str, Any]) -> int:

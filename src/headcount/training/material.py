@@ -3,17 +3,14 @@
 import hashlib
 import logging
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, cast
 
 import numpy as np
 import torch
 from datasets import Dataset
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -24,8 +21,11 @@ from transformers import (
 )
 
 from headcount.architectures.positions import max_tokens
+from headcount.checkpoints.loading import loading, said
+from headcount.checkpoints.place import expanded, expanded_name
 from headcount.errors import CheckpointError, DataError
 from headcount.tasks import TASKS
+from headcount.tasks.bounds import is_data_file
 from headcount.training.recipe import Recipe
 
 logger = logging.getLogger("headcount")
@@ -57,6 +57,8 @@ class Material:
     correct: Callable[[Any], np.ndarray | None]
     """From predictions to right or wrong, example by example; to None where the number that
     counts is not the share of right ones."""
+    predicted: Callable[[Any], np.ndarray | None]
+    """From predictions to the number of each example's label; to None where there are none."""
 
 
 def gather(
@@ -82,8 +84,8 @@ def gather(
             ...
         headcount.errors.DataError: task='poetry': give one of ['nli'].
     """
-    if task not in TASKS:
-        raise DataError(f"task={task!r}: give one of {sorted(TASKS)}.")
+    check_task(task)
+    model = expanded_name(model)
     if not train or not evaluate:
         raise DataError("train=..., eval=...: give at least one file for each.")
     kind, names = TASKS[task], label_names(model)
@@ -95,7 +97,8 @@ def gather(
 
     def fresh_model(name: str) -> PreTrainedModel:
         set_seed(recipe.seed)
-        return kind.load_model(name, labels)
+        with loading(name):
+            return kind.load_model(name, labels)
 
     return Material(
         fresh_model=fresh_model,
@@ -106,7 +109,18 @@ def gather(
         metrics=kind.metrics,
         metric=kind.primary_metric,
         correct=kind.correct,
+        predicted=kind.predicted,
     )
+
+
+def check_task(task: str) -> None:
+    """Refuse a task that there is not.
+
+    Raises:
+        DataError: names those that there are.
+    """
+    if not isinstance(task, str) or task not in TASKS:
+        raise DataError(f"task={task!r}: give one of {sorted(TASKS)}.")
 
 
 def check_length(model: str, max_length: int) -> None:
@@ -118,7 +132,10 @@ def check_length(model: str, max_length: int) -> None:
         DataError: the model has positions for fewer tokens.
     """
     with torch.device("meta"):
-        longest = max_tokens(AutoModel.from_config(AutoConfig.from_pretrained(model)))
+        with loading(model):
+            config = AutoConfig.from_pretrained(model, trust_remote_code=False)
+            whole = AutoModel.from_config(config, trust_remote_code=False)
+        longest = max_tokens(whole)
     if longest is not None and max_length > longest:
         raise DataError(
             f"max_length={max_length}: the model {model!r} reads at most {longest} tokens. Give "
@@ -162,7 +179,8 @@ def check_finetuned(source: str, model: PreTrainedModel) -> None:
         CheckpointError: the head, or other weights, are not in the checkpoint.
     """
     kind = cast(Any, type(model))
-    _, found = kind.from_pretrained(source, config=model.config, output_loading_info=True)
+    with loading(source):
+        _, found = kind.from_pretrained(source, config=model.config, output_loading_info=True)
     missing = sorted(found["missing_keys"])
     if missing:
         shown = ", ".join(missing[:4]) + (", ..." if len(missing) > 4 else "")
@@ -181,30 +199,6 @@ def check_finetuned(source: str, model: PreTrainedModel) -> None:
         )
 
 
-@contextmanager
-def loading(model: str) -> Iterator[None]:
-    """Around what loads a model: whatever is wrong with its files is one error with its name.
-
-    Raises:
-        CheckpointError: there is no such model, or its files are not those of a model.
-
-    Example:
-        >>> with loading("nowhere"):
-        ...     AutoConfig.from_pretrained("nowhere")
-        Traceback (most recent call last):
-            ...
-        headcount.errors.CheckpointError: model 'nowhere' cannot be loaded: ...
-    """
-    give = "Give a folder with a config.json, or the id of a model of the hub."
-    if Path(model).is_file():
-        raise CheckpointError(f"model {model!r} cannot be loaded: it is a file. {give}")
-    try:
-        yield
-    except (OSError, ValueError, SafetensorError, UnpicklingError) as error:
-        said = str(error).splitlines()[0].removesuffix(".")
-        raise CheckpointError(f"model {model!r} cannot be loaded: {said}. {give}") from error
-
-
 def label_names(model: str) -> tuple[str, ...]:
     """The labels a model's configuration names, in order; placeholders where it names none.
 
@@ -212,8 +206,9 @@ def label_names(model: str) -> tuple[str, ...]:
         CheckpointError: there is no such model.
     """
     with loading(model):
-        names = AutoConfig.from_pretrained(model).id2label or {}
-    return tuple(str(name).lower() for _, name in sorted(names.items()))
+        config = AutoConfig.from_pretrained(model, trust_remote_code=False)
+        names = sorted((config.id2label or {}).items())
+    return tuple(str(name).lower() for _, name in names)
 
 
 def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
@@ -226,11 +221,11 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
         CheckpointError: there is none, or it knows no words.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model)
-    except (OSError, ValueError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+    except Exception as error:  # the files of tokenizers have many readers
         raise CheckpointError(
-            f"model {model!r}: its tokenizer cannot be loaded: {str(error).splitlines()[0]} Save "
-            "the tokenizer that it was trained with into its folder."
+            f"model {model!r}: its tokenizer cannot be loaded: {said(error)}. Save the tokenizer "
+            "that it was trained with into its folder."
         ) from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise CheckpointError(
@@ -247,8 +242,8 @@ def describe_source(source: str | Path) -> list[Any]:
         >>> describe_source("nyu-mll/multi_nli")
         ['nyu-mll/multi_nli', None]
     """
-    path = Path(source)
-    if not path.is_file():
+    path = expanded(source)
+    if not is_data_file(path):
         return [str(source), None]
     with path.open("rb") as file:
         return [path.name, hashlib.file_digest(file, "sha256").hexdigest()]
@@ -261,7 +256,7 @@ def describe_model(model: str | Path) -> list[Any]:
         >>> describe_model("bert-base-uncased")
         ['bert-base-uncased', None]
     """
-    folder = Path(model)
+    folder = expanded(model)
     if not folder.is_dir():
         return [str(model), None]
     found = hashlib.sha256()

@@ -47,7 +47,7 @@ def prune_post_training(
 
     Raises:
         ArgumentError: something of the wrong type, such as one batch for ``batches``.
-        TrainingError: the method learns by training.
+        TrainingError: the method learns by training, or a loss is not finite.
         BudgetError: the model cannot meet the budget.
 
     Example:

@@ -1,5 +1,6 @@
 """How good a model is on the evaluation data: in all, and example by example."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ class Quality:
     correct: str | None
     """``1`` for each example that is right and ``0`` for each that is not, in the order of the
     data; None where the number is not the share of right examples."""
+    only_class: str | None = None
+    """The label that every example is given, if it is one and the same."""
 
 
 def quality(model: PreTrainedModel, material: Material, recipe: Recipe, scratch: Path) -> Quality:
@@ -52,7 +55,16 @@ def quality(model: PreTrainedModel, material: Material, recipe: Recipe, scratch:
     return Quality(
         value=float(material.metrics(prediction)[material.metric]),
         correct=None if correct is None else "".join("01"[int(right)] for right in correct),
+        only_class=_only_class(material.predicted(prediction), model),
     )
+
+
+def _only_class(predicted: np.ndarray | None, model: PreTrainedModel) -> str | None:
+    """A model that says the same of all examples has learnt nothing that tells them apart."""
+    if predicted is None or len(predicted) < 2 or len(np.unique(predicted)) > 1:
+        return None
+    names: Mapping[Any, Any] = model.config.id2label or {}
+    return str(names.get(int(predicted[0]), predicted[0]))
 
 
 def _reordered(values: Any, index: np.ndarray) -> Any:

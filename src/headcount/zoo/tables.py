@@ -43,6 +43,9 @@ NOT_A_FAILURE = ("ok", "none")
 DENSE = "the dense model does not"
 """How the reason begins where the model itself does not do what is checked."""
 
+TITLE = "# Which models can be pruned"
+"""The first line of the page."""
+
 NO_ONNX = "--no-onnx"
 """The flag of a command that exports nothing."""
 
@@ -191,7 +194,7 @@ def as_markdown(records: Records, about: About) -> str:
 def _head(records: Records, about: About) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in about.versions.items())
     return [
-        "# Which models can be pruned",
+        TITLE,
         "",
         f"Every model type of transformers, built tiny with random weights and checked: "
         f"{versions}; {about.date}. The numbers of every check are in `coverage.json`.",
