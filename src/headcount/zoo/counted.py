@@ -89,9 +89,8 @@ def _tokens(model: PreTrainedModel, units: UnitTable, inputs: dict[str, Tensor])
 
 def _length(site: Site, units: UnitTable, tokens: dict[str, int]) -> int:
     """The tokens that a site sees; 0 if there is no one number."""
-    same = (
-        [one for one in units.sites if one.place == site.place] if site.kind == "layer" else [site]
-    )
+    inside = [one for one in units.sites if f"{one.module}.".startswith(f"{site.module}.")]
+    same = inside if site.kind == "layer" else [site]
     lengths = {tokens.get(one.gate, 0) for one in same}
     if any(one.where == "cross" for one in same):
         lengths |= {tokens.get(one.gate, 0) for one in units.sites}
