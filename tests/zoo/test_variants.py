@@ -21,7 +21,7 @@ from headcount.zoo.variants import TYPES, named, split_names, switches_of, type_
         ("t5", {"feed_forward_proj": "gated-gelu"}),
         ("llama", {"num_attention_heads": 8, "num_key_value_heads": 4}),
         ("gemma", {"num_key_value_heads": 1, "head_dim": 16}),
-        ("mpt", {"attn_config": {"alibi": False}}),
+        ("mpt", {"attn_config": {"clip_qkv": 0.5, "softmax_scale": 0.5}}),
         ("dinov2", {"use_swiglu_ffn": True}),
     ],
 )

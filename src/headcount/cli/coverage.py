@@ -14,7 +14,7 @@ from headcount.cli.show import clean_errors
 from headcount.zoo.records import Record
 from headcount.zoo.survey import MUST, Survey, versions
 from headcount.zoo.tables import NO_ONNX, About, as_json, as_markdown, summary
-from headcount.zoo.tiny import CannotBuild, model_types, tiny_config
+from headcount.zoo.tiny import CannotBuild, auto_class_name, model_types, tiny_config
 from headcount.zoo.variants import split_names, switches_of, type_of
 from headcount.zoo.variants import variants as variants_of
 
@@ -103,12 +103,13 @@ def _with_variants(types: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _variants(name: str) -> tuple[str, ...]:
-    """The variants of a type; of a variant none."""
+    """The variants of a type; none of a variant, or of what is built as a part of others only."""
     if type_of(name) != name:
         return ()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
+            auto_class_name(name)
             return variants_of(tiny_config(name))
         except CannotBuild:
             return ()

@@ -100,9 +100,10 @@ def build(record: Record, found: dict[str, Any]) -> Outcome:
 def _same(model: PreTrainedModel, record: Record) -> bool:
     """Whether a variant has the default's weights, and puts out the same."""
     default = tiny_model(type_of(record.model_type))
-    mine, theirs = model.state_dict(), default.state_dict()
-    shapes, others = ({k: v.shape for k, v in state.items()} for state in (mine, theirs))
-    if type(model) is not type(default) or shapes != others:
+    states = model.state_dict(), default.state_dict()
+    shapes, others = ({name: x.shape for name, x in state.items()} for state in states)
+    classes, theirs = ([type(module) for module in m.modules()] for m in (model, default))
+    if classes != theirs or shapes != others:
         return False
     try:
         return equal_bits(forward(model), forward(default))

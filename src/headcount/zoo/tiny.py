@@ -104,7 +104,7 @@ def tiny_config(model_type: str) -> PreTrainedConfig:
     try:
         return shrunk(CONFIG_MAPPING[kind], switches_of(model_type))
     except Exception as error:
-        raise CannotBuild(f"{model_type}: no small configuration: {_line(error)}") from error
+        raise CannotBuild(f"{kind}: no small configuration: {_line(error)}") from error
 
 
 def auto_class_name(model_type: str) -> str:
@@ -131,7 +131,7 @@ def auto_class_name(model_type: str) -> str:
     for name in AUTO_CLASSES + _other_auto_classes():
         if kind in _mapped(name):
             return name
-    raise CannotBuild(f"{model_type}: no Auto class knows it, it is a part of other models")
+    raise CannotBuild(f"{kind}: no Auto class knows it, it is a part of other models")
 
 
 def tiny_model(model_type: str, seed: int = 0) -> PreTrainedModel:
@@ -162,7 +162,7 @@ def tiny_model(model_type: str, seed: int = 0) -> PreTrainedModel:
         try:
             model = auto.from_config(config, dtype=torch.float32)
         except Exception as error:
-            raise CannotBuild(f"{model_type}: {_line(error)}") from error
+            raise CannotBuild(f"{type_of(model_type)}: {_line(error)}") from error
         _disturb(model)
     _set_start(model)
     return model.eval()

@@ -7,6 +7,7 @@ together in published configurations stand in a literal table, `TYPES`.
 import ast
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
 from transformers import PreTrainedConfig
@@ -28,31 +29,29 @@ APART = (
     r"use_(abs|rel)_pos|use_(absolute|relative|shared|learned|positional|rotary).*|learned_pos_emb|"
     r"has_(relative|spatial)_attention_bias|position_biased_input|rotary_value|use_mem_rope|"
     r"sinusoidal_(embeddings|pos_embds)|rope_interleave|share_att_key|attention_k_eq_v|multi_query|"
-    r"use_parallel_residual|parallel_attn|new_decoder_architecture|slow_but_exact|linear_attention|"
+    r"use_parallel_residual|parallel_attn|new_decoder_architecture|linear_attention|"
     r"use_(swiglu_ffn|gated_mlp|double_wide_mlp|clipped_linears)|gated_attn|channel_attention|"
     r"use_(sliding_window|bidirectional_attention|attention_gate|entity_aware_attention|prompt)|"
     r"use_mean_pooling|use_cls_token|vision_use_head|use_head|use_query_residual|is_native|"
     r"use_bottleneck(_attention)?|key_query_shared_bottleneck|(ln_before_)?adapter_.*layer_norm|"
     r"use_(macaron_style|cnn)_in_conformer|share_(cross_modal_transformer|link_tower)_layers|"
     r"separate_cls|pool_q_only|cross_attn_all_layers|masked_unit_attention|stagger_local_blocks|"
-    r"reorder_and_upcast_attn|scale_attn_weights|attn_temperature_tuning|use_shared_.*adapter|"
+    r"scale_attn_weights|attn_temperature_tuning|use_shared_.*adapter|"
     r"text_embed|visual_embed|use_layer_?scale"
 )
 """Flags that are flipped each for itself."""
 
 VALUES: dict[str, tuple[Any, ...]] = {
-    "position_embedding_type": ("absolute", "rotary", "learned"),
+    "position_embedding_type": ("rotary", "learned", "rope"),
     "position_embeddings_type": ("rotary", "relative", "relative_key", None),
     "feed_forward_proj": ("relu", "gated-gelu"),
     "encoder_attention_type": ("local", "transient-global"),
-    "norm_type": ("layer_norm", "rms_norm"),
     "normalization_type": ("no_norm", "layer_norm"),
     "qk_norm_type": ("olmo", "qwen3"),
     "cross_attention_shape_for_attention": ("q", "kv"),
-    "attn_type": ("uni",),
     "clip_qkv": (0.5,),
     "q_lora_rank": (None,),
-    "layer_scale_init_value": (0,),
+    "layer_scale_init_value": (0.0,),
     "attn_logit_softcapping": (5.0,),
     "num_kv_shared_layers": (1,),
     "sliding_window": (4,),
@@ -78,7 +77,7 @@ SHALLOW: Settings = {"encoder_layers": 3, "decoder_layers": 1}
 TYPES: dict[str, tuple[Settings, ...]] = {
     "albert": ({"num_hidden_groups": 2}, {"inner_group_num": 2}),
     "bart": (SHALLOW,),
-    "beit": ({"use_relative_position_bias": True, "layer_scale_init_value": 0},),
+    "beit": ({"use_relative_position_bias": True, "layer_scale_init_value": 0.0},),
     "big_bird": ({"attention_type": "block_sparse"},),
     "bigbird_pegasus": ({"attention_type": "block_sparse"},),
     "deberta": (DISENTANGLED, {**DISENTANGLED, "pos_att_type": ["c2p"]}),
@@ -99,18 +98,12 @@ TYPES: dict[str, tuple[Settings, ...]] = {
         {"new_decoder_architecture": True, "num_kv_heads": 2, "num_ln_in_parallel_attn": 1},
     ),
     "funnel": ({"attention_type": "factorized"},),
-    "glm": (HALF_ROTARY,),
     "gpt2": ({"add_cross_attention": True},),
     "hubert": (STABLE,),
     "informer": ({"attention_type": "full"},),
+    "internvl_vision": ({"norm_type": "rms_norm"},),
     "marian": (SHALLOW,),
-    "mpt": (
-        {"attn_config": {"alibi": False}},
-        {"attn_config": {"qk_ln": True}},
-        {"attn_config": {"clip_qkv": 0.5, "softmax_scale": 0.5}},
-        {"attn_config": {"attn_type": "multiquery_attention"}},
-    ),
-    "nemotron": (HALF_ROTARY,),
+    "mpt": ({"attn_config": {"clip_qkv": 0.5, "softmax_scale": 0.5}},),
     "opt": (
         {"do_layer_norm_before": False, "word_embed_proj_dim": 16},
         {"enable_bias": False, "layer_norm_elementwise_affine": False},
@@ -118,6 +111,7 @@ TYPES: dict[str, tuple[Settings, ...]] = {
     "persimmon": (HALF_ROTARY,),
     "phi": (HALF_ROTARY,),
     "qwen2": ({"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1},),
+    "qianfan_ocr_vision": ({"norm_type": "rms_norm"},),
     "sew-d": ({"pos_att_type": ["c2p"]}, {"share_att_key": False, "norm_rel_ebd": "none"}),
     "squeezebert": ({"q_groups": 1, "k_groups": 1, "v_groups": 1, "post_attention_groups": 1},),
     "stablelm": (
@@ -129,6 +123,7 @@ TYPES: dict[str, tuple[Settings, ...]] = {
     "wav2vec2": (STABLE,),
     "wavlm": (STABLE,),
     "whisper": (SHALLOW,),
+    "xlnet": ({"attn_type": "uni"},),
     "xlm": ({"causal": True, "is_encoder": False},),
 }
 """Switches that are set together, by type."""
@@ -246,12 +241,17 @@ def _switched(config: PreTrainedConfig) -> Iterator[Settings]:
         yield {**DECODER, **(together if together.keys() == {TIED} else {})}
     yield from _heads(values, together)
     for key, options in VALUES.items():
-        yield from ({key: option} for option in options if _fits(values, key, option))
+        yield from ({key: option} for option in options if _fits(config, key, option))
     yield from ({key: not flags[key]} for key in flags if re.fullmatch(APART, key))
 
 
-def _fits(values: dict[str, Any], key: str, option: Any) -> bool:
-    return key in values and values[key] != option
+def _fits(config: PreTrainedConfig, key: str, option: Any) -> bool:
+    """Whether a configuration has a key, with another value, and may do without one."""
+    values = vars(config)
+    if key not in values or values[key] == option:
+        return False
+    kinds = {field.name: str(field.type) for field in fields(type(config))}
+    return option is not None or bool(re.search("None|Optional", kinds.get(key, "")))
 
 
 def _heads(values: dict[str, Any], together: Settings) -> Iterator[Settings]:
