@@ -18,6 +18,9 @@ from headcount.zoo.tiny import CannotBuild, auto_class_name, model_types, tiny_c
 from headcount.zoo.variants import split_names, switches_of, type_of
 from headcount.zoo.variants import variants as variants_of
 
+LIMIT_S = 300.0
+"""Seconds that a type may take unless it is said otherwise; most take less than ten."""
+
 console = Console()
 
 
@@ -36,7 +39,7 @@ def coverage_command(
         Path | None, typer.Option(help="Folder with what is done; OUTPUT.work by default.")
     ] = None,
     jobs: Annotated[int, typer.Option(help="Types at a time.")] = 2,
-    limit: Annotated[float, typer.Option(help="Seconds a type may take.")] = 120.0,
+    limit: Annotated[float, typer.Option(help="Seconds a type may take.")] = LIMIT_S,
     variants: Annotated[
         bool, typer.Option(help="Switches of published configurations, too, not the default alone.")
     ] = True,
@@ -136,7 +139,7 @@ def _command(types: str, *, limit: float, onnx: bool, variants: bool) -> str:
     """The command without its folders."""
     words = ["headcount", "coverage"]
     words += ["--types", types] if types else []
-    words += [] if limit == 120.0 else ["--limit", f"{limit:g}"]
+    words += [] if limit == LIMIT_S else ["--limit", f"{limit:g}"]
     words += [] if variants else ["--no-variants"]
     words += [] if onnx else [NO_ONNX]
     return shlex.join(words)

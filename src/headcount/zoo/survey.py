@@ -165,7 +165,7 @@ class Survey:
     """Folder with a file for each type that is done."""
     jobs: int = 2
     """Types at a time."""
-    limit_s: float = 120.0
+    limit_s: float = 300.0
     """Seconds a type may take."""
     onnx: bool = True
     """Whether the cut models are exported, too."""

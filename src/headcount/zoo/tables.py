@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from headcount.zoo.records import CHECKS, COLUMNS, DENSE, HEADS, Record
 from headcount.zoo.tiny import model_types
@@ -83,12 +84,28 @@ def _parted(records: Records) -> tuple[list[Record], list[Record]]:
 
 
 def as_json(records: Records, about: About) -> str:
-    """The records, their verdicts and counts, as text."""
-    types = {
-        name: {**record.to_dict(), "verdict": record.verdict} for name, record in records.items()
+    """The records, their verdicts and counts, as text: a line for each type and variant.
+
+    A check is its state, with the reason behind it where there is one.
+    """
+    body = {**asdict(about), "summary": summary(records, about)}
+    head = json.dumps(body, indent=1, ensure_ascii=False).removesuffix("\n}")
+    lines = [f"  {_dumped(name)}: {_dumped(_entry(record))}" for name, record in records.items()]
+    return f'{head},\n "types": {{\n' + ",\n".join(lines) + "\n }\n}\n"
+
+
+def _dumped(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _entry(record: Record) -> dict[str, Any]:
+    checks = {
+        name: outcome.state + f": {outcome.reason}" * bool(outcome.reason)
+        for name, outcome in record.checks.items()
     }
-    body = {**asdict(about), "summary": summary(records, about), "types": types}
-    return json.dumps(body, indent=1, ensure_ascii=False) + "\n"
+    seconds = round(sum(outcome.seconds for outcome in record.checks.values()), 1)
+    known = {key: value for key, value in record.to_dict().items() if value}
+    return {"verdict": record.verdict, **known, "checks": checks, "seconds": seconds}
 
 
 def as_markdown(records: Records, about: About) -> str:
