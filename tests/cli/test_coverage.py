@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from headcount.cli.coverage import coverage_command
 from headcount.zoo import survey
-from headcount.zoo.tables import CHECKS, Outcome, Record
+from headcount.zoo.records import CHECKS, Outcome, Record
 
 app = typer.Typer()
 app.command()(coverage_command)
@@ -40,16 +40,18 @@ def found(monkeypatch):
 
 
 def test_two_types_are_written_as_json_and_markdown(tmp_path):
-    done = run(tmp_path, "--types", "bert,timm_backbone", "--no-onnx", "--jobs", "1")
+    flags = ("--no-variants", "--no-onnx", "--jobs", "1")
+    done = run(tmp_path, "--types", "mamba,timm_backbone", *flags)
     assert done.exit_code == 0, done.output
     body, page = pages(tmp_path)
     assert {name: entry["verdict"] for name, entry in body["types"].items()} == {
-        "bert": "exact",
+        "mamba": "no attention",
         "timm_backbone": "not built",
     }
-    assert body["command"] == "headcount coverage --types bert,timm_backbone --no-onnx"
+    call = "headcount coverage --types mamba,timm_backbone --no-variants --no-onnx"
+    assert body["command"] == call
     assert str(tmp_path) not in page + json.dumps(body)
-    assert "| exact | 1 |" in page
+    assert "| surveyed | 2 |" in page
 
 
 def test_a_type_that_must_be_exact_and_is_not_gives_exit_code_1(tmp_path, found):
@@ -62,7 +64,7 @@ def test_a_type_that_must_be_exact_and_is_not_gives_exit_code_1(tmp_path, found)
 
 
 def test_all_types_by_default(tmp_path, found):
-    assert run(tmp_path).exit_code == 0
+    assert run(tmp_path, "--no-variants").exit_code == 0
     body, _ = pages(tmp_path)
     assert len(body["types"]) == body["summary"]["known to transformers"]
     assert body["summary"]["of those that must be exact, exact"] == 40
@@ -90,6 +92,7 @@ def test_the_pages_of_the_project_are_not_written_over(tmp_path, found, monkeypa
     ("flags", "code", "message"),
     [
         (["--types", "bert,nonesuch"], 2, "transformers knows no nonesuch"),
+        (["--types", "bert[a"], 2, "write a variant as falcon[alibi=True,bias=True]"),
         (["--types", "bert", "--jobs", "0"], 1, "give one job or more"),
     ],
 )
@@ -133,3 +136,13 @@ def test_places_below_a_file_are_refused(tmp_path, found, flag):
     done = run(tmp_path, "--types", "bert", flag, str(tmp_path / "file" / "out"))
     assert done.exit_code == 1
     assert "file' is no folder" in "".join(done.output.splitlines())
+
+
+def test_variants_come_along_and_may_be_asked_for(tmp_path, found):
+    named = "falcon[alibi=True,multi_query=False]"
+    found.add("gpt_neox[use_parallel_residual=False]")
+    assert run(tmp_path, "--types", f"gpt_neox,{named}").exit_code == 0
+    body, page = pages(tmp_path)
+    assert {"gpt_neox", "gpt_neox[use_parallel_residual=False]", named} <= body["types"].keys()
+    assert not [name for name in body["types"] if name.startswith("falcon") and name != named]
+    assert "- differs by 1: `gpt_neox[use_parallel_residual=False]` (heads)" in page

@@ -29,6 +29,8 @@ class Attention:
     """Width of a head at the gate."""
     size_of_query: int
     """Width of a head's query."""
+    size_of_key: int
+    """Width of what a query is multiplied with."""
     shares_keys: bool
     """Whether the module can have fewer key-value heads than query heads."""
     heads: tuple[Part, ...]
@@ -48,6 +50,11 @@ def attention_of(model: nn.Module, name: str, module: nn.Module) -> Attention | 
         return None
     reader = _Reader(model, name, module, row)
     return reader.read() if reader.counts_heads() else None
+
+
+def pair_size(found: Attention) -> int:
+    """Multiply-accumulates of a head for each pair of tokens: query times key, and times value."""
+    return found.size_of_key + found.head_size
 
 
 def whole_norms(found: Attention) -> tuple[str, ...]:
@@ -104,6 +111,7 @@ class _Reader:
             num_groups=self.groups,
             head_size=self.size,
             size_of_query=size or self.size,
+            size_of_key=self._size_of_key(),
             shares_keys=self.groups < heads or self._knows_groups(),
             heads=tuple(self._head_parts()),
             groups=tuple(self._group_parts()),
@@ -142,6 +150,7 @@ class _Reader:
             num_groups=0,
             head_size=size,
             size_of_query=size,
+            size_of_key=size,
             shares_keys=self._knows_groups(),
             heads=(),
             groups=(),
@@ -182,6 +191,19 @@ class _Reader:
             if weight is not None and weight.ndim == 1 and weight.numel() == full != self._each():
                 found.append(name)
         return found
+
+    def _size_of_key(self) -> int:
+        """What a head multiplies for each pair of tokens; its values may have another width."""
+        row = self.row
+        if row.keys_per_head:
+            return width(self.maps[row.query], 0) // self.heads
+        if row.packing == "heads":
+            return (width(self.maps[row.fused], 0) // self.heads - self.size) // 2
+        if row.fused:
+            return self.size
+        if self._norm(row.key):
+            return self._each()
+        return width(self.maps[row.key], 0) // self.groups
 
     def _each(self) -> int:
         return self._attribute(names.HEAD_SIZE) or self.size

@@ -4,11 +4,13 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable
+from fractions import Fraction
+from functools import cache
 
 from torch import nn
 
 from headcount.architectures import names
-from headcount.architectures.attention import Attention, outside
+from headcount.architectures.attention import Attention, outside, pair_size
 from headcount.architectures.maps import child, is_map, tensors, width
 from headcount.architectures.match import resolve
 from headcount.architectures.places import Place, nearest_config
@@ -29,8 +31,7 @@ def cost_of(model: nn.Module, parts: Iterable[Part], pair: int) -> Cost:
         tensor = model.get_submodule(part.module).get_parameter(part.name)
         share = part.width * (math.prod(tensor.shape) // tensor.shape[part.dim])
         params += 0 if part.whole else share
-        is_matrix = part.name == "weight" and is_map(model.get_submodule(part.module))
-        macs += share if is_matrix and not part.whole else 0
+        macs += 0 if part.whole else int(share * uses(model, part.module, part.name))
     return Cost(params=params, macs_per_token=macs, macs_per_token_pair=pair)
 
 
@@ -52,12 +53,12 @@ def cost_of_heads(model: nn.Module, found: Attention) -> Cost:
         if any(_lies_in(name, path) for path in lost):
             module, _, leaf = name.rpartition(".")
             params += tensor.numel()
-            is_matrix = leaf == "weight" and is_map(attention.get_submodule(module))
-            macs += tensor.numel() if is_matrix else 0
+            holder = resolve(found.name, module) if module else found.name
+            macs += int(tensor.numel() * uses(model, holder, leaf))
     for path in outside(model, found.name, found.row):
         module, _, leaf = path.rpartition(".")
         params += model.get_submodule(module).get_parameter(leaf).numel()
-    pair = 2 * found.num_heads * found.head_size
+    pair = found.num_heads * pair_size(found)
     return Cost(params=params, macs_per_token=macs, macs_per_token_pair=pair)
 
 
@@ -101,6 +102,92 @@ def share_weights(model: nn.Module, sites: Iterable[Site]) -> bool:
     return any(len(found) > 1 for found in names_of.values())
 
 
+def uses(model: nn.Module, module: str, name: str) -> Fraction:
+    """How often a token is multiplied with a tensor; of experts, with each of them on the mean.
+
+    Args:
+        model: the model.
+        module: qualified name of the module that holds the tensor.
+        name: name of the tensor there.
+
+    Example:
+        >>> import transformers
+        >>> sizes = {"num_hidden_layers": 1, "hidden_size": 8, "intermediate_size": 8}
+        >>> model = transformers.MixtralModel(transformers.MixtralConfig(**sizes))
+        >>> uses(model, "layers.0.mlp.experts", "down_proj"), uses(model, "norm", "weight")
+        (Fraction(1, 4), Fraction(0, 1))
+    """
+    holder = model.get_submodule(module)
+    tensor = holder.get_parameter(name)
+    experts = re.match(r"(.*\bexperts)(?:\.|$)", module)
+    is_router = name == "weight" and re.search(names.ROUTERS, type(holder).__name__)
+    if experts is None:
+        is_matrix = name == "weight" and tensor.ndim > 1 and (is_map(holder) or bool(is_router))
+        return Fraction(int(is_matrix))
+    if tensor.ndim < (2 if module != experts.group(1) else 3):  # biases
+        return Fraction(0)
+    chosen, total = experts_of(model, experts.group(1))
+    return Fraction(chosen, total) if total else Fraction(0)
+
+
+def experts_of(model: nn.Module, path: str) -> tuple[int, int]:
+    """How many experts each token runs through, and how many there are; (0, 0) if not known.
+
+    The experts, their router or the module around them say how many.
+    """
+    experts = model.get_submodule(path)
+    block = model.get_submodule(path.rpartition(".")[0])
+    config = nearest_config(model, path)
+    holders = [vars(module) for module in (experts, *block.children(), block)]
+    holders += [vars(config)] if config is not None else []
+    chosen, total = (
+        next((n for holder in holders for key in keys if isinstance(n := holder.get(key), int)), 0)
+        for keys in (names.CHOSEN_EXPERTS, names.NUM_EXPERTS)
+    )
+    if type(experts).__name__ in names.ALL_EXPERTS:
+        return total, total
+    return (chosen, total) if chosen and total else (0, 0)
+
+
+def uncounted(model: nn.Module, site: Site) -> str:
+    """Why the MACs of a site's units are not known exactly; empty if they are."""
+    if site.kind == "row" and any(_in_experts(part.module) for part in site.parts):
+        return "which experts a token runs through depends on the token"
+    for name, module in model.get_submodule(site.module).named_modules():
+        path = f"{site.module}.{name}".strip(".")
+        reason = "" if site.where == "ffn" else _unknown_attention(module)
+        if site.kind in ("module", "layer"):
+            reason = reason or _unknown_network(model, path, module)
+        if reason:
+            return f"{reason} ({type(module).__name__})"
+    return ""
+
+
+def _unknown_attention(module: nn.Module) -> str:
+    own = {*module._modules, *module._parameters}
+    if own & names.RELATIVE or vars(module).get("relative_attention") is True:
+        return "relative positions are multiplied, too"
+    return _unknown(type(module).__name__)
+
+
+def _unknown_network(model: nn.Module, path: str, module: nn.Module) -> str:
+    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        return "a convolution is in it"
+    if path.rpartition(".")[2] == "experts" and not experts_of(model, path)[1]:
+        return "it is not known how many experts a token runs through"
+    return _unknown(type(module).__name__)
+
+
+def _in_experts(path: str) -> bool:
+    return "experts" in path.split(".")
+
+
+@cache
+def _unknown(class_name: str) -> str:
+    matching = (why for known, why in names.UNCOUNTED.items() if re.fullmatch(known, class_name))
+    return next(matching, "")
+
+
 def num_runs(model: nn.Module, path: str) -> int:
     """How often one pass runs a module: ALBERT runs its only layer as often as others have layers.
 
@@ -114,9 +201,14 @@ def num_runs(model: nn.Module, path: str) -> int:
         >>> num_runs(model, "encoder.albert_layer_groups.0.albert_layers.0.attention")
         12
     """
+    config = nearest_config(model, path)
+    if config is None:
+        return 1
+    for name, counts in names.CYCLES.items():
+        if f".{name}." in f".{path}." and all(hasattr(config, count) for count in counts):
+            return math.prod(getattr(config, count) for count in counts)
     found = re.match(rf"((?:.*\.)?(?:{'|'.join(names.REPEATED)}))\.(\d+)(?:\.|$)", path)
-    config = nearest_config(model, path) if found else None
-    if found is None or config is None:
+    if found is None:
         return 1
     turns = config.num_hidden_layers
     each = turns / len(list(model.get_submodule(found.group(1)).children()))

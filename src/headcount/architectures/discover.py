@@ -8,13 +8,14 @@ from typing import Any
 from torch import nn
 
 from headcount.architectures import names
-from headcount.architectures.attention import Attention, attention_of, skips
+from headcount.architectures.attention import Attention, attention_of, pair_size, skips
 from headcount.architectures.costs import (
     copied_rows,
     cost_of,
     cost_of_heads,
     num_runs,
     share_weights,
+    uncounted,
 )
 from headcount.architectures.feedforward import FeedForward, feed_forward_of
 from headcount.architectures.left_out import Found, left_out, refuse_changed
@@ -149,7 +150,11 @@ def find_sites(model: nn.Module, sublayers: tuple[Sublayer, ...] | None = None) 
 def _as_often_as_run(model: nn.Module, site: Site) -> Site:
     times = num_runs(model, site.module)
     return replace(
-        site, cost=site.cost.run(times), rest=site.rest.run(times), left=times * site.left
+        site,
+        cost=site.cost.run(times),
+        rest=site.rest.run(times),
+        left=times * site.left,
+        uncounted=uncounted(model, site),
     )
 
 
@@ -193,7 +198,7 @@ def _sites(model: nn.Module, sublayer: Sublayer, copied: dict[str, int]) -> Iter
     }
     if sublayer.attention is not None:
         heads = cost_of_heads(model, sublayer.attention)
-        common["left"] = 0 if skips(model, sublayer.attention) else 2 * sublayer.attention.head_size
+        common["left"] = 0 if skips(model, sublayer.attention) else pair_size(sublayer.attention)
         for site in _attention_sites(model, sublayer.attention, common, place):
             rest = heads.less(site.cost, site.num_units)
             yield replace(site, rest=rest, copied=more if site.kind == "head" else 0)
@@ -229,7 +234,7 @@ def _attention_sites(
             width=share * found.head_size,
             parts=found.groups,
             config_key=_config_name(model, found.name, names.CONFIG_GROUPS),
-            cost=cost_of(model, found.groups, 2 * share * found.head_size).plus(
+            cost=cost_of(model, found.groups, share * pair_size(found)).plus(
                 cost_in_lists(model, found, "group")
             ),
         )
@@ -241,7 +246,7 @@ def _attention_sites(
         parts=found.heads,
         config_key=heads_key,
         num_groups=found.num_groups if grouped else 1,
-        cost=cost_of(model, found.heads, 2 * found.head_size).plus(
+        cost=cost_of(model, found.heads, pair_size(found)).plus(
             cost_in_lists(model, found, "head")
         ),
     )
@@ -278,7 +283,7 @@ def _module_site(model: nn.Module, sublayer: Sublayer, common: dict, heads: Cost
 
 def _pair_size(sublayer: Sublayer) -> int:
     found = sublayer.attention
-    return 0 if found is None else 2 * found.num_heads * found.head_size
+    return 0 if found is None else found.num_heads * pair_size(found)
 
 
 def _layer_sites(model: nn.Module, sublayers: tuple[Sublayer, ...]) -> Iterator[Site]:

@@ -255,3 +255,66 @@ TUPLE_LAYERS = (
 
 REPEATED = ("albert_layer_groups",)
 """Lists of groups of layers: ``num_hidden_layers`` runs in all, spread evenly over the groups."""
+
+CYCLES = {
+    "L_module": ("H_cycles", "L_cycles"),
+    "H_module": ("H_cycles",),
+    "self_attends": ("num_blocks",),
+}
+"""Stacks of layers that one pass runs several times -> the configuration's numbers whose product
+says how often."""
+
+ROUTERS = r"Router|TopK|Gating$"
+"""Classes whose weight chooses experts for each token."""
+
+CHOSEN_EXPERTS = (
+    "top_k",
+    "num_experts_per_tok",
+    "num_experts_per_token",
+    "moe_top_k",
+    "moe_topk",
+    "moe_k",
+    "top_k_experts",
+    "num_selected_experts",
+)
+"""Attributes with the number of experts that each token runs through."""
+
+NUM_EXPERTS = (
+    "num_experts",
+    "num_local_experts",
+    "n_routed_experts",
+    "moe_num_experts",
+    "num_routed_experts",
+)
+"""Attributes with the number of experts to choose from."""
+
+ALL_EXPERTS = ("Llama4TextExperts",)
+"""Classes of experts that every token runs through, whichever of them count."""
+
+DROPPING = r"SwitchTransformersTop1Router|NllbMoeTop2Router|LongcatFlash\w*Router"
+"""Routers that send a token to fewer experts, or to one that does nothing, as its values say."""
+
+UNCOUNTED = {
+    r"MraSelfAttention": "attention is approximated",
+    r".*(Mamba|SSM).*": "a state-space model is in it",
+    DROPPING: "how many experts a token runs through depends on the token",
+    r".*(Swin|Hiera).*Attention|Clap\w*Attention|Sam\w*VisionAttention|VitDetAttention": (
+        "attention stays within windows"
+    ),
+}
+"""Patterns for classes whose MACs depend on more than the number of tokens -> the reason."""
+
+RELATIVE = frozenset(
+    {
+        "distance_embedding",
+        "emb_rel_k",
+        "linear_pos",
+        "pos_key_proj",
+        "pos_proj",
+        "pos_query_proj",
+        "rel_pos_emb",
+        "rel_pos_h",
+        "relative_k_proj",
+    }
+)
+"""Parts of attention modules that queries or keys are multiplied with for their positions."""

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -17,16 +18,26 @@ from headcount.checkpoints.place import alone, check_place, expanded, on_disk
 from headcount.checkpoints.written import in_words
 from headcount.cli.show import clean_errors
 from headcount.errors import CheckpointError
+from headcount.zoo.records import Record
 from headcount.zoo.survey import MUST, Survey, versions
-from headcount.zoo.tables import NO_ONNX, TITLE, About, Record, as_json, as_markdown, summary
-from headcount.zoo.tiny import model_types
+from headcount.zoo.tables import NO_ONNX, TITLE, About, as_json, as_markdown, summary
+from headcount.zoo.tiny import CannotBuild, auto_class_name, model_types, tiny_config
+from headcount.zoo.variants import split_names, switches_of, type_of
+from headcount.zoo.variants import variants as variants_of
+
+LIMIT_S = 300.0
+"""Seconds that a type may take unless it is said otherwise; most take less than ten."""
 
 console = Console()
 
 
 def coverage_command(
     types: Annotated[
-        str, typer.Option(help="Only these types: bert,gpt2 (comma-separated). All by default.")
+        str,
+        typer.Option(
+            help="Only these types: bert,gpt2 (comma-separated), or variants: falcon[alibi=True]. "
+            "All by default."
+        ),
     ] = "",
     output: Annotated[Path, typer.Option(help="Where to: this name with .json and .md.")] = Path(
         "coverage"
@@ -35,7 +46,10 @@ def coverage_command(
         Path | None, typer.Option(help="Folder with what is done; OUTPUT.work by default.")
     ] = None,
     jobs: Annotated[int, typer.Option(help="Types at a time.")] = 2,
-    limit: Annotated[float, typer.Option(help="Seconds a type may take.")] = 120.0,
+    limit: Annotated[float, typer.Option(help="Seconds a type may take.")] = LIMIT_S,
+    variants: Annotated[
+        bool, typer.Option(help="Switches of published configurations, too, not the default alone.")
+    ] = True,
     onnx: Annotated[bool, typer.Option(help="Export the cut models, too (slow).")] = True,
     fresh: Annotated[
         bool, typer.Option("--fresh/--resume", help="Begin again, or go on where it stopped.")
@@ -44,15 +58,17 @@ def coverage_command(
     """Check every model type of the installed transformers, tiny and random, with no download.
 
     Masked must equal cut, for heads, key-value groups, feed-forward rows, modules and layers; what
-    is generated and what is reloaded must be the same. Writes OUTPUT.json and OUTPUT.md. The exit
-    code is 1 if one of the 40 types that must be exact is not.
+    is generated and what is reloaded must be the same; without headcount a folder must load right
+    or say what is missing. Each type is checked with its default configuration, and in variants.
+    Writes OUTPUT.json and OUTPUT.md. The exit code is 1 if one of the 40 types that must be exact
+    is not.
 
     [bold]Example[/]
 
       headcount coverage --types bert,llama,t5 --no-onnx --output three
     """
     with clean_errors(console):
-        wanted = _known(types)
+        wanted = _with_variants(_known(types)) if variants else _known(types)
         output = expanded(output)
         done = output.with_name(output.name + ".work") if work is None else expanded(work)
         check_place("--work", done, replaced=False)
@@ -64,7 +80,7 @@ def coverage_command(
         about = About(
             versions=versions(),
             date=date.today().isoformat(),
-            command=_command(types, limit=limit, onnx=onnx),
+            command=_command(types, limit=limit, onnx=onnx, variants=variants),
             must=MUST,
         )
         _check_output(output)
@@ -144,13 +160,35 @@ def _is_page(file: Path) -> bool:
 
 
 def _known(types: str) -> tuple[str, ...]:
-    named = tuple(name.strip() for name in types.split(",") if name.strip())
-    unknown = [name for name in named if name not in model_types()]
+    named = tuple(name for name in split_names(types) if name)
+    unknown = [name for name in named if type_of(name) not in model_types()]
     if unknown:
         raise typer.BadParameter(
             f"--types: transformers knows no {', '.join(unknown)}. Give model types such as bert."
         )
+    for name in named:
+        try:
+            switches_of(name)
+        except ValueError as error:
+            raise typer.BadParameter(f"--types: {error}.") from error
     return named or model_types()
+
+
+def _with_variants(types: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for kind in types for name in (kind, *_variants(kind))))
+
+
+def _variants(name: str) -> tuple[str, ...]:
+    """The variants of a type; none of a variant, or of what is built as a part of others only."""
+    if type_of(name) != name:
+        return ()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            auto_class_name(name)
+            return variants_of(tiny_config(name))
+        except CannotBuild:
+            return ()
 
 
 def _with_progress(survey: Survey, types: tuple[str, ...]) -> dict[str, Record]:
@@ -170,10 +208,11 @@ def _with_progress(survey: Survey, types: tuple[str, ...]) -> dict[str, Record]:
         )
 
 
-def _command(types: str, *, limit: float, onnx: bool) -> str:
+def _command(types: str, *, limit: float, onnx: bool, variants: bool) -> str:
     """The command without its folders."""
     words = ["headcount", "coverage"]
     words += ["--types", types] if types else []
-    words += [] if limit == 120.0 else ["--limit", f"{limit:g}"]
+    words += [] if limit == LIMIT_S else ["--limit", f"{limit:g}"]
+    words += [] if variants else ["--no-variants"]
     words += [] if onnx else [NO_ONNX]
     return shlex.join(words)

@@ -65,8 +65,9 @@ def macs(model: nn.Module, inputs: Mapping[str, Any]) -> int:
     """Multiply-accumulates of one forward pass: matrix products and convolutions.
 
     Half of what ``torch.utils.flop_counter`` counts. That counter counts differently under sdpa
-    and under eager (the sdpa kernel of a CPU is not counted at all), so the attention
-    implementation is eager during the count, whatever the model uses, and is restored afterwards.
+    and under eager (the sdpa kernel of a CPU is not counted at all), and grouped products of
+    experts not at all, so both implementations are eager during the count, whatever the model uses,
+    and are restored afterwards.
     A module that is not a transformers model is counted as it is.
 
     Args:
@@ -306,18 +307,20 @@ def _eager_attention(model: nn.Module) -> Iterator[None]:
     for part in parts:
         part.set_attn_implementation("eager")
     configs = {id(c): c for module in model.modules() if (c := getattr(module, "config", None))}
+    names = ("_attn_implementation", "_experts_implementation")
     others = [
-        (config, config._attn_implementation)
+        (config, name, getattr(config, name))
         for config in configs.values()
-        if getattr(config, "_attn_implementation", "eager") != "eager"
+        for name in names
+        if getattr(config, name, "eager") != "eager"
     ]
-    for config, _ in others:
-        config._attn_implementation = "eager"
+    for config, name, _ in others:
+        setattr(config, name, "eager")
     try:
         yield
     finally:
-        for config, implementation in others:
-            config._attn_implementation = implementation
+        for config, name, implementation in others:
+            setattr(config, name, implementation)
         for part, implementation in before:
             part.set_attn_implementation(implementation)
 

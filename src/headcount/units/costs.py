@@ -168,7 +168,16 @@ def macs_of(units: UnitTable, length: int) -> Costs:
     Args:
         units: the units.
         length: tokens of the sequence; queries and keys alike.
+
+    Raises:
+        BudgetError: what a unit costs depends on more than the length.
     """
+    unknown = next((site for site in units.sites if site.uncounted), None)
+    if unknown is not None:
+        raise BudgetError(
+            f"Budget(macs=...): the MACs of {unknown.kind}s in {unknown.module} are not known "
+            f"exactly: {unknown.uncounted}. Give a number of units, params or a latency."
+        )
     none = (0,) * len(units.sites)
     left = [site.left * length**2 for site in units.sites]
     own = _own(units, lambda cost: cost.macs(length), left)

@@ -91,6 +91,8 @@ class Site:
     left: int = 0
     """Multiply-accumulates for each pair of tokens that stay when all units are gone: most models
     run on with one head of zeros."""
+    uncounted: str = ""
+    """Why the multiply-accumulates are not known exactly; empty if they are."""
     tower: str = ""
     """For models made of several (text and vision): which one, by its module's name."""
     num_groups: int = 1

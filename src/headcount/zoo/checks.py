@@ -3,9 +3,10 @@
 import copy
 import re
 import traceback
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,19 +15,20 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, set_seed
 
+from headcount.architectures.discover import find_sublayers
 from headcount.architectures.discover import units as find_units
-from headcount.checkpoints.folder import rung_of
-from headcount.errors import ArchitectureError
+from headcount.errors import ArchitectureError, PruningError
 from headcount.surgery.cut import cut
 from headcount.surgery.masked import masked
 from headcount.units.decision import Decision
 from headcount.units.site import KINDS
 from headcount.units.table import UnitTable
 from headcount.zoo.decisions import random_decision
-from headcount.zoo.inputs import dummy_inputs, generation_inputs
+from headcount.zoo.inputs import dummy_inputs
 from headcount.zoo.outputs import equal_bits, largest_difference, tensors_of
-from headcount.zoo.tables import DENSE, Outcome, Record
+from headcount.zoo.records import SAME, Outcome, Record
 from headcount.zoo.tiny import CannotBuild, tiny_model
+from headcount.zoo.variants import type_of
 
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
 """The largest absolute difference between a masked and a cut model that passes."""
@@ -37,9 +39,6 @@ EXPORT_TOLERANCE = 1e-4
 ONNX = ("onnx", "onnxscript", "onnxruntime")
 LONGEST = 200
 """Characters of an error message that are kept."""
-
-NEW_TOKENS = 6
-"""Tokens that a model generates."""
 
 SEEDS = 40
 """Seeds that are tried for a decision that keeps and removes units of every kind."""
@@ -66,11 +65,8 @@ DECISIONS: dict[str, tuple[Drawn, ...]] = {
 }
 """What is removed in the checks of a masked against a cut model."""
 
-EMPTY = DECISIONS["heads_empty"] + DECISIONS["groups_empty"]
-"""What is removed from models that generate."""
-
-UNEVEN = DECISIONS["heads"] + DECISIONS["groups"] + EMPTY
-"""What is removed from models that are saved and reloaded."""
+TWICE: tuple[Drawn, ...] = ((("head",), True), MIXTURES[0], MIXTURES[3])
+"""What is removed from models that are cut again, or pickled."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,8 +90,25 @@ class Subject:
 
 def build(record: Record, found: dict[str, Any]) -> Outcome:
     """Put the tiny model of a type, in float32, into ``found["single"]``."""
-    found["single"] = tiny_model(record.model_type)
+    model = tiny_model(record.model_type)
+    if type_of(record.model_type) != record.model_type and _same(model, record):
+        return Outcome(state="none", reason=SAME)
+    found["single"] = model
     return Outcome(state="ok")
+
+
+def _same(model: PreTrainedModel, record: Record) -> bool:
+    """Whether a variant has the default's weights, and puts out the same."""
+    default = tiny_model(type_of(record.model_type))
+    states = model.state_dict(), default.state_dict()
+    shapes, others = ({name: x.shape for name, x in state.items()} for state in states)
+    classes, theirs = ([type(module) for module in m.modules()] for m in (model, default))
+    if classes != theirs or shapes != others:
+        return False
+    try:
+        return equal_bits(forward(model), forward(default))
+    except Exception:  # then the check of the forward pass says so
+        return False
 
 
 def run(record: Record, found: dict[str, Any]) -> Outcome:
@@ -103,12 +116,12 @@ def run(record: Record, found: dict[str, Any]) -> Outcome:
     single, why = found["single"], ""
     try:
         found["model"] = copy.deepcopy(single).double()
-        found["reference"] = _forward(found["model"])
+        found["reference"] = forward(found["model"])
     except CannotBuild:
         raise
     except Exception as error:
         why = f"in float32 only; in float64: {in_one_line(error)}"
-        found["model"], found["reference"] = single, _forward(single)
+        found["model"], found["reference"] = single, forward(single)
     if not _is_finite(found["reference"]):
         return Outcome(state="fails", reason="puts out no finite number")
     return Outcome(state="ok", reason=why)
@@ -119,9 +132,16 @@ def find(record: Record, found: dict[str, Any]) -> Outcome:
     try:
         found["units"] = find_units(found["model"])
     except ArchitectureError as error:
-        state = "fails" if record.attention else "none"
+        state = "refused" if _has_known_attention(found["model"]) else "none"
         return Outcome(state=state, reason=" ".join(str(error).split()))
     return Outcome(state="ok")
+
+
+def _has_known_attention(model: PreTrainedModel) -> bool:
+    try:
+        return any(sublayer.attention is not None for sublayer in find_sublayers(model))
+    except ArchitectureError:  # some attention is known, and was refused
+        return True
 
 
 def facts(found: dict[str, Any]) -> dict[str, Any]:
@@ -170,7 +190,7 @@ def _tells(decision: Decision, empty: bool) -> bool:
     return True
 
 
-def _forward(model: PreTrainedModel) -> Any:
+def forward(model: PreTrainedModel) -> Any:
     """One forward pass; what is random in it is the same each time."""
     inputs = dummy_inputs(model)
     set_seed(0)
@@ -182,113 +202,73 @@ def _is_finite(output: Any) -> bool:
     return any(bool(tensor.isfinite().any()) for _, tensor in tensors_of(output))
 
 
-def masked_is_cut(subject: Subject, drawn: tuple[Drawn, ...]) -> Outcome:
-    """Compare what a masked model puts out with what the cut one does, for each decision."""
-    decisions, gaps, changes = subject.decisions(drawn), [], []
+def over(decisions: Iterable[Decision], failure: Callable[[Decision], str]) -> Outcome:
+    """Check each decision; one that headcount refuses does not hide that another fails.
+
+    Args:
+        decisions: what is removed.
+        failure: what is wrong with a decision; empty if nothing is.
+    """
+    decisions, refused = tuple(decisions), ""
     if not decisions:
         return Outcome(state="none", reason="no such units")
     for decision in decisions:
-        with masked(subject.model, decision):
-            output = _forward(subject.model)
-        if not _is_finite(output):
-            return Outcome(state="fails", reason="masked, it puts out no finite number")
-        gaps.append(largest_difference(output, _forward(cut(subject.model, decision))))
-        changes.append(not equal_bits(output, subject.reference))
-    if not max(gaps) <= TOLERANCES[subject.model.dtype]:
-        return Outcome(state="fails", reason=f"differs by {max(gaps):.1g}")
-    return Outcome(state="ok", reason="" if any(changes) else "no output changes")
-
-
-def generates(subject: Subject, **settings: Any) -> Outcome:
-    """Tokens of the masked and the cut model, in float64 if the dense model works there."""
-    if not subject.model.can_generate():
-        return Outcome(state="none", reason="does not generate")
-    why = ""
-    models = [subject.model] if _all_finite(subject.model) else []
-    for model in dict.fromkeys((*models, subject.single)):
         try:
-            _generate(model, settings)
-        except Exception as error:
-            why = f"{DENSE}: {in_one_line(error)}"
-            continue
-        for decision in subject.decisions(EMPTY):
-            with masked(model, decision):
-                tokens = _generate(model, settings)
-            again = _generate(cut(model, decision), settings)
-            if not _equal(tokens, again, TOLERANCES[model.dtype]):
-                return Outcome(state="fails", reason="other tokens")
-        return Outcome(state="ok")
-    return Outcome(state="none", reason=why)
+            if why := failure(decision):
+                return Outcome(state="fails", reason=why)
+        except PruningError as error:
+            refused = in_one_line(error)
+    return Outcome(state="refused" if refused else "ok", reason=refused)
 
 
-def _all_finite(model: PreTrainedModel) -> bool:
-    """Whether padding leaves no trace that is not a number, which a gate of zero would keep."""
-    inputs = generation_inputs(model) or {}
-    try:
-        with torch.no_grad():
-            output = model(**inputs)
-    except Exception:  # some take other arguments than generate does
-        return True
-    return all(bool(tensor.isfinite().all()) for _, tensor in tensors_of(output))
+def masked_is_cut(subject: Subject, drawn: tuple[Drawn, ...]) -> Outcome:
+    """Compare what a masked model puts out with what the cut one does, for each decision."""
+    changes: list[bool] = []
+
+    def failure(decision: Decision) -> str:
+        gap, output = _gap(subject.model, decision)
+        changes.append(not equal_bits(output, subject.reference))
+        return gap
+
+    outcome = over(subject.decisions(drawn), failure)
+    unchanged = outcome.state == "ok" and not any(changes)
+    return replace(outcome, reason="no output changes") if unchanged else outcome
 
 
-def _generate(model: PreTrainedModel, settings: dict[str, Any]) -> list[Tensor]:
-    inputs = generation_inputs(model) or {}
-    generate: Any = model.generate
-    set_seed(0)
-    with torch.no_grad():
-        made = generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False, **settings)
-    return list(_leaves(made))
+def _gap(model: PreTrainedModel, decision: Decision) -> tuple[str, Any]:
+    """What is wrong with a cut model beside the masked one, and what the latter puts out."""
+    with masked(model, decision):
+        output = forward(model)
+    if not _is_finite(output):
+        return "masked, it puts out no finite number", output
+    gap = largest_difference(output, forward(cut(model, decision)))
+    return "" if gap <= TOLERANCES[model.dtype] else f"differs by {gap:.1g}", output
 
 
-def _leaves(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from _leaves(list(value.values()))
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _leaves(item)
+def twice(subject: Subject) -> Outcome:
+    """Compare masked and cut for decisions about models that have been cut before."""
+
+    def failure(decision: Decision) -> str:
+        small = cut(subject.model, decision)
+        units = find_units(small)
+        again = telling_decision(units.only(*decision.kinds), empty=False)
+        return _gap(small, again)[0] if again.sites else ""
+
+    return over(subject.decisions(TWICE), failure)
 
 
-def _equal(mine: list[Tensor], theirs: list[Tensor], room: float) -> bool:
-    """Whether whole numbers, such as tokens, are equal, and others up to some room."""
-    if [tensor.shape for tensor in mine] != [tensor.shape for tensor in theirs]:
-        return False
-    for one, other in zip(mine, theirs, strict=True):
-        most = room if one.is_floating_point() else 0.0
-        if not torch.allclose(one, other, rtol=0.0, atol=most, equal_nan=True):
-            return False
-    return bool(mine)
+def pickled(subject: Subject) -> Outcome:
+    """Compare a cut model with what comes back of it from ``torch.save``."""
 
+    def failure(decision: Decision) -> str:
+        small, file = cut(subject.single, decision), BytesIO()
+        torch.save(small, file)
+        file.seek(0)
+        again = torch.load(file, weights_only=False)
+        gap = largest_difference(forward(small), forward(again))
+        return "" if gap == 0.0 else f"outputs differ by {gap:.1g}"
 
-def reloads(subject: Subject, drawn: tuple[Drawn, ...]) -> Outcome:
-    """Save and load the cut model, for each decision; says at which rung it reloads."""
-    small = [cut(subject.single, decision) for decision in subject.decisions(drawn)]
-    why = next(filter(None, map(_reload_failure, small)), "")
-    if not why:
-        return Outcome(state="ok", reason=", ".join(sorted(set(map(rung_of, small)))))
-    also = " (so does the dense model)" if _reload_failure(subject.single) else ""
-    return Outcome(state="fails", reason=why + also)
-
-
-def _reload_failure(model: PreTrainedModel) -> str:
-    """What is not the same after saving and loading; empty if nothing is."""
-    experts = model.config._experts_implementation  # the one setting that is not saved
-    try:
-        with TemporaryDirectory() as folder:
-            model.save_pretrained(folder)
-            again = type(model).from_pretrained(folder, experts_implementation=experts).eval()
-    except Exception as error:
-        return in_one_line(error)
-    mine, theirs = model.state_dict(), again.state_dict()
-    if mine.keys() != theirs.keys():
-        return f"other tensors: {', '.join(sorted(mine.keys() ^ theirs.keys())[:3])}"
-    other = [name for name, tensor in mine.items() if not _equal([tensor], [theirs[name]], 0.0)]
-    if other:
-        return f"other weights: {', '.join(other[:3])}"
-    gap = largest_difference(_forward(model), _forward(again))
-    return "" if gap == 0.0 else f"outputs differ by {gap:.1g}"
+    return over(subject.decisions(TWICE), failure)
 
 
 def exports(subject: Subject, *, wanted: bool) -> Outcome:

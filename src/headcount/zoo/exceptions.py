@@ -108,6 +108,7 @@ EXCEPTIONS: dict[str, Settings] = {
     "esm": {"vocab_size": 33, "pad_token_id": 1, "mask_token_id": 32},
     "esmc": {"num_key_value_heads": 4},
     "exaone4_5_vision": {"window_size": 16, "fullatt_block_indexes": [1]},
+    "falcon": {"num_kv_heads": 4},
     "falcon_h1": {"mamba_chunk_size": 8},
     "fastspeech2_conformer_with_hifigan": {"vocoder_config": {"model_in_dim": 16}},
     "flaubert": {"emb_dim": 32},

@@ -129,6 +129,8 @@ def _names(model: PreTrainedModel) -> tuple[str, ...]:
         wanted.add("decoder_input_ids")
     if "input_ids" in wanted & known.keys():
         wanted.add("attention_mask")
+    if getattr(model.config, "add_cross_attention", False):
+        wanted.add("encoder_hidden_states")
     return tuple(name for name in known if name in wanted)
 
 

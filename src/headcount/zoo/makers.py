@@ -205,6 +205,7 @@ MAKERS: dict[str, Callable[[Shape], Tensor]] = {
     "pixel_attention_mask": lambda shape: torch.ones(shape.batch, 16, dtype=torch.long),
     "spatial_shapes": lambda shape: torch.full((shape.batch, 2), 4),
     "merge_sizes": lambda shape: torch.ones(shape.batch, dtype=torch.long),
+    "encoder_hidden_states": lambda shape: shape.floats(6, shape.find("hidden_size")),
     "qformer_input_ids": _ids,
     "audio_mel": lambda shape: shape.floats(64, shape.find("input_feat_size")),
     "audio_mel_mask": lambda shape: torch.zeros(shape.batch, 64, dtype=torch.bool),

@@ -10,7 +10,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -24,9 +24,14 @@ from typing import Any
 import transformers
 
 from headcount.errors import PruningError
-from headcount.zoo import checks
-from headcount.zoo.checks import Subject, exports, generates, masked_is_cut, reloads
-from headcount.zoo.tables import Outcome, Record
+from headcount.zoo import checks, folders
+from headcount.zoo.checks import Subject, exports, masked_is_cut
+from headcount.zoo.counted import counted
+from headcount.zoo.folders import Folders, reloads
+from headcount.zoo.generation import generates
+from headcount.zoo.records import Outcome, Record
+from headcount.zoo.stranger import Visit, stranger
+from headcount.zoo.variants import type_of
 
 MUST = (
     "bert", "roberta", "xlm-roberta", "distilbert", "electra", "deberta-v2", "modernbert",
@@ -51,13 +56,18 @@ ENVIRONMENT = {
 
 
 def check_type(
-    model_type: str, *, onnx: bool = True, report: Callable[[Record], None] = lambda record: None
+    model_type: str,
+    *,
+    onnx: bool = True,
+    address: str = "",
+    report: Callable[[Record], None] = lambda record: None,
 ) -> Record:
     """Run every check on a tiny model of a type; an error is what came out of its check.
 
     Args:
-        model_type: the type, such as ``"bert"``.
+        model_type: the type, such as ``"bert"``, or a variant of it.
         onnx: whether the cut model is exported, too, which takes longer than all the rest.
+        address: of a process without headcount; without one nothing is loaded there.
         report: called before each check with what is known so far.
 
     Returns:
@@ -68,26 +78,43 @@ def check_type(
         transformers ... knows no type 'nonesuch'
     """
     sheet = _Sheet(model_type, report)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), ExitStack() as stack:
         warnings.simplefilter("ignore")
         subject = _subject(sheet)
         if subject is not None:
-            for name, check in _plan(subject, onnx).items():
-                sheet.run(name, check)
+            visit = Visit(address) if address else None
+            saved = Folders(subject=subject, stack=stack, visit=visit)
+            full = type_of(model_type) == model_type
+            for name, check in _plan(subject, saved, onnx).items():
+                if full or name not in TYPES_ONLY:
+                    sheet.run(name, check)
     sheet.say(running="")
     return sheet.record
 
 
-def _plan(subject: Subject, onnx: bool) -> dict[str, Callable[[], Outcome]]:
+TYPES_ONLY = ("beams", "reload", "siblings", "onnx")
+"""The checks that a variant is spared."""
+
+
+def _plan(subject: Subject, saved: Folders, onnx: bool) -> dict[str, Callable[[], Outcome]]:
     same = {
         name: partial(masked_is_cut, subject, drawn) for name, drawn in checks.DECISIONS.items()
     }
+    uneven, mixtures = subject.decisions(folders.UNEVEN), subject.decisions(checks.MIXTURES)
+    still = {"cache_implementation": "static", "disable_compile": True}
     return {
         **same,
+        "twice": partial(checks.twice, subject),
         "generate": partial(generates, subject, num_beams=1),
         "beams": partial(generates, subject, num_beams=4),
-        "reload": partial(reloads, subject, checks.UNEVEN),
-        "reload_mixture": partial(reloads, subject, checks.MIXTURES),
+        "static": partial(generates, subject, num_beams=1, **still),
+        "reload": partial(reloads, saved, uneven),
+        "reload_mixture": partial(reloads, saved, mixtures),
+        "equal": lambda: reloads(saved, folders.equal_decisions(subject)),
+        "alone": partial(folders.alone, saved),
+        "siblings": partial(folders.siblings, saved),
+        "pickled": partial(checks.pickled, subject),
+        "macs": partial(counted, subject),
         "onnx": partial(exports, subject, wanted=onnx),
     }
 
@@ -118,6 +145,8 @@ class _Sheet:
         start = perf_counter()
         try:
             outcome = check()
+        except PruningError as error:
+            outcome = Outcome(state="refused", reason=self._reason(error))
         except Exception as error:
             outcome = Outcome(state="fails", reason=self._reason(error))
         outcome = replace(outcome, seconds=round(perf_counter() - start, 3))
@@ -125,7 +154,7 @@ class _Sheet:
         return outcome
 
     def _reason(self, error: Exception) -> str:
-        return checks.in_one_line(error).removeprefix(f"{self.record.model_type}: ")
+        return checks.in_one_line(error).removeprefix(f"{type_of(self.record.model_type)}: ")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,7 +165,7 @@ class Survey:
     """Folder with a file for each type that is done."""
     jobs: int = 2
     """Types at a time."""
-    limit_s: float = 120.0
+    limit_s: float = 300.0
     """Seconds a type may take."""
     onnx: bool = True
     """Whether the cut models are exported, too."""
@@ -178,11 +207,14 @@ class Survey:
         """Keep as many processes running as there are jobs; yield what each of them leaves."""
         running: dict[int, _Job] = {}
         scratch = Path(tempfile.mkdtemp())
-        context = _context() if waiting else None
-        try:
+        with ExitStack() as stack:
+            if waiting:
+                context, address = _context(), stack.enter_context(_stranger())
+            stack.callback(shutil.rmtree, scratch, ignore_errors=True)
+            stack.callback(lambda: [job.stop() for job in running.values()])
             while waiting or running:
-                while context and waiting and len(running) < self.jobs:
-                    job = self._start(context, waiting.popleft(), scratch)
+                while waiting and len(running) < self.jobs:
+                    job = self._start(context, waiting.popleft(), scratch, address)
                     running[job.process.sentinel] = job
                 rest = min(job.deadline for job in running.values()) - time.monotonic()
                 wait(list(running), timeout=max(rest, 0.0))
@@ -190,15 +222,10 @@ class Survey:
                     if not job.process.is_alive() or time.monotonic() >= job.deadline:
                         del running[sentinel]
                         yield self._ended(job)
-        finally:
-            for job in running.values():
-                job.stop()
-            shutil.rmtree(scratch, ignore_errors=True)
 
-    def _start(self, context: Any, model_type: str, scratch: Path) -> "_Job":
-        folder = scratch / model_type
-        folder.mkdir()
-        job = context.Process(target=_work, args=(model_type, self.onnx, folder))
+    def _start(self, context: Any, model_type: str, scratch: Path, address: str = "") -> "_Job":
+        folder = Path(tempfile.mkdtemp(dir=scratch))
+        job = context.Process(target=_work, args=(model_type, self.onnx, folder, address))
         job.start()
         return _Job(model_type, job, folder, time.monotonic() + self.limit_s)
 
@@ -285,6 +312,14 @@ def _context() -> Any:
 
 
 @contextmanager
+def _stranger() -> Iterator[str]:
+    with ExitStack() as stack:
+        with _environment():
+            address = stack.enter_context(stranger())
+        yield address
+
+
+@contextmanager
 def _environment() -> Iterator[None]:
     before = {name: os.environ.get(name) for name in ENVIRONMENT}
     os.environ.update(ENVIRONMENT)
@@ -298,7 +333,7 @@ def _environment() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _work(model_type: str, onnx: bool, folder: Path) -> None:
+def _work(model_type: str, onnx: bool, folder: Path, address: str) -> None:
     """What one process does: check a type, and write what is known before each check."""
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), 1)
@@ -307,7 +342,12 @@ def _work(model_type: str, onnx: bool, folder: Path) -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     target = folder / RECORD_FILE
-    check_type(model_type, onnx=onnx, report=lambda record: _write(target, record.to_dict()))
+    check_type(
+        model_type,
+        onnx=onnx,
+        address=address,
+        report=lambda record: _write(target, record.to_dict()),
+    )
 
 
 def _write(path: Path, body: dict[str, Any]) -> None:

@@ -4,44 +4,12 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from typing import Any
 
+from headcount.zoo.records import CHECKS, COLUMNS, DENSE, HEADS, Record
 from headcount.zoo.tiny import model_types
-
-State = Literal["ok", "fails", "none", "unchecked"]
-
-CHECKS: dict[str, str] = {
-    "built": "a tiny model is built from its configuration",
-    "forward": "its forward pass gives finite numbers",
-    "units": "units are found",
-    "heads": "masked = cut, uneven heads",
-    "heads_empty": "masked = cut, uneven heads, one attention without any",
-    "groups": "masked = cut, uneven key-value groups",
-    "groups_empty": "masked = cut, uneven key-value groups, one attention without any",
-    "rows": "masked = cut, feed-forward rows, with and without an empty network",
-    "modules": "masked = cut, whole attention or feed-forward modules",
-    "layers": "masked = cut, whole layers",
-    "mixture": "masked = cut, all kinds at once, four ways, empty sites included",
-    "generate": "masked and cut generate the same tokens, greedily",
-    "beams": "masked and cut generate the same tokens with four beams",
-    "reload": "saved and reloaded bit for bit, uneven heads",
-    "reload_mixture": "saved and reloaded bit for bit, all kinds at once",
-    "onnx": "the cut model exported to ONNX agrees with PyTorch",
-}
-"""All checks, in the order in which they run, and what each says."""
-
-COLUMNS = tuple(CHECKS)[3:]
-"""The checks that have a column in the table."""
-
-EXACT = ("heads", "heads_empty", "groups", "groups_empty", "generate", "beams", "reload",
-         "reload_mixture")  # fmt: skip
-"""The checks that make a type exact."""
-
-NOT_A_FAILURE = ("ok", "none")
-
-DENSE = "the dense model does not"
-"""How the reason begins where the model itself does not do what is checked."""
+from headcount.zoo.variants import type_of
 
 TITLE = "# Which models can be pruned"
 """The first line of the page."""
@@ -51,83 +19,6 @@ NO_ONNX = "--no-onnx"
 
 SHOWN = 36
 """Characters of a reason in a cell of the table."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
-    """What came out of one check."""
-
-    state: State
-    """``ok``; ``fails``; ``none``: there is nothing to check; ``unchecked``: it did not run."""
-    reason: str = ""
-    """Why; of a reload that is ok the rung: ``stock`` or ``import``."""
-    seconds: float = 0.0
-    """How long it took."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Record:
-    """What is known about one model type.
-
-    Example:
-        >>> record = Record(model_type="bert", checks={"built": Outcome(state="ok")})
-        >>> Record.of(record.to_dict()) == record
-        True
-    """
-
-    model_type: str
-    """The type."""
-    model_class: str = ""
-    """Class of the tiny model."""
-    dtype: str = ""
-    """In which precision a masked model was compared with a cut one."""
-    attention: tuple[str, ...] = ()
-    """Classes of its modules that are attention, by their names or because heads were found."""
-    units: Mapping[str, int] = field(default_factory=dict)
-    """Number of units of each kind."""
-    checks: Mapping[str, Outcome] = field(default_factory=dict)
-    """Check -> what came out."""
-    running: str = ""
-    """The check that is running; empty at the end."""
-
-    def state(self, check: str) -> State:
-        """The state of a check; ``unchecked`` if it did not run."""
-        return self.checks[check].state if check in self.checks else "unchecked"
-
-    def reason(self, check: str) -> str:
-        """The reason of a check's outcome."""
-        return self.checks[check].reason if check in self.checks else ""
-
-    @property
-    def verdict(self) -> str:
-        """The record in a few words: ``exact``, or what stands in the way.
-
-        Example:
-            >>> Record(model_type="bert", checks={"built": Outcome(state="fails")}).verdict
-            'not built'
-        """
-        if self.state("built") != "ok":
-            return "not built"
-        if self.state("forward") != "ok":
-            return "does not run"
-        if self.state("units") != "ok":
-            return "not found" if self.attention else "no attention"
-        return "exact" if self.passes(EXACT) else "not exact"
-
-    def passes(self, checks: Iterable[str]) -> bool:
-        """Whether each of some checks is ok, or has nothing to check."""
-        return all(self.state(check) in NOT_A_FAILURE for check in checks)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values that JSON can hold."""
-        return {**asdict(self), "attention": list(self.attention)}
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> "Record":
-        """Read what ``to_dict`` made."""
-        checks = {name: Outcome(**entry) for name, entry in values["checks"].items()}
-        return cls(**{**values, "attention": tuple(values["attention"]), "checks": checks})
-
 
 Records = Mapping[str, Record]
 
@@ -150,39 +41,74 @@ def summary(records: Records, about: About) -> dict[str, int]:
     """Count what was found.
 
     Returns:
-        What is counted -> how many types.
+        What is counted -> how many types, or how many variants.
 
     Example:
         >>> about = About(versions={}, date="", command="", must=("bert",))
         >>> summary({"bert": Record(model_type="bert")}, about)["surveyed"]
         1
     """
-    verdicts = Counter(record.verdict for record in records.values())
+    types, variants = _parted(records)
+    verdicts = Counter(record.verdict for record in types)
+    others = Counter(record.verdict for record in variants)
     must = [records[name] for name in about.must if name in records]
-    exact = [record for record in records.values() if record.verdict == "exact"]
+    macs = Counter(record.state("macs") for record in types)
     return {
         "known to transformers": len(model_types()),
-        "surveyed": len(records),
-        "built": len(records) - verdicts["not built"],
-        "with attention": sum(bool(record.attention) for record in records.values()),
-        "with heads or groups found": verdicts["exact"] + verdicts["not exact"],
-        "exact": verdicts["exact"],
-        "exact, and every other kind of unit too": sum(
-            record.passes(COLUMNS[:-1]) for record in exact
+        "surveyed": len(types),
+        "built": len(types) - verdicts["not built"],
+        "with attention": sum(bool(record.attention) for record in types),
+        **{f"of those {verdict}": verdicts[verdict] for verdict in VERDICTS},
+        "exact in heads, generation and reload": sum(
+            bool(record.units) and record.passes(HEADS) for record in types
         ),
-        "exported to ONNX": sum(record.state("onnx") == "ok" for record in records.values()),
+        "exported to ONNX": sum(record.state("onnx") == "ok" for record in types),
+        "MACs of units as counted": macs["ok"],
+        "MACs of units refused": macs["refused"],
+        "MACs of units wrong": macs["fails"],
         "of those that must be exact, surveyed": len(must),
         "of those that must be exact, exact": sum(record.verdict == "exact" for record in must),
+        "variants": len(variants),
+        **{f"variants {verdict}": others[verdict] for verdict in VERDICTS},
+        "variants that transformers does not build or run": others["not built"]
+        + others["does not run"],
     }
+
+
+VERDICTS = ("exact", "refused", "not found", "not exact")
+"""What becomes of a type or variant with attention that is built and runs."""
+
+
+def _parted(records: Records) -> tuple[list[Record], list[Record]]:
+    """The types, and the variants that are not the default under another name."""
+    types = [record for name, record in records.items() if type_of(name) == name]
+    variants = [record for name, record in records.items() if type_of(name) != name]
+    return types, [record for record in variants if record.verdict != "the default"]
 
 
 def as_json(records: Records, about: About) -> str:
-    """The records, their verdicts and counts, as text."""
-    types = {
-        name: {**record.to_dict(), "verdict": record.verdict} for name, record in records.items()
+    """The records, their verdicts and counts, as text: a line for each type and variant.
+
+    A check is its state, with the reason behind it where there is one.
+    """
+    body = {**asdict(about), "summary": summary(records, about)}
+    head = json.dumps(body, indent=1, ensure_ascii=False).removesuffix("\n}")
+    lines = [f"  {_dumped(name)}: {_dumped(_entry(record))}" for name, record in records.items()]
+    return f'{head},\n "types": {{\n' + ",\n".join(lines) + "\n }\n}\n"
+
+
+def _dumped(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _entry(record: Record) -> dict[str, Any]:
+    checks = {
+        name: outcome.state + f": {outcome.reason}" * bool(outcome.reason)
+        for name, outcome in record.checks.items()
     }
-    body = {**asdict(about), "summary": summary(records, about), "types": types}
-    return json.dumps(body, indent=1, ensure_ascii=False) + "\n"
+    seconds = round(sum(outcome.seconds for outcome in record.checks.values()), 1)
+    known = {key: value for key, value in record.to_dict().items() if value}
+    return {"verdict": record.verdict, **known, "checks": checks, "seconds": seconds}
 
 
 def as_markdown(records: Records, about: About) -> str:
@@ -216,40 +142,52 @@ def _counts(records: Records, about: About) -> list[str]:
 def _meanings(records: Records, about: About) -> list[str]:
     meanings = [f"- **{name}**: {CHECKS[name]}" for name in COLUMNS]
     return [
-        "A type is *exact* if units were found and all checks of heads, groups, generation and "
-        "reload are ok. The columns:",
+        "A type is *exact* if units were found and every check but those of MACs and ONNX is ok; "
+        "*refused* if some of it is refused by an error of headcount's own, and the rest is ok; "
+        "*not found* if no row of a table describes its attention, which is such an error, too. "
+        "A variant is a type with switches that published configurations set: positions, norms, "
+        "biases, shared and tied weights, key-value heads. The columns:",
         "",
         *meanings,
         "",
         "Masked and cut are compared in float64, at most 1e-10 apart; \\* marks types that run in "
-        "float32 only (1e-5), † a check in which no output changes. A dash: there are no such "
-        "units, or the model does not generate. A question mark: not checked.",
+        "float32 only (1e-5), † a check in which no output changes. *Refused*: by an error of "
+        "headcount's own. A dash: there are no such units, or the model does not generate. A "
+        "question mark: not checked.",
         "",
     ]
 
 
 def _all_types(records: Records, about: About) -> list[str]:
-    shown = [record for record in records.values() if record.attention]
+    types, variants = _parted(records)
+    shown = [record for record in types if record.attention]
     if not shown:
         return []
-    names = ("type", "class", "units", "verdict", *COLUMNS)
-    rows = [_row(record) for record in sorted(shown, key=lambda record: record.model_type)]
+    verdicts: dict[str, Counter[str]] = {}
+    for record in variants:
+        verdicts.setdefault(type_of(record.model_type), Counter())[record.verdict] += 1
+    names = ("type", "class", "units", "verdict", "variants", *COLUMNS)
+    rows = [
+        _row(record, verdicts.get(record.model_type, Counter()))
+        for record in sorted(shown, key=lambda record: record.model_type)
+    ]
     head = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     return ["## All types with attention", "", *head, *rows, ""]
 
 
-def _row(record: Record) -> str:
+def _row(record: Record, variants: Counter[str]) -> str:
     units = ", ".join(f"{n} {kind}{'s' * (n > 1)}" for kind, n in record.units.items())
     cells = [_cell(record, check) for check in COLUMNS]
     if not record.units:
         cells = ["" for _ in COLUMNS]
-    first = (f"`{record.model_type}`", record.model_class, units or "none", record.verdict)
+    told = ", ".join(f"{count} {verdict}" for verdict, count in sorted(variants.items()))
+    first = (f"`{record.model_type}`", record.model_class, units or "none", record.verdict, told)
     return f"| {' | '.join((*first, *cells))} |"
 
 
 def _cell(record: Record, check: str) -> str:
     state, reason = record.state(check), record.reason(check)
-    if state == "ok" and check.startswith("reload"):
+    if state == "ok" and check.startswith(("reload", "equal")):
         return f"ok ({reason})"
     if state == "ok":
         single = record.dtype == "float32" and CHECKS[check].startswith("masked =")
@@ -257,36 +195,41 @@ def _cell(record: Record, check: str) -> str:
     if state == "fails":
         text = re.sub(r"^\w+Error: ", "", reason)
         return _plain(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")
-    return "-" if state == "none" else "?"
+    return {"none": "-", "refused": "refused"}.get(state, "?")
 
 
 def _failures(records: Records, about: About) -> list[str]:
     """Every failure, grouped by its reason."""
-    found = [record for record in records.values() if record.units]
-    refused = [
+    types, variants = _parted(records)
+    both = [*types, *variants]
+    found = [record for record in both if record.units]
+    dense = [
         (record, check)
         for record in found
-        for check in ("generate", "beams")
+        for check in ("generate", "beams", "static")
         if record.state(check) == "none" and record.reason(check).startswith(DENSE)
     ]
     groups = [
-        *_grouped("Not built", _stuck(records, "not built", "built")),
-        *_grouped("Built, but not run", _stuck(records, "does not run", "forward")),
-        *_grouped("Attention that no table describes", _stuck(records, "not found", "units")),
-        *_grouped("Checks that fail", _failing(found, COLUMNS[:-1])),
-        *_grouped("ONNX", _failing(found, ("onnx",))),
-        *_grouped("Generation that cannot be checked", refused),
+        *_grouped("Attention that no table describes", _stuck(both, "not found", "units")),
+        *_grouped("Checks that fail", _in_state(found, COLUMNS[:-1], "fails")),
+        *_grouped("Refused", _in_state(both, ("units", *COLUMNS), "refused")),
+        *_grouped("ONNX", _in_state(found, ("onnx",), "fails")),
+        *_grouped("Generation that cannot be checked", dense),
+        *_grouped("Built, but not run", _stuck(both, "does not run", "forward")),
+        *_grouped("Not built", _stuck(both, "not built", "built")),
     ]
     return ["## What fails and why", "", *(groups or ["Nothing.", ""])]
 
 
-def _stuck(records: Records, verdict: str, check: str) -> list[tuple[Record, str]]:
-    return [(record, check) for record in records.values() if record.verdict == verdict]
+def _stuck(records: Iterable[Record], verdict: str, check: str) -> list[tuple[Record, str]]:
+    return [(record, check) for record in records if record.verdict == verdict]
 
 
-def _failing(records: list[Record], checks: tuple[str, ...]) -> list[tuple[Record, str]]:
+def _in_state(
+    records: Iterable[Record], checks: tuple[str, ...], state: str
+) -> list[tuple[Record, str]]:
     return [
-        (record, check) for record in records for check in checks if record.state(check) == "fails"
+        (record, check) for record in records for check in checks if record.state(check) == state
     ]
 
 

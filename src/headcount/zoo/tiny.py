@@ -16,6 +16,7 @@ from transformers.models.auto import modeling_auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from headcount.zoo.shrink import shrunk
+from headcount.zoo.variants import switches_of, type_of
 
 NO_FORWARD = "its parts run one after another, it has no forward pass of its own"
 SESSION = "its forward pass takes a session of frames"
@@ -55,6 +56,9 @@ AUTO_CLASSES = (
 """The classes that are tried first, the first that knows a type wins."""
 
 
+DECODERS = "AutoModelForCausalLM"
+"""The class of variants that are switched to decoders."""
+
 LIMIT = 25_000_000
 """No model of more parameters is built."""
 
@@ -80,7 +84,7 @@ def tiny_config(model_type: str) -> PreTrainedConfig:
     """Make the configuration of a tiny model.
 
     Args:
-        model_type: The type, such as `"bert"`.
+        model_type: The type, such as `"bert"`, or a variant of it: `"falcon[alibi=True]"`.
 
     Returns:
         A configuration of about 2 layers of 4 heads and a width of 32.
@@ -92,21 +96,22 @@ def tiny_config(model_type: str) -> PreTrainedConfig:
         >>> tiny_config("gpt2").n_layer
         2
     """
-    if model_type not in model_types():
-        raise CannotBuild(f"transformers {transformers.__version__} knows no type {model_type!r}")
-    if model_type in CANNOT:
-        raise CannotBuild(f"{model_type}: {CANNOT[model_type]}")
+    kind = type_of(model_type)
+    if kind not in model_types():
+        raise CannotBuild(f"transformers {transformers.__version__} knows no type {kind!r}")
+    if kind in CANNOT:
+        raise CannotBuild(f"{kind}: {CANNOT[kind]}")
     try:
-        return shrunk(CONFIG_MAPPING[model_type], {})
+        return shrunk(CONFIG_MAPPING[kind], switches_of(model_type))
     except Exception as error:
-        raise CannotBuild(f"{model_type}: no small configuration: {_line(error)}") from error
+        raise CannotBuild(f"{kind}: no small configuration: {_line(error)}") from error
 
 
 def auto_class_name(model_type: str) -> str:
     """Name the Auto class that builds the tiny model of a type.
 
     Args:
-        model_type: The type.
+        model_type: The type, or a variant of it.
 
     Returns:
         The name of a class of transformers, one whose model generates where there is one.
@@ -118,19 +123,22 @@ def auto_class_name(model_type: str) -> str:
         >>> auto_class_name("t5")
         'AutoModelForSeq2SeqLM'
     """
-    if model_type in AUTO:
-        return AUTO[model_type]
+    kind = type_of(model_type)
+    if kind in AUTO:
+        return AUTO[kind]
+    if switches_of(model_type).get("is_decoder") and kind in _mapped(DECODERS):
+        return DECODERS
     for name in AUTO_CLASSES + _other_auto_classes():
-        if model_type in _mapped(name):
+        if kind in _mapped(name):
             return name
-    raise CannotBuild(f"{model_type}: no Auto class knows it, it is a part of other models")
+    raise CannotBuild(f"{kind}: no Auto class knows it, it is a part of other models")
 
 
 def tiny_model(model_type: str, seed: int = 0) -> PreTrainedModel:
     """Build a tiny model with random weights, none of them constant.
 
     Args:
-        model_type: The type.
+        model_type: The type, or a variant of it.
         seed: The seed of the weights.
 
     Returns:
@@ -154,7 +162,7 @@ def tiny_model(model_type: str, seed: int = 0) -> PreTrainedModel:
         try:
             model = auto.from_config(config, dtype=torch.float32)
         except Exception as error:
-            raise CannotBuild(f"{model_type}: {_line(error)}") from error
+            raise CannotBuild(f"{type_of(model_type)}: {_line(error)}") from error
         _disturb(model)
     _set_start(model)
     return model.eval()

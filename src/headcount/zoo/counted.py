@@ -1,0 +1,117 @@
+"""Check what units cost against the flop counter of PyTorch."""
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from headcount.architectures import names
+from headcount.reports.measure import macs
+from headcount.surgery.cut import cut
+from headcount.units.costs import macs_of
+from headcount.units.decision import Decision
+from headcount.units.site import KINDS, Site
+from headcount.units.table import UnitTable
+from headcount.zoo.checks import Subject, over
+from headcount.zoo.decisions import nested
+from headcount.zoo.inputs import dummy_inputs
+from headcount.zoo.records import Outcome
+
+
+def counted(subject: Subject) -> Outcome:
+    """Remove a unit of each kind and place, and compare what that saves with what was predicted.
+
+    One sequence, and one length for all: where the encoder reads another number of tokens than the
+    decoder, cross-attention is left out.
+    """
+    model = subject.single
+    if any(re.fullmatch(names.DROPPING, type(module).__name__) for module in model.modules()):
+        return Outcome(state="none", reason="the number of experts that run depends on the data")
+    inputs = one_sequence(model)
+    tokens = _tokens(model, subject.units, inputs)
+    whole = macs(model, inputs)
+    checked = 0
+
+    def failure(decision: Decision) -> str:
+        nonlocal checked
+        (site,) = {site.key for site in decision.sites if not all(site.keep)}
+        found = next(one for one in subject.units.sites if one.key == site)
+        length = _length(found, subject.units, tokens)
+        if not length:
+            return ""
+        units = subject.units.only(found.kind)
+        costs = macs_of(units, length)
+        keep = torch.tensor([kept for one in decision.sites for kept in one.keep])
+        predicted = costs.whole - costs.of(keep)
+        saved = whole - macs(cut(model, decision), inputs)
+        checked += 1
+        said = f"{found.kind} of {found.module}: {predicted} MACs said, {saved} counted"
+        return "" if predicted == saved else said
+
+    outcome = over(_one_less(subject.units), failure)
+    if outcome.state == "ok" and not checked:
+        return Outcome(state="none", reason="its modules see different numbers of tokens")
+    return outcome
+
+
+def one_sequence(model: PreTrainedModel) -> dict[str, Tensor]:
+    """The inputs of a forward pass of one example, as long for the decoder as for the encoder."""
+    inputs = dummy_inputs(model, batch=1)
+    ids = inputs.get("input_ids")
+    if ids is not None and "decoder_input_ids" in inputs:
+        inputs["decoder_input_ids"] = ids.clone()
+    return inputs
+
+
+def _tokens(model: PreTrainedModel, units: UnitTable, inputs: dict[str, Tensor]) -> dict[str, int]:
+    """How many tokens each gated module sees in one run; 0 if it is run not at all."""
+    seen: dict[str, list[int]] = {}
+
+    def note(name: str, value: Any) -> None:
+        if isinstance(value, Tensor) and value.ndim > 1:
+            seen.setdefault(name, []).append(value.numel() // value.shape[-1])
+
+    def hook(name: str) -> Any:
+        return lambda module, args, kwargs: note(name, next(iter((*args, *kwargs.values())), None))
+
+    with ExitStack() as stack, torch.no_grad():
+        for name in {site.gate for site in units.sites}:
+            module: nn.Module = model.get_submodule(name)
+            handle = module.register_forward_pre_hook(hook(name), with_kwargs=True)
+            stack.callback(handle.remove)
+        model(**inputs)
+    return {name: max(counts) for name, counts in seen.items()}
+
+
+def _length(site: Site, units: UnitTable, tokens: dict[str, int]) -> int:
+    """The tokens that a site sees; 0 if there is no one number."""
+    inside = [one for one in units.sites if f"{one.module}.".startswith(f"{site.module}.")]
+    same = inside if site.kind == "layer" else [site]
+    lengths = {tokens.get(one.gate, 0) for one in same}
+    if any(one.where == "cross" for one in same):
+        lengths |= {tokens.get(one.gate, 0) for one in units.sites}
+    return lengths.pop() if len(lengths) == 1 else 0
+
+
+def _one_less(units: UnitTable) -> Iterator[Decision]:
+    """For each kind and place, a decision that removes a unit of the first such site.
+
+    For heads another that removes all of them: a head of zeros may then still run.
+    """
+    for kind in KINDS:
+        table = units.only(kind)
+        firsts: dict[tuple, Site] = {}
+        for site in table.sites:
+            firsts.setdefault((site.tower, site.stack, site.where), site)
+        for first in firsts.values():
+            keeps = {site.key: torch.ones(site.num_units).bool() for site in table.sites}
+            share = first.num_units // first.num_groups
+            keeps[first.key][::share] = False
+            yield nested(table, keeps)
+            if kind == "head" and keeps[first.key].any():
+                keeps[first.key][:] = False
+                yield nested(table, keeps)

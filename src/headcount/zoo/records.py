@@ -1,0 +1,133 @@
+"""What is known about model types: the outcomes of all checks."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+State = Literal["ok", "fails", "refused", "none", "unchecked"]
+
+CHECKS: dict[str, str] = {
+    "built": "a tiny model is built from its configuration",
+    "forward": "its forward pass gives finite numbers",
+    "units": "units are found",
+    "heads": "masked = cut, uneven heads",
+    "heads_empty": "masked = cut, uneven heads, one attention without any",
+    "groups": "masked = cut, uneven key-value groups",
+    "groups_empty": "masked = cut, uneven key-value groups, one attention without any",
+    "rows": "masked = cut, feed-forward rows, with and without an empty network",
+    "modules": "masked = cut, whole attention or feed-forward modules",
+    "layers": "masked = cut, whole layers",
+    "mixture": "masked = cut, all kinds at once, four ways, empty sites included",
+    "twice": "masked = cut on a model that is cut already, one attention of it empty",
+    "generate": "masked and cut generate the same tokens, greedily",
+    "beams": "masked and cut generate the same tokens with four beams",
+    "static": "masked and cut generate the same tokens with a static cache",
+    "reload": "saved and reloaded bit for bit, uneven heads",
+    "reload_mixture": "saved and reloaded bit for bit, all kinds at once",
+    "equal": "saved and reloaded bit for bit, equally many units in every layer, and fewer layers",
+    "alone": "loaded where headcount is not imported: right bit for bit, or an error that names it",
+    "siblings": "other classes load the folder: nothing they share with it is random, or an error",
+    "pickled": "the same outputs after `torch.save` and `torch.load`",
+    "macs": "what a unit of each kind costs in MACs is what `torch.utils.flop_counter` counts",
+    "onnx": "the cut model exported to ONNX agrees with PyTorch",
+}
+"""All checks, in the order in which they run, and what each says."""
+
+COLUMNS = tuple(CHECKS)[3:]
+"""The checks that have a column in the table."""
+
+EXACT = COLUMNS[:-2]
+"""The checks that make a type exact: all but those of MACs and of the export."""
+
+HEADS = ("heads", "heads_empty", "groups", "groups_empty", "generate", "beams", "reload",
+         "reload_mixture")  # fmt: skip
+"""Those of heads, generation and reload."""
+
+NOT_A_FAILURE = ("ok", "none")
+
+DENSE = "the dense model does not"
+"""How the reason begins where the model itself does not do what is checked."""
+
+SAME = "as the default"
+"""The reason of a variant that turns out to be no other model."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What came out of one check."""
+
+    state: State
+    """``ok``; ``fails``; ``refused``: an error of headcount's own says that it cannot be done;
+    ``none``: there is nothing to check; ``unchecked``: it did not run."""
+    reason: str = ""
+    """Why; of a reload that is ok the rung: ``stock`` or ``import``."""
+    seconds: float = 0.0
+    """How long it took."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """What is known about one model type.
+
+    Example:
+        >>> record = Record(model_type="bert", checks={"built": Outcome(state="ok")})
+        >>> Record.of(record.to_dict()) == record
+        True
+    """
+
+    model_type: str
+    """The type, or the name of a variant."""
+    model_class: str = ""
+    """Class of the tiny model."""
+    dtype: str = ""
+    """In which precision a masked model was compared with a cut one."""
+    attention: tuple[str, ...] = ()
+    """Classes of its modules that are attention, by their names or because heads were found."""
+    units: Mapping[str, int] = field(default_factory=dict)
+    """Number of units of each kind."""
+    checks: Mapping[str, Outcome] = field(default_factory=dict)
+    """Check -> what came out."""
+    running: str = ""
+    """The check that is running; empty at the end."""
+
+    def state(self, check: str) -> State:
+        """The state of a check; ``unchecked`` if it did not run."""
+        return self.checks[check].state if check in self.checks else "unchecked"
+
+    def reason(self, check: str) -> str:
+        """The reason of a check's outcome."""
+        return self.checks[check].reason if check in self.checks else ""
+
+    @property
+    def verdict(self) -> str:
+        """The record in a few words: ``exact``, or what stands in the way.
+
+        Example:
+            >>> Record(model_type="bert", checks={"built": Outcome(state="fails")}).verdict
+            'not built'
+        """
+        built, units = self.state("built"), self.state("units")
+        if built != "ok":
+            return "the default" if built == "none" else "not built"
+        if self.state("forward") != "ok":
+            return "does not run"
+        if units == "none":
+            return "not found" if self.attention else "no attention"
+        states = {units, *(self.state(check) for check in EXACT)}
+        if "fails" in states:
+            return "not exact"
+        return "refused" if "refused" in states else "exact"
+
+    def passes(self, checks: Iterable[str]) -> bool:
+        """Whether each of some checks is ok, or has nothing to check."""
+        return all(self.state(check) in NOT_A_FAILURE for check in checks)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can hold."""
+        return {**asdict(self), "attention": list(self.attention)}
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "Record":
+        """Read what ``to_dict`` made."""
+        checks = {name: Outcome(**entry) for name, entry in values["checks"].items()}
+        return cls(**{**values, "attention": tuple(values["attention"]), "checks": checks})
