@@ -6,6 +6,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from headcount.architectures.alignment import realigned
 from headcount.architectures.config import write_shape
 from headcount.architectures.discover import find_sites
 from headcount.architectures.discover import units as find_units
@@ -65,7 +66,10 @@ def cut(model: M, decision: Decision, *, in_place: bool = False) -> M:
     refuse(model, units)
     refuse_torn(model, units, decision)
     kept = {site.key: torch.tensor(site.kept, dtype=torch.long) for site in decision.sites}
+    generation = realigned(model, units.sites, kept, renumber=True)
     small = reduce(model, kept, in_place=in_place)
+    for name, config in generation.items():
+        setattr(small.get_submodule(name), "generation_config", config)
     _recount(small, decision)
     vars(small)["headcount_decision"] = decision
     return small
