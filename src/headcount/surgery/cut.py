@@ -14,6 +14,7 @@ from headcount.errors import SurgeryError, check_argument
 from headcount.gates.attach import has_gates
 from headcount.pieces import rebuild
 from headcount.surgery.draft import Plan
+from headcount.surgery.leftovers import drop_leftovers
 from headcount.surgery.plan import Kept, plan
 from headcount.surgery.refuse import refuse, refuse_torn
 from headcount.units.decision import Decision, SiteDecision
@@ -70,6 +71,7 @@ def cut(model: M, decision: Decision, *, in_place: bool = False) -> M:
     small = reduce(model, kept, in_place=in_place)
     for name, config in generation.items():
         setattr(small.get_submodule(name), "generation_config", config)
+    drop_leftovers(small)
     _recount(small, decision)
     vars(small)["headcount_decision"] = decision
     return small
