@@ -78,6 +78,11 @@ def restored(generation: GenerationConfig, sites: Iterable[Site], kept: Kept) ->
     return _with_pairs(generation, new)
 
 
+def is_pair(pair: Any) -> bool:
+    """Whether an entry names a layer and a head."""
+    return isinstance(pair, list | tuple) and [type(number) for number in pair] == [int, int]
+
+
 @dataclass(frozen=True, slots=True)
 class _Layer:
     """The cross-attention heads of a decoder layer: how many, and which of them stay."""
@@ -103,7 +108,7 @@ def _renumbered(
 
 def _named(pair: Any, layers: dict[int, _Layer]) -> tuple[int, int] | None:
     """The layer and the head that a pair names, also when it counts them from the end."""
-    if not isinstance(pair, list | tuple) or [type(number) for number in pair] != [int, int]:
+    if not is_pair(pair):
         return None
     layer = pair[0] + (1 + max(layers, default=-1) if pair[0] < 0 else 0)
     if layer not in layers:
