@@ -85,6 +85,8 @@ CUTS = {
     "self heads": {"self_attn/head": {0, 2}},
     "no cross head in a layer": {"2.encoder_attn/head": set(range(HEADS))},
     "a cross-attention": {"1.encoder_attn/module": {0}},
+    "a layer": {"decoder.layers.1/layer": {0}, "2.encoder_attn/head": {1}},
+    "the first layer": {"decoder.layers.0/layer": {0}},
 }
 
 
@@ -178,3 +180,14 @@ def test_a_model_around_whisper():
     with hc.masked(model, decision):
         assert aligning(model.inner) == ALIGNING[:2] + ALIGNING[3:]
     assert aligning(model.inner) == ALIGNING
+
+
+@pytest.mark.slow
+def test_code_beside_the_weights_dates_tokens_too(tmp_path):
+    model = whisper()
+    small = hc.cut(model, without(model, CUTS["a layer"]))
+    hc.save(small, tmp_path / "small", standalone=True)
+    again = transformers.AutoModelForSpeechSeq2Seq.from_pretrained(
+        tmp_path / "small", trust_remote_code=True, attn_implementation="eager"
+    ).eval()
+    assert torch.equal(timestamps(again), timestamps(small))
