@@ -167,6 +167,11 @@ def test_every_list_and_number_of_a_configuration():
         (transformers.SwinConfig, [0, 1], "depths"),
         (transformers.Gemma3nTextConfig, [0, 1, 34], "intermediate_size=.*has 35 entries"),
         (lambda: config("Llama", odd_layers=[1, 3]), [0, 1], "odd_layers"),
+        (
+            lambda: config("Llama", per_layer_config={1: {"intermediate_size": 8}}),
+            [0, 1],
+            "per_layer_config=",
+        ),
         (lambda: config("Llama", num_kv_shared_layers=2), [0, 1], "num_kv_shared_layers=2"),
     ],
 )

@@ -97,6 +97,9 @@ say the same as the rule and that transformers prefers to it."""
 
 COUNTING = (
     "albert",
+    "bridgetower",
+    "bridgetower_text_model",
+    "bridgetower_vision_model",
     "d_fine",
     "deimv2",
     "eomt",
@@ -118,7 +121,7 @@ COUNTING = (
 
 _SUSPECT = re.compile(r"layer|block|indices|indexes|_idxs?$|pattern|_types$|_ids$|depths|stages?_")
 _HARMLESS = re.compile(
-    r"token|bias|norm|channel|kernel|stride|dilation|drop|feat|conv|tdnn|stage_names|_out_features"
+    r"token|bias|delay|norm|channel|kernel|stride|dilation|drop|feat|conv|tdnn|stage_names|_out_features"
     r"|spatial|resblock|hidden_sizes|dims?$|sizes?$|mtp_"
 )
 
@@ -283,6 +286,8 @@ class Moves:
 
     def check(self, name: str, value: Any, values: dict[str, Any]) -> None:
         """Refuse an entry that goes by the numbers of layers in another way, or may do so."""
+        if name == "_heterogeneity_spec":
+            raise self.refusal("per_layer_config", value, "it has settings of its own for a layer")
         alike, lists = RULES.get(name, (value, ()))
         if value != alike and not any(values.get(other) for other in lists):
             raise self.refusal(name, value, "a rule that goes by the numbers of layers")
