@@ -270,9 +270,31 @@ def skipped(kind: type[nn.Module]) -> type[nn.Module]:
         past = given.get("past_key_values", given.get("layer_past"))
         if self.counts_tokens and past is not None:
             count_tokens(past, hidden_states, self.layer_idx)
+        other = given.get("encoder_hidden_states")
+        for name in self.silent if other is not None else ():
+            self.get_submodule(name)(hidden_states, other)
+            if self.counts_tokens and past is not None:
+                count_others(past, other, self.layer_idx)
         return hidden_states
 
     return type(f"Skipped{kind.__name__}", (kind,), {"forward": forward})
+
+
+@remembered
+def silent(kind: type[nn.Module]) -> type[nn.Module]:
+    """The cross-attention of a skipped layer: where maps are asked for, it gives one of no heads.
+
+    So maps have the numbers of their layers, by which word timestamps find them.
+    """
+
+    def forward(self: Any, hidden_states: Tensor, other: Tensor) -> tuple[Tensor, Tensor | None]:
+        config = getattr(self, "config", None)
+        if getattr(config, "_attn_implementation", None) != "eager":
+            return hidden_states, None
+        shape = (hidden_states.shape[0], 0, hidden_states.shape[1], other.shape[1])
+        return hidden_states, hidden_states.new_zeros(shape)
+
+    return type(f"Silent{kind.__name__}", (kind,), {"forward": forward})
 
 
 def count_tokens(past: Any, hidden_states: Tensor, layer: int) -> None:
@@ -282,6 +304,15 @@ def count_tokens(past: Any, hidden_states: Tensor, layer: int) -> None:
     getattr(past, "self_attention_cache", past).update(seen, seen, layer)
 
 
+def count_others(past: Any, other: Tensor, layer: int) -> None:
+    """The same for what cross-attention reads, once."""
+    updated = getattr(past, "is_updated", None)
+    if updated is not None and not updated.get(layer):
+        seen = other.new_zeros(other.shape[0], 1, other.shape[1], 1)
+        past.cross_attention_cache.update(seen, seen, layer)
+        updated[layer] = True
+
+
 WRAPPERS: dict[str, Maker] = {
     "chosen_features": chosen_features,
     "own_bias": own_bias,
@@ -289,6 +320,7 @@ WRAPPERS: dict[str, Maker] = {
     "whole_inputs": whole_inputs,
     "without_heads": without_heads,
     "skipped": skipped,
+    "silent": silent,
 }
 """Name of a wrapper -> from a module's class to the class it has after the cut."""
 
@@ -347,12 +379,12 @@ def _wrap(model: nn.Module, name: str, wrappers: Any) -> None:
     module = model.get_submodule(name)
     for wrapper, arguments in wrappers:
         module.__class__ = WRAPPERS[wrapper](type(module), *arguments)
-        if wrapper in ("skipped", "without_heads"):
+        if wrapper in ("skipped", "silent", "without_heads"):
             vars(module)["_is_hf_initialized"] = True  # it lacks what stock code would initialise
 
 
 def _remove(model: nn.Module, name: str, value: Any) -> None:
-    """Take a parameter or a table away; empty a layer."""
+    """Take a parameter or a table away; empty a layer, or an attention that is to stand in it."""
     del value
     parent, _, leaf = name.rpartition(".")
     owner = model.get_submodule(parent)
@@ -361,8 +393,19 @@ def _remove(model: nn.Module, name: str, value: Any) -> None:
         delattr(owner, leaf)
         vars(owner)["_is_hf_initialized"] = True  # it lacks what stock code would initialise
         return
-    for child, _ in [*module.named_children(), *module.named_parameters(recurse=False)]:
-        delattr(module, child)
+    _empty(module)
+    vars(module)["emptied"] = True
+
+
+def _empty(module: nn.Module) -> None:
+    """All that is below goes, but for what was emptied before."""
+    for name, child in [*module.named_children()]:
+        if not any(vars(inner).get("emptied") for inner in child.modules()):
+            delattr(module, name)
+        elif not vars(child).get("emptied"):
+            _empty(child)
+    for name in [*module._parameters]:
+        delattr(module, name)
 
 
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:

@@ -4,16 +4,22 @@ After surgery a removed layer is still there and hands its input on. The stock c
 same model with fewer layers if nothing depends on where in the list a layer stands.
 """
 
+import copy
 import itertools
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from torch import nn
-from transformers import PreTrainedConfig
+from transformers import GenerationConfig, PreTrainedConfig
 
 from headcount.architectures.maps import is_skipped
-from headcount.architectures.places import owner_of, parts_of
+from headcount.architectures.per_layer import (
+    renumbered,
+    renumbered_around,
+    renumbered_generation,
+)
+from headcount.architectures.places import owner_of
+from headcount.errors import ArchitectureError
 
 MOVED = "headcount_moved"
 """Attribute of a model whose removed layers were taken out: name of a layer -> its name now."""
@@ -37,15 +43,6 @@ NUM_LAYERS = (
 
 LAYER_INDEX = ("layer_idx", "layer_id", "layer_index", "layer_number", "layer_num", "block_idx")
 """Attributes of modules that say where in the list their layer stands."""
-
-EACH_LAYER = ("layer_types", "mlp_layer_types", "layers_block_type", "no_rope_layers")
-"""Lists of configurations with an entry for each layer."""
-
-_BY_POSITION = re.compile(
-    r"feature_layer|select_layer|out_(indices|features)|indices|index(es)?$|deepstack|"
-    r"weighted_layer|kv_shared"
-)
-"""Names of settings that mean layers by their position."""
 
 Shape = tuple[str, ...]
 
@@ -73,11 +70,17 @@ class Shorter:
 
     @property
     def possible(self) -> bool:
-        """Whether there are such layers, and nothing is known that depends on their position."""
-        config = vars(self._model).get("config")
+        """Whether there are such layers, and all that speaks of layers by number can follow."""
         inside = {id(layer) for layers in self._lists.values() for layer in layers}
         loose = any(id(m) not in inside for m in self._model.modules() if is_skipped(m))
-        return bool(self._lists) and not loose and not any(map(_by_position, parts_of(config)))
+        if loose or not all(self._options):
+            return False
+        try:
+            return bool(self._lists) and all(
+                [self._changes(path, layers) for path, layers in self._lists.items()]
+            )
+        except ArchitectureError:
+            return False
 
     def attempts(self) -> Iterator[None]:
         """Take the layers out; once for each way to say it in the configuration."""
@@ -94,17 +97,32 @@ class Shorter:
         self.moved.clear()
 
     def _shorten(self, path: str, layers: nn.ModuleList, keys: Shape) -> None:
-        before, total = list(layers), len(layers)
-        kept = [number for number, layer in enumerate(before) if not is_skipped(layer)]
+        changes, before, kept = self._changes(path, layers), list(layers), _kept(layers)
         self._put(layers, [before[number] for number in kept])
         self._undo.append(lambda: self._put(layers, before))
         for new, old in enumerate(kept):
             self.moved[f"{path}.{old}"] = f"{path}.{new}"
             for module in before[old].modules():
                 self._renumber(module, old, new)
+        for config, entries in changes:
+            self._tell(config, entries)
         owner = owner_of(self._model, path)
         if owner is not None:
-            self._tell(owner.config, keys, kept, total)
+            self._tell(owner.config, dict.fromkeys(keys, len(kept)))
+        if "encoder" not in path.split("."):
+            self._tell_generation(kept, len(before))
+
+    def _changes(
+        self, path: str, layers: nn.ModuleList
+    ) -> list[tuple[PreTrainedConfig, dict[str, Any]]]:
+        """What the configurations say of single layers, once they are fewer."""
+        owner, whole = owner_of(self._model, path), vars(self._model)["config"]
+        assert owner is not None
+        kept, total = _kept(layers), len(layers)
+        changes = [(owner.config, renumbered(owner.config, kept, total))]
+        if whole is not owner.config:
+            changes += renumbered_around(whole, owner.config, kept, total)
+        return changes
 
     def _put(self, layers: nn.ModuleList, members: list[nn.Module]) -> None:
         layers._modules = {str(number): layer for number, layer in enumerate(members)}
@@ -116,15 +134,26 @@ class Shorter:
                 setattr(module, key, new)
                 self._undo.append(lambda m=module, k=key, v=old: setattr(m, k, v))
 
-    def _tell(self, config: PreTrainedConfig, keys: Shape, kept: list[int], total: int) -> None:
+    def _tell(self, config: PreTrainedConfig, entries: Mapping[str, Any]) -> None:
         values = dict(vars(config))
         self._undo.append(lambda: (config.__dict__.clear(), config.__dict__.update(values))[0])
-        for key in keys:
-            setattr(config, key, len(kept))
-        for key in EACH_LAYER:
-            entries = values.get(key)
-            if isinstance(entries, list | tuple) and len(entries) == total:
-                config.__dict__[key] = [entries[number] for number in kept]
+        for key, value in entries.items():
+            setattr(config, key, value)
+
+    def _tell_generation(self, kept: list[int], total: int) -> None:
+        values = vars(self._model)
+        before = values.get("generation_config")
+        if not isinstance(before, GenerationConfig):
+            return
+        after = copy.deepcopy(before)
+        for key, value in renumbered_generation(before, kept, total).items():
+            setattr(after, key, value)
+        values["generation_config"] = after
+        self._undo.append(lambda: values.__setitem__("generation_config", before))
+
+
+def _kept(layers: nn.ModuleList) -> list[int]:
+    return [number for number, layer in enumerate(layers) if not is_skipped(layer)]
 
 
 def _names_of_length(model: nn.Module, path: str, layers: nn.ModuleList) -> list[Shape]:
@@ -140,18 +169,3 @@ def _names_of_length(model: nn.Module, path: str, layers: nn.ModuleList) -> list
     neutral = tuple(name for name in same if "encoder" not in name and "decoder" not in name)
     ways = [own or neutral, (*own, *neutral), neutral]
     return list(dict.fromkeys(way for way in ways if way))
-
-
-def _by_position(config: PreTrainedConfig) -> bool:
-    """Whether a configuration means layers by their position in a way not known here."""
-    values: dict[str, Any] = vars(config)
-    listed = (
-        isinstance(value, list | tuple) and value and "layer" in key and key not in EACH_LAYER
-        for key, value in values.items()
-    )
-    named = (
-        value not in (None, False, [], ())
-        for key, value in values.items()
-        if _BY_POSITION.search(key) and not key.startswith("_")
-    )
-    return any(listed) or any(named)

@@ -113,6 +113,11 @@ def _check_known(model: PreTrainedModel, path: str, asked: Iterable[str], known:
 def plan_again(model: PreTrainedModel) -> tuple[PreTrainedModel, Plan]:
     """The dense twin of a cut model, and the plan that leads from it to the cut shape."""
     twin = dense_twin(model)
+    return twin, plan(twin, kept_again(model, twin))
+
+
+def kept_again(model: PreTrainedModel, twin: PreTrainedModel) -> dict[tuple[str, str], Tensor]:
+    """The units of a cut model's dense twin that stand for those that the cut model has."""
     kept: dict[tuple[str, str], Tensor] = {}
     for owner, left in marks(model).items():
         inner = twin.get_submodule(owner)
@@ -120,7 +125,7 @@ def plan_again(model: PreTrainedModel) -> tuple[PreTrainedModel, Plan]:
         front = f"{owner}." if owner else ""
         found = kept_of(inner, left)
         kept |= {(f"{front}{name}", kind): index for (name, kind), index in found.items()}
-    return twin, plan(twin, kept)
+    return kept
 
 
 def _kept(site: Site, asked: dict[str, int | list[int]]) -> Tensor:

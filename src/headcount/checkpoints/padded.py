@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from headcount.architectures.alignment import restored
 from headcount.architectures.discover import find_sites
 from headcount.architectures.maps import is_skipped
 from headcount.architectures.stock import stock_class
-from headcount.checkpoints.dense import dense_config, plan_again
+from headcount.checkpoints.dense import dense_config, dense_twin, kept_again
 from headcount.errors import CheckpointError
 from headcount.surgery.draft import Plan
-from headcount.surgery.plan import plan
+from headcount.surgery.plan import Kept, plan
 from headcount.units.decision import Decision
 
 
@@ -45,7 +46,8 @@ def padded(model: PreTrainedModel) -> PreTrainedModel:
             f"{call}: whole layers were removed; zeros in a layer do not make it hand its input "
             "on. Save with standalone=True instead."
         )
-    planned = _plan_in_place(model, call)
+    twin = dense_twin(model)
+    kept, planned = _plan_in_place(model, twin, call)
     dense = stock_class(type(model))(dense_config(model.config)).eval()
     cast(nn.Module, dense).to(dtype=model.dtype)
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
@@ -57,6 +59,9 @@ def padded(model: PreTrainedModel) -> PreTrainedModel:
             if name in state and state[name].shape == target.shape:
                 target.copy_(state[name])
     dense.tie_weights()
+    if model.can_generate():
+        config = restored(model.generation_config, find_sites(twin), kept)
+        setattr(dense, "generation_config", config)
     return dense
 
 
@@ -84,22 +89,23 @@ def _fill(
             target.index_copy_(dim, index, state[copied].to(target.dtype))
 
 
-def _plan_in_place(model: PreTrainedModel, call: str) -> Plan:
-    """The plan of the cut, with every unit where it was, if the decision is known."""
+def _plan_in_place(model: PreTrainedModel, twin: PreTrainedModel, call: str) -> tuple[Kept, Plan]:
+    """The units that stayed, and the plan of the cut: where they were, if the decision is known."""
     decision: Decision | None = vars(model).get("headcount_decision")
-    twin, planned = plan_again(model)
-    if decision is not None:
+    again = kept_again(model, twin)
+    planned = plan(twin, again)
+    if decision is not None and _is_about(twin, decision):
         kept = {site.key: torch.tensor(site.kept, dtype=torch.long) for site in decision.sites}
-        original = plan(twin, kept) if _is_about(twin, decision) else None
-        if original is not None and _same_shape(original, planned):
-            return original
+        original = plan(twin, kept)
+        if _same_shape(original, planned):
+            return kept, original
     if planned.copies:
         raise CheckpointError(
             f"{call}: its layers have position biases of their own, which one shared table cannot "
             "hold without knowing the heads they came from. Pad the model right after it was cut "
             "from the dense one."
         )
-    return planned
+    return again, planned
 
 
 def _is_about(model: PreTrainedModel, decision: Decision) -> bool:

@@ -7,6 +7,7 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor, nn
 
+from headcount.architectures.alignment import realigned
 from headcount.architectures.config import (
     check_unclaimed,
     leave_standalone,
@@ -79,7 +80,10 @@ def cut(model: M, decision: Decision, *, in_place: bool = False) -> M:
     refuse_torn(dense, units, decision)
     check_unclaimed(dense, f"cut({type(dense).__name__})")
     kept = {site.key: torch.tensor(site.kept, dtype=torch.long) for site in decision.sites}
+    generation = realigned(dense, units.sites, kept, renumber=True)
     small = reduce(dense, kept, in_place=in_place)
+    for name, config in generation.items():
+        setattr(small.get_submodule(name), "generation_config", config)
     _recount(small, decision)
     if in_place:
         own_configs(small)

@@ -3,9 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from transformers import GenerationConfig
 
+from headcount.architectures.alignment import realigned
 from headcount.architectures.discover import units as find_units
 from headcount.errors import check_argument
 from headcount.gates.attach import Gates, gate_dtype
@@ -41,10 +44,27 @@ def masked(
     units = decision.check(find_units(model))
     keep = decision.keep(units)
     value = keep if scales is None else keep * scales.to(keep.device)
+    kept = {site.key: torch.tensor(site.kept, dtype=torch.long) for site in decision.sites}
+    generation = realigned(model, units.sites, kept, renumber=False)
     gates = Gates(model, units)
     device = next(model.parameters()).device
     gates.value = value.to(device=device, dtype=gate_dtype(model))
     try:
-        yield model
+        with _generating(model, generation):
+            yield model
     finally:
         gates.remove()
+
+
+@contextmanager
+def _generating(model: nn.Module, configs: dict[str, GenerationConfig]) -> Iterator[None]:
+    """Other generation configurations inside the block, by the names of their modules."""
+    modules = {name: model.get_submodule(name) for name in configs}
+    before = {name: module.generation_config for name, module in modules.items()}
+    for name, module in modules.items():
+        setattr(module, "generation_config", configs[name])
+    try:
+        yield
+    finally:
+        for name, module in modules.items():
+            setattr(module, "generation_config", before[name])

@@ -57,12 +57,19 @@ class _Planner:
         """Layers that are removed as a whole."""
         for site in self.sites.values():
             if site.kind == "layer" and self._num_kept(site) == 0:
-                inside = [s.name for s in self.sublayers if holds(site.module, "layer", s.name)]
+                found = [s for s in self.sublayers if holds(site.module, "layer", s.name)]
+                inside = [s.name for s in found]
+                crossing = [s.name for s in found if s.attention and s.place.where == "cross"]
                 indices = [vars(self.model.get_submodule(n)).get("layer_idx") for n in inside]
                 index = next((i for i in indices if isinstance(i, int)), None)
                 decodes = index is not None and site.stack == "decoder"
+                silent = [name.removeprefix(f"{site.module}.") for name in crossing]
                 values = {"counts_tokens": decodes, "layer_idx": index, "skipped": True}
+                values["silent"] = silent
                 self.gone.update(inside)
+                for name in crossing:
+                    self.draft.lose(name)
+                    self.draft.wrap(name, "silent")
                 self.draft.lose(site.module)
                 self.draft.set(site.module, values)
                 self.draft.wrap(site.module, "skipped")
