@@ -76,9 +76,7 @@ class Shorter:
         if loose or not all(self._options):
             return False
         try:
-            return bool(self._lists) and all(
-                [self._changes(path, layers) for path, layers in self._lists.items()]
-            )
+            return bool(self._lists) and all(itertools.starmap(self._changes, self._lists.items()))
         except ArchitectureError:
             return False
 
@@ -104,6 +102,11 @@ class Shorter:
             self.moved[f"{path}.{old}"] = f"{path}.{new}"
             for module in before[old].modules():
                 self._renumber(module, old, new)
+        holder = vars(self._model.get_submodule(path.rpartition(".")[0]))
+        for key in NUM_LAYERS:
+            if holder.get(key) == len(before):
+                holder[key] = len(kept)
+                self._undo.append(lambda k=key: holder.__setitem__(k, len(before)))
         for config, entries in changes:
             self._tell(config, entries)
         owner = owner_of(self._model, path)
