@@ -157,8 +157,8 @@ def damaged(folder, name, value):
 def test_a_damaged_configuration_is_refused(tmp_path, count):
     folder = damaged(tmp_path, "left", {"encoder.layer.1.attention.self": {"head": count}})
     message = re.escape(
-        f"config.json asks for {count} units of kind 'head' in "
-        "bert.encoder.layer.1.attention.self; the dense model has 4."
+        "config.json: headcount.left['encoder.layer.1.attention.self'].head is "
+        f"{count}, not a part of the 4 of the dense model."
     )
     with pytest.raises(hc.CheckpointError, match=message):
         AutoModelForSequenceClassification.from_pretrained(folder)

@@ -17,6 +17,7 @@ from headcount.architectures import names
 from headcount.architectures.depth import MOVED, Shorter
 from headcount.architectures.discover import find_sites
 from headcount.architectures.maps import is_emptied
+from headcount.architectures.mark import FORMAT, Left
 from headcount.architectures.places import owner_of, parts_of
 from headcount.architectures.stock import STOCK, is_stock, stock_class
 from headcount.errors import SurgeryError
@@ -25,11 +26,6 @@ from headcount.units.site import Site
 
 MARK = "headcount"
 """Key of the configuration with what each site of a cut model has left."""
-
-FORMAT = 2
-
-Left = dict[str, dict[str, int | list[int]]]
-"""Module, relative to the base model -> kind -> how many units are left, or which."""
 
 Mark = dict[str, Any]
 """``format``, a number, and ``left``."""

@@ -2,7 +2,6 @@
 
 import copy
 from collections import defaultdict
-from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -10,9 +9,9 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from headcount.architectures.config import MARK, Left, mark_of, relative
 from headcount.architectures.discover import find_sites
+from headcount.architectures.mark import check_left
 from headcount.architectures.places import parts_of
 from headcount.architectures.stock import stock_class
-from headcount.errors import CheckpointError
 from headcount.surgery.biases import OWN_BIAS
 from headcount.surgery.draft import Plan
 from headcount.surgery.plan import plan
@@ -68,10 +67,11 @@ def kept_of(model: PreTrainedModel, left: Left) -> dict[tuple[str, str], Tensor]
     by_path: dict[str, list[Site]] = defaultdict(list)
     for site in sites:
         by_path[relative(model, site.module)].append(site)
+    parts = {part for name, _ in model.named_modules() for part in name.split(".")}
+    known = {(path, site.kind): site for path, named in by_path.items() for site in named}
+    check_left(left, known, parts)
     for path, asked in left.items():
-        named = by_path.get(path, [])
-        _check_known(model, path, asked, [site.kind for site in named])
-        for site in named:
+        for site in by_path.get(path, []):
             heads = asked.get("head")
             if (
                 site.kind == "group"
@@ -85,29 +85,6 @@ def kept_of(model: PreTrainedModel, left: Left) -> dict[tuple[str, str], Tensor]
             if OWN_BIAS in asked:
                 kept[site.module, OWN_BIAS] = torch.arange(1)
     return kept
-
-
-STACKS = ("encoder", "decoder")
-"""Parts of an encoder-decoder, of which a class may have one alone."""
-
-
-def _check_known(model: PreTrainedModel, path: str, asked: Iterable[str], known: list[str]) -> None:
-    """Refuse an entry of the mark that does not fit the model: nothing would be cut there."""
-    first = path.partition(".")[0]
-    if (
-        not known
-        and first in STACKS
-        and not any(first in name.split(".") for name, _ in model.named_modules())
-    ):
-        return
-    missing = [kind for kind in asked if kind not in (*known, OWN_BIAS)]
-    if missing:
-        raise CheckpointError(
-            f"from_pretrained: config.json says what is left of units of kind {missing[0]!r} in "
-            f"{path!r}, and {type(model).__name__} has none there. Load the folder with the class "
-            "that it was saved from, and take the part you need from that model; or the "
-            "configuration was changed by hand or is damaged."
-        )
 
 
 def plan_again(model: PreTrainedModel) -> tuple[PreTrainedModel, Plan]:
@@ -131,13 +108,6 @@ def kept_again(model: PreTrainedModel, twin: PreTrainedModel) -> dict[tuple[str,
 def _kept(site: Site, asked: dict[str, int | list[int]]) -> Tensor:
     """Which units of the dense site stand for those that are left."""
     count = asked[site.kind]
-    beyond = max(count, default=-1) if isinstance(count, list) else count - 1
-    if beyond >= site.num_units:
-        raise CheckpointError(
-            f"from_pretrained: config.json asks for {count} units of kind {site.kind!r} in "
-            f"{site.module}; the dense model has {site.num_units}. The configuration was changed "
-            "by hand or is damaged."
-        )
     index = torch.tensor(count) if isinstance(count, list) else torch.arange(count)
     if site.kind == "head" and site.num_groups > 1 and not isinstance(count, list):
         groups = asked.get("group", site.num_groups)

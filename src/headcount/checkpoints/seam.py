@@ -19,13 +19,14 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from headcount.architectures.config import FORMAT, MARK, Left, mark_of
+from headcount.architectures.config import MARK, Left, mark_of
+from headcount.architectures.mark import check_mark
 from headcount.architectures.stock import STOCK
+from headcount.checkpoints.complete import BUILT_BY, completing
 from headcount.checkpoints.dense import kept_of
 from headcount.checkpoints.guard import guarding, unguarding, unrepeated
 from headcount.checkpoints.parts import adopt_parts
 from headcount.checkpoints.serving import install as install_serving
-from headcount.errors import CheckpointError
 from headcount.pieces import PER_LAYER
 from headcount.surgery.cut import reduce
 
@@ -51,6 +52,8 @@ def install(after_save: AfterSave) -> None:
     }
     for name, change in changes.items():
         setattr(PreTrainedModel, name, change)
+    adjust = "_adjust_missing_and_unexpected_keys"
+    setattr(PreTrainedModel, adjust, completing(getattr(PreTrainedModel, adjust)))
     for name in ("to_dict", "to_diff_dict"):
         setattr(PreTrainedConfig, name, guarding(getattr(PreTrainedConfig, name)))
     setattr(PreTrainedConfig, "__post_init__", unguarding(PreTrainedConfig.__post_init__))
@@ -66,7 +69,7 @@ def _building(original: Callable[..., None]) -> Callable[..., None]:
     ) -> None:
         mark = mark_of(config)
         if mark and not hasattr(type(self), STOCK):  # code beside the weights builds them itself
-            _check_format(mark)
+            check_mark(mark)
             outer = _under_construction(mark)
             if outer is None:
                 self.__dict__[_PENDING] = mark
@@ -98,6 +101,7 @@ def _built(original: Callable[..., None]) -> Callable[..., None]:
         mark = self.__dict__.pop(_PENDING, None)
         if mark is not None:
             shrink(self, mark["left"])
+            self.__dict__[BUILT_BY] = mark["left"]
 
     return post_init
 
@@ -165,13 +169,3 @@ def shrink(model: PreTrainedModel, left: Left) -> None:
     """
     with torch.device("cpu"):  # indices; from_pretrained makes everything else without memory
         reduce(model, kept_of(model, left), in_place=True)
-
-
-def _check_format(mark: dict[str, Any]) -> None:
-    found = mark.get("format")
-    if found != FORMAT:
-        raise CheckpointError(
-            f"from_pretrained: config.json has headcount format {found!r}; this version of "
-            f"headcount reads {FORMAT}. Prune again with this version, or load with the version "
-            "that wrote the folder."
-        )

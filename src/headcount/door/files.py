@@ -1,0 +1,279 @@
+"""Read a file that somebody else may have written: bounded, whole, and of the shape it should have.
+
+Nothing is built that is larger than what stands in the file.
+"""
+
+import json
+import math
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from headcount.door.shape import Misfit, Said, fit, short
+from headcount.errors import CheckpointError, PruningError
+
+LIMIT = 16 * 2**20
+"""Bytes of a file of settings or results."""
+LARGE = 256 * 2**20
+"""Bytes of a file that lists every unit of a model."""
+YAML_LIMIT = 2**16
+"""Bytes of a file of flags."""
+DEPTH = 40
+"""Lists and mappings inside of each other."""
+CONTAINERS = 500_000
+"""Lists and mappings in one file: an empty one takes thirty times its text in memory."""
+DIGITS = 20
+"""Of a whole number: those of the greatest seed."""
+
+
+def read_text(path: str | Path, *, limit: int = LIMIT) -> str:
+    """The text of a regular file.
+
+    Args:
+        path: the file.
+        limit: bytes that it may have.
+
+    Raises:
+        Misfit: it is no regular file, larger than allowed, or not UTF-8.
+        OSError: it is not there, or cannot be read.
+
+    Example:
+        >>> read_text(os.devnull)
+        Traceback (most recent call last):
+            ...
+        headcount.door.shape.Misfit: it is a device, not a regular file
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:  # without O_NONBLOCK a pipe would wait for a writer
+        _check_regular(os.fstat(handle))
+    except Misfit:
+        os.close(handle)
+        raise
+    with os.fdopen(handle, "rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise Misfit(Said(f"larger than {limit} bytes"), "a file of headcount")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise Misfit(Said(f"not UTF-8 in line {line}"), "a text file") from None
+
+
+def check_regular(path: Path, *, links: bool = True) -> None:
+    """Refuse devices, pipes, folders, empty files and, if asked, links.
+
+    Raises:
+        Misfit: it is one of these.
+        OSError: it is not there.
+    """
+    found = path.stat() if links else path.lstat()
+    _check_regular(found)
+    if not found.st_size:
+        raise Misfit(Said("empty"), "a whole file")
+
+
+def _check_regular(found: os.stat_result) -> None:
+    kinds = {
+        stat.S_ISDIR: "a folder",
+        stat.S_ISLNK: "a link",
+        stat.S_ISFIFO: "a pipe",
+        stat.S_ISSOCK: "a socket",
+    }
+    if not stat.S_ISREG(found.st_mode):
+        kind = next((name for is_one, name in kinds.items() if is_one(found.st_mode)), "a device")
+        raise Misfit(Said(kind), "a regular file")
+
+
+def parse_json(text: str, wanted: Any) -> Any:
+    """The values of a JSON text, of the shape that an annotation says.
+
+    A name twice, a number that is not finite, and lists inside of more than ``DEPTH`` others are
+    refused: what they mean depends on the reader.
+
+    Raises:
+        Misfit: the text is something else.
+
+    Example:
+        >>> parse_json('{"a": 1, "a": 2}', dict[str, int])
+        Traceback (most recent call last):
+            ...
+        headcount.door.shape.Misfit: it is a text with the key 'a' twice, not one value for each
+    """
+    if not isinstance(text, str):
+        raise Misfit(text, "a text")
+    if text.count("[") + text.count("{") > CONTAINERS:
+        raise Misfit(Said(f"a text with more than {CONTAINERS} lists"), "a file of headcount")
+    try:
+        body = json.loads(
+            text,
+            object_pairs_hook=_without_doubles,
+            parse_constant=_not_finite,
+            parse_float=_finite,
+            parse_int=_whole,
+        )
+    except RecursionError:
+        raise Misfit(Said("nested too deep"), _DEEPEST) from None
+    except ValueError as error:
+        where = (
+            f"line {error.lineno}: {error.msg}"
+            if isinstance(error, json.JSONDecodeError)
+            else error
+        )
+        raise Misfit(Said(f"no JSON ({where})"), "a whole file") from None
+    _check_depth(body)
+    if "\\u" in text:
+        _check_characters(body)
+    return fit(body, wanted, plain=True)
+
+
+def read_json(
+    path: str | Path,
+    wanted: Any,
+    *,
+    call: str,
+    give: str,
+    error: type[PruningError] = CheckpointError,
+    limit: int = LIMIT,
+) -> Any:
+    """The values of a JSON file, of the shape that an annotation says.
+
+    Args:
+        path: the file.
+        wanted: the annotation, see ``shape.fit``.
+        call: what reads it, for the message.
+        give: what to do about a file that is something else.
+        error: what to raise.
+        limit: bytes that it may have.
+
+    Raises:
+        PruningError: ``error``, which names the file, the place in it, the value and what is
+            allowed there.
+
+    Example:
+        >>> read_json("nowhere.json", dict, call="load", give="Give another.")
+        Traceback (most recent call last):
+            ...
+        headcount.errors.CheckpointError: load('nowhere.json'): there is no such file. Give another.
+    """
+    with checked(f"{call}({str(path)!r})", give=give, error=error):
+        return parse_json(read_text(path, limit=limit), wanted)
+
+
+@contextmanager
+def checked(call: str, *, give: str, error: type[PruningError] = CheckpointError) -> Iterator[None]:
+    """Around what reads something from outside: all that can be wrong with it is one error.
+
+    Args:
+        call: what reads, and what: the beginning of the message.
+        give: what to do: its end.
+        error: what to raise.
+
+    Raises:
+        PruningError: ``error``.
+    """
+    try:
+        yield
+    except FileNotFoundError as problem:
+        raise error(f"{call}: there is no such file. {give}") from problem
+    except OSError as problem:
+        raise error(f"{call}: {problem.strerror or problem}. {give}") from problem
+    except Misfit as problem:
+        raise error(f"{call}: {problem}. {give}") from None
+    except PruningError as problem:
+        raise error(f"{call}: {str(problem).removesuffix('.')}. {give}") from problem
+
+
+def parse_yaml(text: str, wanted: Any) -> Any:
+    """The values of a YAML text, of the shape that an annotation says.
+
+    Aliases are refused: a few lines of them stand for gigabytes.
+
+    Raises:
+        Misfit: the text is something else.
+
+    Example:
+        >>> parse_yaml("heads: 12", dict[str, int])
+        {'heads': 12}
+    """
+    depth = 0
+    try:
+        for event in yaml.parse(text, yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                where = f" in line {event.start_mark.line + 1}" if event.start_mark else ""
+                raise Misfit(Said(f"a text with an alias (*{event.anchor}){where}"), "plain values")
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEPTH:
+                raise Misfit(Said("nested too deep"), _DEEPEST)
+        body = yaml.load(text, _OneOfEach)
+    except yaml.MarkedYAMLError as error:
+        where = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise Misfit(Said(f"no YAML ({error.problem}{where})"), "a whole file") from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        raise Misfit(Said(f"no YAML ({str(error).splitlines()[0]})"), "a whole file") from None
+    return fit(body, wanted, plain=True)
+
+
+class _OneOfEach(yaml.SafeLoader):
+    """Refuses a name that is there twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """As the stock loader, after a look at the names."""
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise Misfit(Said(f"a text with the key {short(twice)} twice"), "one value for each")
+        return super().construct_mapping(node, deep)
+
+
+_DEEPEST = f"at most {DEPTH} lists inside of each other"
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+        raise Misfit(Said(f"a text with the key {short(twice)} twice"), "one value for each")
+    return found
+
+
+def _not_finite(word: str) -> NoReturn:
+    raise Misfit(Said(f"a text with {word}"), "finite numbers alone")
+
+
+def _finite(word: str) -> float:
+    value = float(word)
+    return value if math.isfinite(value) else _not_finite(word[:40])
+
+
+def _whole(word: str) -> int:
+    if len(word.lstrip("-")) > DIGITS:
+        raise Misfit(Said(f"a text with a number of {len(word)} digits"), f"{DIGITS} at most")
+    return int(word)
+
+
+def _check_characters(body: Any) -> None:
+    """Refuse what no file name and no terminal takes: half a character, and the zero."""
+    try:
+        whole = json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise Misfit(Said("a text with half a character"), "UTF-8") from None
+    if b"\\u0000" in whole:
+        raise Misfit(Said("a text with a character zero"), "a text")
+
+
+def _check_depth(body: Any) -> None:
+    level = [body]
+    for _ in range(DEPTH + 1):
+        inner = [one for one in level if isinstance(one, dict | list)]
+        if not inner:
+            return
+        level = [one for box in inner for one in (box.values() if isinstance(box, dict) else box)]
+    raise Misfit(Said("nested too deep"), _DEEPEST)
