@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+import os
 
 import pytest
 import torch
@@ -156,3 +157,52 @@ def test_a_kind_that_no_model_has_is_not_counted_as_none():
     assert (decision.num("head"), decision.num("row")) == (12, 0)
     with pytest.raises(hc.DecisionError, match=r"num\('heads'\): give one of layer, module"):
         decision.num("heads")
+
+
+def one_site(**changes):
+    body = json.loads(keep_decision(bert(), torch.ones(12, dtype=torch.bool)).to_json())
+    body["sites"][0].update(changes)
+    return json.dumps(body)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_units": 10**8}, "sites[0].num_units is 100000000, not the 4 of its scores"),
+        ({"num_units": 10**12, "scores": []}, "sites[0].num_units is 1000000000000, not the 0"),
+        ({"num_units": -1}, "sites[0].num_units is -1, not a number of 0 or more"),
+        ({"num_units": "4"}, "sites[0].num_units is '4', not a whole number"),
+        ({"scores": [0, 0, 0, None]}, "sites[0].scores[3] is None, not a number"),
+        ({"scores": "0000"}, "sites[0].scores is '0000', not a list"),
+        ({"kept": [1, 1]}, "sites[0].kept is [1, 1], not a list of rising numbers below 4"),
+        ({"kept": [-1]}, "sites[0].kept[0] is -1, not a number of 0 or more"),
+        ({"kept": [0, 1]}, "num_kept is 12, not the 10 of the sites together"),
+        ({"kind": "poem"}, "sites[0].kind is 'poem', not 'layer' or 'module'"),
+        ({"module": None}, "sites[0].module is None, not a text"),
+        ({"layer": True}, "sites[0].layer is True, not a whole number"),
+        (
+            {"module": "encoder.layer.1.attention.self"},
+            "sites is ('encoder.layer.1.attention.self', 'head') twice, not each site once",
+        ),
+    ],
+)
+def test_a_damaged_decision_names_the_place(changes, message):
+    text = one_site(**changes).replace("bert.", "")
+    with pytest.raises(hc.DecisionError) as error:
+        hc.Decision.from_json(text)
+    assert message in str(error.value)
+    assert "Give what Decision.to_json wrote." in str(error.value)
+
+
+@pytest.mark.parametrize("text", ['{"a": NaN}', '{"format": 2, "format": 2}', "[" * 9999, None, 3])
+def test_what_json_has_no_words_for_is_no_decision(text):
+    with pytest.raises(hc.DecisionError, match=r"Decision\.from_json: not a decision: it is"):
+        hc.Decision.from_json(text)
+
+
+def test_a_file_that_is_not_there_or_no_file_is_no_decision(tmp_path):
+    for path in (tmp_path, tmp_path / "none.json", os.devnull):
+        with pytest.raises(hc.DecisionError, match=r"Decision\.load\('.*Give a file that"):
+            hc.Decision.load(path)
+    with pytest.raises(hc.ArgumentError, match=r"Decision\.load\(path=3\): an int is no str or Pa"):
+        hc.Decision.load(3)

@@ -189,6 +189,44 @@ def checked(call: str, *, give: str, error: type[PruningError] = CheckpointError
         raise error(f"{call}: {str(problem).removesuffix('.')}. {give}") from problem
 
 
+def parse_format(
+    text: str,
+    wanted: Any,
+    *,
+    version: int,
+    call: str,
+    what: str,
+    error: type[PruningError] = CheckpointError,
+) -> Any:
+    """The values of a JSON text that says, with the key ``format``, which version wrote it.
+
+    Args:
+        text: the text.
+        wanted: the annotation of all the rest.
+        version: what this version writes.
+        call: what reads it, for the message.
+        what: what it should be, for the message.
+        error: what to raise.
+
+    Raises:
+        PruningError: ``error``: another version, or something else.
+
+    Example:
+        >>> parse_format('{"format": 1, "a": 2}', dict[str, int], version=1, call="load",
+        ...     what="a list")
+        {'a': 2}
+    """
+    give = f"Give what {call.partition('.')[0]}.to_json wrote."
+    with checked(f"{call}: not {what}", give=give, error=error):
+        body = parse_json(text, dict[str, Any])
+        if "format" not in body:
+            raise Misfit(sorted(body), "a mapping with the key 'format'")
+        found = body.pop("format")
+        if found == version and not isinstance(found, bool):
+            return fit(body, wanted, plain=True)
+    raise error(f"{call}: format {short(found)}; this version of headcount reads {version}.")
+
+
 def parse_yaml(text: str, wanted: Any) -> Any:
     """The values of a YAML text, of the shape that an annotation says.
 
@@ -260,13 +298,11 @@ def _whole(word: str) -> int:
 
 
 def _check_characters(body: Any) -> None:
-    """Refuse what no file name and no terminal takes: half a character, and the zero."""
+    """Refuse half a character, which can be neither printed nor saved."""
     try:
-        whole = json.dumps(body, ensure_ascii=False).encode()
+        json.dumps(body, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise Misfit(Said("a text with half a character"), "UTF-8") from None
-    if b"\\u0000" in whole:
-        raise Misfit(Said("a text with a character zero"), "a text")
 
 
 def _check_depth(body: Any) -> None:

@@ -64,9 +64,9 @@ class Between:
     high: float = math.inf
     """The greatest allowed."""
 
-    def check(self, value: Any) -> None:
+    def check(self, value: float) -> None:
         """Refuse a number outside of the bounds."""
-        finite = isinstance(value, Integral) or math.isfinite(value)
+        finite = isinstance(value, int) or math.isfinite(value)
         if not (finite and self.low <= value <= self.high):
             raise Misfit(value, self._in_words(), of_type=False)
 
@@ -224,7 +224,7 @@ def _fit_items(value: Any, wanted: Any, plain: bool) -> Any:
             new.append(fit(entry, one, plain=plain))
         except Misfit as problem:
             raise problem.below(f"[{index}]") from None
-    return type(value)(new) if plain else value
+    return cast(Any, type(value))(new) if plain else value
 
 
 class _inside:  # noqa: N801 - read as a word

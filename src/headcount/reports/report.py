@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from headcount.door.arguments import check_fields, check_value
+from headcount.door.files import checked, parse_format, read_text
+from headcount.door.shape import Count
 from headcount.errors import CheckpointError, PruningError
 
 FORMAT = 1
@@ -30,11 +33,11 @@ class Row:
 
     name: str
     """``dense``, or the short name of a method."""
-    num_heads: int
+    num_heads: Count
     """Heads, counted from the weights."""
     heads_per_layer: tuple[int, ...]
     """Heads of each layer, [L]; adds up to ``num_heads``."""
-    num_params: int
+    num_params: Count
     """Parameters, shared ones once."""
     quality: float | None = None
     """The report's metric on the evaluation data."""
@@ -52,6 +55,7 @@ class Row:
     """The label that every evaluation example is given, if it is one and the same."""
 
     def __post_init__(self) -> None:
+        check_fields(self, but=("num_heads", "num_params"))
         if sum(self.heads_per_layer) != self.num_heads:
             raise PruningError(
                 f"Row(name={self.name!r}, num_heads={self.num_heads}): the layers have "
@@ -114,6 +118,7 @@ class Report:
     """Command line that makes this report again."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         names = [row.name for row in self.rows]
         if not names or len(set(names)) < len(names):
             raise PruningError(
@@ -137,18 +142,7 @@ class Report:
         Raises:
             CheckpointError: the text is not a report of this format.
         """
-        try:
-            body = json.loads(text)
-            found = body.pop("format")
-            if found == FORMAT:
-                return cls(**_fields(body))
-        except (AttributeError, KeyError, PruningError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"Report.from_json: not a report ({error!r}). Give what Report.to_json wrote."
-            ) from error
-        raise CheckpointError(
-            f"Report.from_json: format {found!r}; this version of headcount reads {FORMAT}."
-        )
+        return parse_format(text, cls, version=FORMAT, call="Report.from_json", what="a report")
 
     def save(self, folder: str | Path) -> None:
         """Write ``report.json`` into a folder."""
@@ -174,29 +168,13 @@ def report_of(folder: str | Path) -> Report:
         Traceback (most recent call last):
         headcount.errors.CheckpointError: report_of('no/such/folder'): no report.json there. ...
     """
+    check_value("report_of", "folder", folder, str | Path)
     path = Path(folder) / FILE
     if not path.is_file():
         raise CheckpointError(
             f"report_of({str(folder)!r}): no {FILE} there. Give the folder of a model that was "
             "saved with its report."
         )
-    try:
-        return Report.from_json(path.read_text(encoding="utf-8"))
-    except (CheckpointError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"report_of({str(folder)!r}): {FILE} is damaged: {error}") from error
-
-
-def _fields(body: Mapping[str, Any]) -> dict[str, Any]:
-    for name in ("budget", "method", "environment"):
-        if not isinstance(body[name], dict):
-            raise TypeError(f"{name} is {body[name]!r}")
-    return {**body, "rows": tuple(_row(entry) for entry in body["rows"])}
-
-
-def _row(entry: Mapping[str, Any]) -> Row:
-    quartiles = entry.get("latency_quartiles_s")
-    lists = {
-        "heads_per_layer": tuple(entry["heads_per_layer"]),
-        "latency_quartiles_s": None if quartiles is None else tuple(quartiles),
-    }
-    return Row(**{**entry, **lists})
+    call = f"report_of({str(folder)!r}): {FILE} is damaged"
+    with checked(call, give="Take the folder as it was saved, or measure anew with evaluate."):
+        return Report.from_json(read_text(path))

@@ -1,15 +1,20 @@
 """What stays and what goes: the value that travels from a method to the surgery."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from headcount.door.arguments import check_value
+from headcount.door.files import LARGE, checked, parse_format, read_text
+from headcount.door.shape import Count, Finite, Misfit, Said
 from headcount.errors import DecisionError, check_argument
 from headcount.units.site import KINDS
 from headcount.units.table import UnitTable
@@ -189,20 +194,26 @@ class Decision:
         Raises:
             DecisionError: the text is not a decision of this format.
         """
-        try:
-            body = json.loads(text)
-            found = body["format"]
-            sites = tuple(_site(entry) for entry in body["sites"]) if found == FORMAT else ()
-            provenance = body["provenance"]
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-            raise DecisionError(
-                f"Decision.from_json: not a decision ({error!r}). Give what Decision.to_json wrote."
-            ) from error
-        if found != FORMAT:
-            raise DecisionError(
-                f"Decision.from_json: format {found!r}; this version of headcount reads {FORMAT}."
-            )
-        return cls(sites=sites, provenance=provenance)
+        body: _Body = parse_format(
+            text,
+            _Body,
+            version=FORMAT,
+            call="Decision.from_json",
+            what="a decision",
+            error=DecisionError,
+        )
+        give = "Give what Decision.to_json wrote."
+        with checked("Decision.from_json: not a decision", give=give, error=DecisionError):
+            sites = tuple(_site(entry, f"sites[{i}]") for i, entry in enumerate(body["sites"]))
+            twice = [key for key, num in Counter(site.key for site in sites).items() if num > 1]
+            if twice:
+                raise Misfit(Said(f"{twice[0]} twice"), "each site once", place="sites")
+            decision = cls(sites=sites, provenance=body["provenance"])
+            for name in ("num_units", "num_kept"):
+                if body[name] != getattr(decision, name):
+                    wanted = f"the {getattr(decision, name)} of the sites together"
+                    raise Misfit(body[name], wanted, place=name)
+        return decision
 
     def save(self, path: str | Path) -> None:
         """Write the decision to a file."""
@@ -210,8 +221,15 @@ class Decision:
 
     @classmethod
     def load(cls, path: str | Path) -> "Decision":
-        """Read a decision from a file."""
-        return cls.from_json(Path(path).read_text(encoding="utf-8"))
+        """Read a decision from a file.
+
+        Raises:
+            DecisionError: it is not there, or not one of a decision.
+        """
+        check_value("Decision.load", "path", path, str | Path)
+        give = "Give a file that Decision.save wrote."
+        with checked(f"Decision.load({str(path)!r})", give=give, error=DecisionError):
+            return cls.from_json(read_text(path, limit=LARGE))
 
 
 def _check_vectors(units: UnitTable, keep: Tensor, scores: Tensor) -> None:
@@ -252,10 +270,37 @@ def refuse_not_finite(call: str, keys: Iterable[tuple[str, str]], scores: Iterab
             )
 
 
-def _site(entry: Mapping[str, Any]) -> SiteDecision:
-    kept = set(entry["kept"])
-    if not kept <= set(range(entry["num_units"])):
-        raise ValueError(f"kept units {sorted(kept)} of {entry['num_units']}")
+class _Entry(TypedDict):
+    """A site, as it is written."""
+
+    module: str
+    kind: Literal["layer", "module", "group", "head", "row"]
+    layer: Count
+    stack: str
+    where: str
+    tower: str
+    num_units: Count
+    kept: list[Count]
+    scores: list[Finite]
+
+
+class _Body(TypedDict):
+    """A decision, as it is written."""
+
+    num_units: Count
+    num_kept: Count
+    provenance: dict[str, Any]
+    sites: list[_Entry]
+
+
+def _site(entry: _Entry, place: str) -> SiteDecision:
+    total, kept = entry["num_units"], entry["kept"]
+    if total != len(entry["scores"]):  # before anything of that size is made
+        raise Misfit(total, f"the {len(entry['scores'])} of its scores", place=f"{place}.num_units")
+    if not all(a < b for a, b in pairwise(kept)) or kept[-1:] >= [total]:
+        wanted = f"a list of rising numbers below {total}"
+        raise Misfit(kept, wanted, place=f"{place}.kept")
+    stays = set(kept)
     return SiteDecision(
         module=entry["module"],
         kind=entry["kind"],
@@ -263,6 +308,6 @@ def _site(entry: Mapping[str, Any]) -> SiteDecision:
         stack=entry["stack"],
         where=entry["where"],
         tower=entry["tower"],
-        keep=tuple(i in kept for i in range(entry["num_units"])),
+        keep=tuple(i in stays for i in range(total)),
         scores=tuple(float(score) for score in entry["scores"]),
     )

@@ -9,7 +9,10 @@ from typing import Any, final
 
 import numpy as np
 
-from headcount.errors import CheckpointError, PruningError
+from headcount.door.arguments import check_fields, check_value
+from headcount.door.files import checked, parse_format, read_text
+from headcount.door.shape import Count
+from headcount.errors import PruningError
 from headcount.units.site import Site
 
 FORMAT = 1
@@ -36,14 +39,15 @@ class Curve:
     """Kind of the units."""
     modules: tuple[str, ...]
     """Modules that hold the sites; all of one shape."""
-    counts: tuple[int, ...]
+    counts: tuple[Count, ...]
     """Numbers of units that were measured, from 0 to all of them."""
-    costs_ns: tuple[int, ...]
+    costs_ns: tuple[Count, ...]
     """What a site costs then, beyond what it costs without any unit; nanoseconds."""
-    unit_params: int = 0
+    unit_params: Count = 0
     """Parameters of one unit, by which sites of another width are told apart; 0: not known."""
 
     def __post_init__(self) -> None:
+        check_fields(self, but=("costs_ns",))
         rising = all(a < b for a, b in zip(self.counts, self.counts[1:], strict=False))
         falls = any(a > b for a, b in zip(self.costs_ns, self.costs_ns[1:], strict=False))
         starts = [self.counts[:1], self.costs_ns[:1]] == [(0,), (0,)]
@@ -70,16 +74,19 @@ class LatencyTable:
         True
     """
 
-    whole_ns: int
+    whole_ns: Count
     """Median nanoseconds of a forward pass of the model as it is."""
     curves: tuple[Curve, ...]
     """What its sites add."""
-    batch: int
+    batch: Count
     """Sequences of the pass."""
-    length: int
+    length: Count
     """Tokens of each."""
     environment: Mapping[str, Any] = field(default_factory=dict)
     """Machine and versions."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def steps(self, site: Site) -> np.ndarray:
         """What a site costs with 0, 1, ... of its units, nanoseconds, rounded to the table's cells.
@@ -122,19 +129,8 @@ class LatencyTable:
         Raises:
             CheckpointError: the text is no table of this format.
         """
-        try:
-            body = json.loads(text)
-            found = body.pop("format")
-            if found == FORMAT:
-                curves = tuple(_curve(entry) for entry in body.pop("curves"))
-                return cls(**body, curves=curves)
-        except (AttributeError, KeyError, PruningError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"LatencyTable.from_json: not a table of latencies ({error!r}). Give what "
-                "LatencyTable.to_json wrote."
-            ) from error
-        raise CheckpointError(
-            f"LatencyTable.from_json: format {found!r}; this version of headcount reads {FORMAT}."
+        return parse_format(
+            text, cls, version=FORMAT, call="LatencyTable.from_json", what="a table of latencies"
         )
 
     def save(self, path: str | Path) -> None:
@@ -143,10 +139,12 @@ class LatencyTable:
 
     @classmethod
     def load(cls, path: str | Path) -> "LatencyTable":
-        """Read a table from a file."""
-        return cls.from_json(Path(path).read_text(encoding="utf-8"))
+        """Read a table from a file.
 
-
-def _curve(entry: Mapping[str, Any]) -> Curve:
-    lists = {name: tuple(entry[name]) for name in ("modules", "counts", "costs_ns")}
-    return Curve(kind=entry["kind"], unit_params=entry.get("unit_params", 0), **lists)
+        Raises:
+            CheckpointError: it is not there, or not one of a table.
+        """
+        check_value("LatencyTable.load", "path", path, str | Path)
+        give = "Give a file that LatencyTable.save wrote."
+        with checked(f"LatencyTable.load({str(path)!r})", give=give):
+            return cls.from_json(read_text(path))

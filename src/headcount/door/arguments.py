@@ -1,0 +1,123 @@
+"""Check the arguments of a public call by its annotations, before anything is done with them."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import fields
+from functools import wraps
+from typing import Any, TypeVar, get_args, get_origin
+
+from headcount.door.shape import Misfit, fit, hints, in_words, short
+from headcount.errors import ArgumentError, BudgetError, PruningError, check_argument
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+GIVE = {
+    "Module": "a model: AutoModel.from_pretrained(name)",
+    "PreTrainedModel": "a model: AutoModel.from_pretrained(name)",
+    "Method": "an instance, such as hc.DSP()",
+    "Budget": "a budget, such as hc.Budget(heads=12)",
+    "Decision": "what hc.decide or a trainer decided",
+    "LatencyTable": "a table, such as hc.LatencyTable.load('latency.json')",
+    "Options": "hc.Options(...)",
+    "Recipe": "a recipe, such as hc.Recipe(epochs=1)",
+    "Estimator": "an instance, such as hc.RelaxedTopK()",
+    "Sizes": "an instance, such as hc.Shrinking()",
+    "Pressure": "an instance, such as hc.Lagrangian()",
+    "Distillation": "hc.Distillation()",
+    "Iterable": "a list of batches: [batch]",
+    "Path": "a path",
+}
+"""What to give where an instance of a class is wanted."""
+
+
+def checks_arguments(function: F) -> F:
+    """Decorate a public function: arguments that are not what its annotations say are refused.
+
+    Iterables that can be gone through only once are not looked into.
+
+    Raises:
+        ArgumentError: by the function, for an argument of another type.
+        BudgetError: by the function, for a number out of its bounds.
+
+    Example:
+        >>> @checks_arguments
+        ... def double(number: int) -> int:
+        ...     return 2 * number
+        >>> double("2")
+        Traceback (most recent call last):
+            ...
+        headcount.errors.ArgumentError: double(number='2'): give a whole number.
+    """
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        given = signature.bind(*args, **kwargs).arguments
+        check_given(function.__name__, given, of=function)
+        return function(*args, **kwargs)
+
+    return call  # pyright: ignore[reportReturnType]
+
+
+def check_given(call: str, given: dict[str, Any], *, of: Any) -> None:
+    """Refuse arguments that are not what the annotations of a function or class say.
+
+    Args:
+        call: the function or class, as the message names it.
+        given: the arguments.
+        of: whose annotations.
+
+    Raises:
+        ArgumentError: an argument of another type.
+        BudgetError: a number out of its bounds.
+    """
+    wanted = hints(of)
+    for name, value in given.items():
+        if name in wanted and name not in ("self", "cls", "args", "kwargs"):
+            check_value(call, name, value, wanted[name])
+
+
+def check_fields(instance: Any, *, but: tuple[str, ...] = ()) -> None:
+    """Refuse a dataclass whose fields are not what their annotations say.
+
+    Args:
+        instance: a dataclass, in its ``__post_init__``.
+        but: fields that it checks by itself.
+
+    Raises:
+        ArgumentError: a field of another type.
+        BudgetError: a number out of its bounds.
+    """
+    cls = type(instance)
+    given = {field.name: getattr(instance, field.name) for field in fields(instance)}
+    check_given(cls.__name__, {k: v for k, v in given.items() if k not in but}, of=cls)
+
+
+def check_value(call: str, name: str, value: Any, wanted: Any) -> None:
+    """Refuse one argument that is not what an annotation says; see ``check_given``."""
+    try:
+        fit(value, wanted)
+        return
+    except Misfit as found:
+        problem = found
+    if not problem.place and problem.of_type:
+        classes = _classes(wanted)
+        give = next((GIVE[c.__name__] for c in classes if c.__name__ in GIVE), None)
+        if give is not None:
+            check_argument(call, name, value, tuple(classes), give)
+    error: type[PruningError] = ArgumentError if problem.of_type else BudgetError
+    where = f" {problem.place} is {short(problem.value)}:" if problem.place else ""
+    raise error(f"{call}({name}={short(value)}):{where} give {problem.wanted}.") from None
+
+
+def _classes(wanted: Any) -> list[type]:
+    """The classes of an annotation that is a class, or several of them."""
+    if isinstance(wanted, TypeVar):
+        return _classes(wanted.__bound__)
+    if isinstance(wanted, type) and get_origin(wanted) is None:
+        return [wanted]
+    origin = get_origin(wanted)
+    if isinstance(origin, type) and origin.__name__ == "UnionType":
+        found = [_classes(one) for one in get_args(wanted)]
+        return [one for inner in found for one in inner] if all(found) else []
+    return [origin] if isinstance(origin, type) and in_words(wanted) == "a list" else []
