@@ -3,10 +3,9 @@
 import logging
 from typing import TYPE_CHECKING, Any, final
 
-from safetensors.torch import load_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from headcount.training.resume import STATE_FILE, write_session
+from headcount.training.resume import load_session, write_session
 
 if TYPE_CHECKING:
     from headcount.training.trainer import PruningTrainer
@@ -38,7 +37,7 @@ class SessionCallback(TrainerCallback):
             self._trainer.forget_moments()
         session.begin(state.max_steps)
         if resume is not None:
-            session.load_state_dict(load_file(resume / STATE_FILE))
+            load_session(resume, session, step=state.global_step)
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -4,9 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from headcount.door.files import parse_json, read_text
+from headcount.door.shape import Misfit
+from headcount.door.tensors import check_header, header, header_of
 from headcount.errors import CheckpointError
+from headcount.training.restore import restoring
 from headcount.training.session import Session
 
 STATE_FILE = "headcount.safetensors"
@@ -34,7 +38,11 @@ def complete_checkpoints(folder: Path) -> list[Path]:
         []
     """
     found = [path.parent for path in folder.glob(f"checkpoint-*/{RUN_FILE}")]
-    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+    numbered = {path: path.name.rpartition("-")[2] for path in found}
+    return sorted(
+        (path for path, number in numbered.items() if number.isdecimal()),
+        key=lambda path: int(numbered[path]),
+    )
 
 
 def complete_checkpoint(folder: Path) -> Path:
@@ -58,7 +66,8 @@ def check_session(folder: Path, session: Session) -> None:
     Raises:
         CheckpointError: names what differs, with both values.
     """
-    saved: dict[str, Any] = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    with restoring(folder, RUN_FILE):
+        saved: dict[str, Any] = parse_json(read_text(folder / RUN_FILE), dict[str, Any])
     mine = session.fingerprint()
     for name, value in mine.items():
         if saved.get(name) != value:
@@ -67,6 +76,24 @@ def check_session(folder: Path, session: Session) -> None:
                 f"another {name}: {_short(saved.get(name))}, this run has {_short(value)}. Resume "
                 "with the settings of the interrupted run, or start anew."
             )
+
+
+def load_session(folder: Path, session: Session, *, step: int) -> None:
+    """Go on where the session of a checkpoint stood.
+
+    Args:
+        folder: the checkpoint.
+        session: a session at its beginning.
+        step: the optimizer steps that the rest of the checkpoint has done.
+
+    Raises:
+        CheckpointError: the state is damaged, or that of another method, model or step.
+    """
+    with restoring(folder, STATE_FILE):
+        check_header(header(folder / STATE_FILE), header_of(session.state_dict()))
+        session.load_state_dict(load_file(folder / STATE_FILE))
+        if session.num_done != step:
+            raise Misfit(session.num_done, f"the {step} of the Trainer's state", place="num_done")
 
 
 def _short(value: Any) -> str:

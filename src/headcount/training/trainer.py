@@ -22,6 +22,7 @@ from headcount.surgery.cut import cut
 from headcount.training.callback import SessionCallback
 from headcount.training.distillation import TEACHER, Distillation
 from headcount.training.order import GroupedByLength
+from headcount.training.restore import Restoring, check_files
 from headcount.training.resume import (
     check_session,
     complete_checkpoint,
@@ -35,7 +36,7 @@ from headcount.units.decision import Decision
 logger = logging.getLogger("headcount")
 
 
-class PruningTrainer(Trainer):
+class PruningTrainer(Restoring, Trainer):
     """A ``transformers.Trainer`` that prunes while it trains.
 
     Training draws the method's gates at each forward pass; evaluation uses the hard, noise-free
@@ -186,6 +187,8 @@ class PruningTrainer(Trainer):
         self.resume_from = self._resolve(resume_from_checkpoint)
         if self.resume_from is not None:
             check_session(self.resume_from, self.session)
+            whole = cast(nn.Module, self.accelerator.unwrap_model(self.model))
+            check_files(self.resume_from, whole, with_optimizer=not self.args.save_only_model)
         path = None if self.resume_from is None else str(self.resume_from)
         return super().train(resume_from_checkpoint=path, **kwargs)
 
