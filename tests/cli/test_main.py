@@ -87,7 +87,15 @@ def test_a_configuration_file_replaces_flags_and_flags_win(inputs, tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("head: 7\n", "unknown head. Known: .*heads"), ("7\n", "give a mapping"), ("a: [\n", "YAML")],
+    [
+        ("head: 7\n", "unknown head. Known: .*heads"),
+        ("7\n", "it is 7, not a mapping. Give a mapping"),
+        ("a: [\n", "YAML"),
+        ("heads: {a: 1}\n", "heads is {'a': 1}, not a text or"),
+        ("heads: &a [*a, *a]\n", r"an alias \(\*a\) in line 1"),
+        ("heads: 3\nheads: 4\n", "the key 'heads' twice"),
+        ("heads: .nan\n", "heads is nan, not a finite number"),
+    ],
 )
 def test_a_wrong_configuration_file_is_refused(inputs, tmp_path, text, message):
     config = tmp_path / "run.yaml"

@@ -12,9 +12,9 @@ from headcount.arena.figures.quality import draw_quality
 from headcount.arena.grid import Cell
 from headcount.arena.latency import LATENCY_FILE, Latency, read_latency
 from headcount.arena.output import (
-    ERROR_FILE,
     asked,
     has_result,
+    read_failure,
     read_grid,
     read_json,
 )
@@ -87,8 +87,7 @@ class Comparison:
             if has_result(folder, saved["described"]):
                 results.append(read_result(folder))
             else:
-                why = (read_json(folder / ERROR_FILE) or {}).get("reason")
-                unfinished[cell] = known.get(cell, why)
+                unfinished[cell] = known.get(cell, read_failure(folder))
         other = reference(list(saved["methods"]), against)
         return cls(
             path=path,

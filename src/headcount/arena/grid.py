@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self, final
 
 from headcount.checkpoints.place import expanded_name
+from headcount.door.shape import fit
 from headcount.errors import BudgetError, TrainingError
 from headcount.methods.method import Method
 from headcount.training.arm import NUM_EXAMPLES, Arm, dense_arm, recipe_of
@@ -123,8 +124,7 @@ class Settings:
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Self:
         """Read what ``plain`` gave."""
-        known = {**plain, "recipe": Recipe(**plain["recipe"])}
-        return cls(**{**known, "train": tuple(plain["train"]), "eval": tuple(plain["eval"])})
+        return fit({**plain}, cls, plain=True)
 
     def described(self) -> dict[str, Any]:
         """What a later call must have in common with this one: files by their contents."""

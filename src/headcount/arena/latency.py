@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self, final
+from typing import Any, TypedDict, final
 
 import transformers
 from torch import nn
@@ -13,6 +13,7 @@ from headcount.arena.grid import DENSE
 from headcount.arena.output import read_json, write_json
 from headcount.arena.result import Result
 from headcount.checkpoints.loading import loading
+from headcount.door.shape import Positive
 from headcount.errors import PruningError
 from headcount.reports.measure import Summary, Told, environment, example_batch, latency_s, summary
 
@@ -59,17 +60,12 @@ class Latency:
         0.5
     """
 
-    ratio: float
+    ratio: Positive
     """Seconds of this shape over seconds of the dense one: the median over rounds."""
-    ratio_quartiles: tuple[float, float]
+    ratio_quartiles: tuple[Positive, Positive]
     """Lower and upper quartile of the same."""
-    median_s: float
+    median_s: Positive
     """Median seconds of a forward pass."""
-
-    @classmethod
-    def of(cls, plain: Mapping[str, Any]) -> Self:
-        """Read what ``asdict`` gave."""
-        return cls(**{**plain, "ratio_quartiles": tuple(plain["ratio_quartiles"])})
 
 
 def shape_of(result: Result) -> str:
@@ -111,8 +107,9 @@ def measure_latency(
     if dense is None or not timing.num_runs:
         return
     header = {"timing": asdict(timing), "environment": environment()}
-    saved = read_json(path / LATENCY_FILE) or {}
-    known = saved.get("shapes", {}) if all(saved.get(k) == v for k, v in header.items()) else {}
+    saved = _saved(path)
+    same = all(saved.get(name) == value for name, value in header.items())
+    known = {shape: asdict(one) for shape, one in saved["shapes"].items()} if same else {}
     todo = {shape_of(r): r for r in firsts(results)}
     todo = {shape: r for shape, r in todo.items() if shape not in known and r is not dense}
     shapes = list(todo)
@@ -131,12 +128,22 @@ def read_latency(results: Iterable[Result], path: Path) -> dict[tuple[str, int |
         >>> read_latency([], Path("no such folder"))
         {}
     """
-    shapes = (read_json(path / LATENCY_FILE) or {}).get("shapes", {})
+    shapes = _saved(path)["shapes"]
     return {
-        (result.method, result.heads): Latency.of(shapes[shape_of(result)])
+        (result.method, result.heads): shapes[shape_of(result)]
         for result in firsts(results)
         if shape_of(result) in shapes
     }
+
+
+class _Saved(TypedDict):
+    """What ``measure_latency`` remembers, with what it was measured by."""
+
+    shapes: dict[str, Latency]
+
+
+def _saved(path: Path) -> _Saved:
+    return read_json(path / LATENCY_FILE, _Saved) or {"shapes": {}}
 
 
 def _timed(

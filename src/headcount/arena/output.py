@@ -4,11 +4,14 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, final
+from typing import Annotated, Any, NotRequired, Self, TypedDict, final
 
 from headcount.arena.grid import DENSE, Cell, Grid, Settings, bare, digest
-from headcount.errors import CheckpointError
+from headcount.door.files import checked, parse_json, read_text
+from headcount.door.shape import Count, Matching, Misfit, fit, short
+from headcount.errors import CheckpointError, PruningError
 from headcount.methods.method import Method
+from headcount.tasks import TASKS
 from headcount.training.arm import RESULT_FILE
 from headcount.training.material import describe_model
 
@@ -71,8 +74,14 @@ class Output:
         """
         saved = read_grid(path)
         cells = [Cell(**cell) for cell in saved["cells"]]
+        give = "Go on with the command that began it, or take another folder."
+        with checked(f"output {str(path)!r}: {GRID_FILE}", give=give):
+            unknown = [name for name in saved["methods"] if bare(name) not in methods]
+            if unknown:
+                raise Misfit(unknown[0], f"one of {', '.join(methods)}", place="methods")
+            settings = Settings.of(saved["settings"])
         grid = Grid(
-            settings=Settings.of(saved["settings"]),
+            settings=settings,
             methods={name: methods[bare(name)] for name in saved["methods"]},
             heads=tuple(dict.fromkeys(c.heads for c in cells if c.heads is not None)),
             seeds=tuple(dict.fromkeys(c.seed for c in cells)),
@@ -195,7 +204,7 @@ class Output:
 
     def failure(self, cell: Cell) -> str | None:
         """Why the last attempt of an unfinished cell failed; None if none did."""
-        return (read_json(self.folder(cell) / ERROR_FILE) or {}).get("reason")
+        return read_failure(self.folder(cell))
 
     def note_failure(self, cell: Cell, reason: str) -> None:
         """Remember why a cell failed, with the last lines of its log."""
@@ -258,25 +267,69 @@ def in_short(failure: str) -> str:
     return line if len(line) <= 160 else f"{line[:157]}..."
 
 
+class _Cell(TypedDict):
+    """A cell, as it is written; its folder is named by it."""
+
+    method: Annotated[str, Matching(r"[a-z0-9]+([-+_][a-z0-9]+)*", "the name of a method")]
+    heads: Count | None
+    seed: Count
+
+
+class _Settings(TypedDict):
+    """What is used of the settings without making them."""
+
+    task: str
+
+
+class _Grid(TypedDict):
+    """What ``Output.open`` writes."""
+
+    described: dict[str, Any]
+    settings: _Settings
+    model: NotRequired[list[Any] | None]
+    methods: dict[str, dict[str, Any]]
+    cells: list[_Cell]
+    command: str | None
+
+
+class _Failure(TypedDict):
+    """What ``Output.note_failure`` writes."""
+
+    reason: str
+
+
 def read_grid(path: Path) -> dict[str, Any]:
     """What ``Output.open`` wrote.
 
     Raises:
-        CheckpointError: there is no comparison, or one of another version.
+        CheckpointError: there is no comparison, or one of another version, or it is damaged.
     """
     saved = read_json(path / GRID_FILE)
     if saved is None or saved.get("format") != FORMAT:
-        found = "no comparison" if saved is None else f"format {saved.get('format')!r}"
+        found = "no comparison" if saved is None else f"format {short(saved.get('format'))}"
         raise CheckpointError(
             f"output {str(path)!r}: {found} there; this version of headcount reads format "
             f"{FORMAT}. Give the output folder of headcount compare."
         )
-    return saved
+    give = f"The file was changed: take the one that compare wrote, or delete {GRID_FILE} to adopt "
+    with checked(f"output {str(path)!r}: {GRID_FILE}", give=f"{give}the cells (--adopt)."):
+        grid: dict[str, Any] = fit(saved, _Grid, plain=True)
+        if grid["settings"]["task"] not in TASKS:
+            raise Misfit(grid["settings"]["task"], f"one of {sorted(TASKS)}", place="settings.task")
+        if not grid["methods"]:
+            raise Misfit(grid["methods"], "one method or more", place="methods")
+        return grid
 
 
 def asked(path: Path) -> Iterable[Cell]:
     """The cells of all calls so far."""
     return [Cell(**cell) for cell in read_grid(path)["cells"]]
+
+
+def read_failure(folder: Path) -> str | None:
+    """Why the last attempt of a cell failed; None if none did."""
+    found: _Failure | None = read_json(folder / ERROR_FILE, _Failure)
+    return None if found is None else found["reason"]
 
 
 def saved_result(folder: Path) -> dict[str, Any]:
@@ -295,11 +348,16 @@ def has_result(folder: Path, described: Mapping[str, Any]) -> bool:
     return result.get("digest") == digest(spec) and spec.get("settings") == described
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """A file of plain values; None if it is not there or not whole."""
+def read_json(path: Path, wanted: Any = dict[str, Any]) -> Any:
+    """A file of plain values; None if it is not there, not whole or of another shape.
+
+    Args:
+        path: the file.
+        wanted: its shape, see ``fit``.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return parse_json(read_text(path), wanted)
+    except (OSError, Misfit, PruningError):
         return None
 
 

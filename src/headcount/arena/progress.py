@@ -9,6 +9,7 @@ from rich.console import Console
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from headcount.arena.output import PROGRESS_FILE, read_json, write_json
+from headcount.door.shape import Count
 
 _PAUSE_S = 0.5
 
@@ -24,9 +25,9 @@ class Progress:
 
     phase: str
     """What it is doing."""
-    done: int = 0
+    done: Count = 0
     """Optimizer steps done."""
-    total: int = 0
+    total: Count = 0
     """Optimizer steps of the phase; 0 where there are none."""
 
     @property
@@ -37,8 +38,7 @@ class Progress:
 
 def read_progress(folder: Path) -> Progress | None:
     """What was written last; None if nothing was."""
-    found = read_json(folder / PROGRESS_FILE)
-    return None if found is None else Progress(**found)
+    return read_json(folder / PROGRESS_FILE, Progress)
 
 
 def write_progress(folder: Path, progress: Progress) -> None:

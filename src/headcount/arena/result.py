@@ -3,11 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Self, final
+from typing import Annotated, Any, Self, final
 
 from headcount.arena.grid import Cell
 from headcount.arena.output import saved_result
+from headcount.door.files import checked
+from headcount.door.shape import Count, Finite, Matching, Positive, fit
 from headcount.errors import CheckpointError
+from headcount.training.arm import RESULT_FILE
+
+Bits = Annotated[str, Matching("[01]*", "a text of 0 and 1")]
 
 
 @final
@@ -25,36 +30,36 @@ class Result:
 
     method: str
     """Name of the method, or ``dense``."""
-    heads: int | None
+    heads: Count | None
     """Heads asked; None for all of them."""
-    seed: int
+    seed: Count
     """Seed of everything random."""
     described: Mapping[str, Any]
     """Name and settings of the method."""
-    num_heads: int
+    num_heads: Count
     """Heads, recounted from the shapes of the saved weights."""
-    heads_per_layer: tuple[int, ...]
+    heads_per_layer: tuple[Count, ...]
     """The same for each layer."""
-    keep: Mapping[str, str]
+    keep: Mapping[str, Bits]
     """For each module with heads: ``1`` where a head stays, ``0`` where not."""
-    quality: float
+    quality: Finite
     """The task's number on the evaluation data."""
-    num_steps: int
+    num_steps: Count
     """Optimizer steps until the decision."""
-    train_s: float
+    train_s: Positive
     """Seconds of them, or of looking at data, and of asking a teacher; of the last sitting."""
     digest: str
     """Short name of the specification, ``cell.json``."""
     environment: Mapping[str, Any]
     """Versions and machine."""
-    quality_once: float | None = None
+    quality_once: Finite | None = None
     """The same number as decided, before any training of the cut model; None for methods that
     train the weights while they decide."""
-    recover_steps: int = 0
+    recover_steps: Count = 0
     """Optimizer steps after the cut."""
-    recover_s: float = 0.0
+    recover_s: Positive = 0.0
     """Seconds of them."""
-    correct: str | None = None
+    correct: Bits | None = None
     """Right (``1``) or wrong (``0``), evaluation example by example; None where that is unknown."""
     only_class: str | None = None
     """The label that every evaluation example is given, if it is one and the same."""
@@ -76,8 +81,7 @@ class Result:
     def of(cls, plain: Mapping[str, Any]) -> Self:
         """Read what ``plain`` gave."""
         names = [field.name for field in fields(cls) if field.name in plain]
-        known = {name: plain[name] for name in names}
-        return cls(**{**known, "heads_per_layer": tuple(plain["heads_per_layer"])})
+        return fit({name: plain[name] for name in names}, cls, plain=True)
 
 
 def read_result(folder: Path) -> Result:
@@ -92,4 +96,6 @@ def read_result(folder: Path) -> Result:
             f"read_result({str(folder)!r}): no result of a finished cell there. Give the folder of "
             "a cell that headcount compare has finished."
         )
-    return Result.of(found)
+    give = f"Delete {RESULT_FILE} there, and compare runs the cell again."
+    with checked(f"read_result({str(folder)!r}): {RESULT_FILE}", give=give):
+        return Result.of(found)

@@ -2,9 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import typer
-import yaml
+
+from headcount.door.files import YAML_LIMIT, parse_yaml, read_text
+from headcount.door.shape import Finite, Misfit
+
+Value = str | bool | int | Finite
+Flags = dict[str | int, Value | list[Value] | None]
+"""What a file of flags may hold."""
 
 
 def load_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -23,12 +30,13 @@ def load_config(context: typer.Context, path: Path | None) -> Path | None:
     if path is None:
         return None
     try:
-        values = yaml.safe_load(path.expanduser().read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise typer.BadParameter(f"{path}: cannot be read as YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise typer.BadParameter(f"{path}: give a mapping such as 'heads: 12'.")
-    values = {str(key).replace("-", "_"): value for key, value in values.items()}
+        text = read_text(path.expanduser(), limit=YAML_LIMIT).removeprefix("\ufeff")
+        read: dict[str, Any] = parse_yaml(text, Flags)
+    except (OSError, Misfit) as error:
+        said = error if isinstance(error, Misfit) else error.strerror
+        give = "Give a mapping such as 'heads: 12'."
+        raise typer.BadParameter(f"{path}: cannot be read as YAML: {said}. {give}") from error
+    values: dict[str, Any] = {str(key).replace("-", "_"): value for key, value in read.items()}
     known = {parameter.name for parameter in context.command.params}
     unknown = sorted(values.keys() - known)
     if unknown:

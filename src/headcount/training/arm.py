@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, NotRequired, TypedDict, cast
 
 import torch
 from rich.console import Console
@@ -14,6 +14,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PrinterCallback, TrainerCallback, set_seed
 
 from headcount.architectures.discover import units
+from headcount.door.files import read_json
+from headcount.door.shape import Count, Finite, Matching, Positive
 from headcount.errors import TrainingError
 from headcount.methods.method import Method
 from headcount.methods.random import Random
@@ -60,6 +62,16 @@ class Arm:
     def __post_init__(self) -> None:
         if self.num_examples < 0:
             raise TrainingError(f"num_examples={self.num_examples}: give a count, or 0 for all.")
+
+
+class _Result(TypedDict):
+    """What ``write_result`` writes."""
+
+    quality: Finite
+    train_s: Positive
+    num_steps: Count
+    correct: NotRequired[Annotated[str, Matching("[01]*", "a text of 0 and 1")] | None]
+    only_class: NotRequired[str | None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -175,13 +187,17 @@ def recover(
 
 def read_arm(arm: Arm, work: Path) -> Trained:
     """The result of a finished arm, from its folder."""
-    result = json.loads((work / RESULT_FILE).read_text(encoding="utf-8"))
-    known = ("quality", "train_s", "num_steps", "correct", "only_class")
+    give = "Delete that file to have it run again."
+    result: _Result = read_json(work / RESULT_FILE, _Result, call=f"{arm.name}: read", give=give)
     return Trained(
         arm=arm,
         decision=Decision.load(work / "model" / "decision.json"),
         folder=work / "model",
-        **{name: result[name] for name in known if name in result},
+        quality=result["quality"],
+        train_s=result["train_s"],
+        num_steps=result["num_steps"],
+        correct=result.get("correct"),
+        only_class=result.get("only_class"),
     )
 
 

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from headcount.door.shape import Count, Positive, fit
+
 State = Literal["ok", "fails", "refused", "none", "unchecked"]
 
 CHECKS: dict[str, str] = {
@@ -61,7 +63,7 @@ class Outcome:
     ``none``: there is nothing to check; ``unchecked``: it did not run."""
     reason: str = ""
     """Why; of a reload that is ok the rung: ``stock`` or ``import``."""
-    seconds: float = 0.0
+    seconds: Positive = 0.0
     """How long it took."""
 
 
@@ -83,7 +85,7 @@ class Record:
     """In which precision a masked model was compared with a cut one."""
     attention: tuple[str, ...] = ()
     """Classes of its modules that are attention, by their names or because heads were found."""
-    units: Mapping[str, int] = field(default_factory=dict)
+    units: Mapping[str, Count] = field(default_factory=dict)
     """Number of units of each kind."""
     checks: Mapping[str, Outcome] = field(default_factory=dict)
     """Check -> what came out."""
@@ -129,5 +131,4 @@ class Record:
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Record":
         """Read what ``to_dict`` made."""
-        checks = {name: Outcome(**entry) for name, entry in values["checks"].items()}
-        return cls(**{**values, "attention": tuple(values["attention"]), "checks": checks})
+        return fit({**values}, cls, plain=True)

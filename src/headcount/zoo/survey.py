@@ -19,10 +19,12 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, TypedDict
 
 import transformers
 
+from headcount.door.files import parse_json, read_text
+from headcount.door.shape import Misfit, Positive
 from headcount.errors import PruningError
 from headcount.zoo import checks, folders
 from headcount.zoo.checks import Subject, exports, masked_is_cut
@@ -252,13 +254,20 @@ class Survey:
     def _done(self, model_type: str) -> Record | None:
         """The record of a type that was checked with the same versions and as much time."""
         try:
-            body = json.loads(self._file(model_type).read_text(encoding="utf-8"))
-            key, limit_s = body.pop("key"), body.pop("limit_s")
-            record = Record.of(body)
-        except (OSError, ValueError, KeyError, TypeError):
+            body: _Done = parse_json(read_text(self._file(model_type)), _Done)
+            key, limit_s = body["key"], body["limit_s"]
+            record = Record.of({k: v for k, v in body.items() if k not in ("key", "limit_s")})
+        except (OSError, Misfit):
             return None
         same = key == self._key() or key == {**self._key(), "onnx": True}
         return record if same and not 0 < limit_s < self.limit_s else None
+
+
+class _Done(TypedDict):
+    """What stands in a type's file beside its record."""
+
+    key: dict[str, Any]
+    limit_s: Positive
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,10 +287,9 @@ class _Job:
     def record(self) -> Record:
         """What the process wrote last."""
         try:
-            text = (self.folder / RECORD_FILE).read_text(encoding="utf-8")
-        except FileNotFoundError:
+            return parse_json(read_text(self.folder / RECORD_FILE), Record)
+        except (OSError, Misfit):
             return Record(model_type=self.model_type, running="built")
-        return Record.of(json.loads(text))
 
     def exit_reason(self) -> str:
         code = self.process.exitcode or 0
