@@ -8,12 +8,14 @@ from transformers import PrinterCallback, Trainer
 
 from headcount.checkpoints.loading import loading
 from headcount.checkpoints.place import expanded_name
+from headcount.door.arguments import checks_arguments
 from headcount.errors import check_argument
 from headcount.tasks import TASKS
 from headcount.training.material import check_task, label_names, load_tokenizer
 from headcount.training.recipe import Recipe
 
 
+@checks_arguments
 def evaluate(
     folder: str | Path,
     *,

@@ -22,6 +22,7 @@ from headcount.checkpoints.workspace import (
     workspace,
 )
 from headcount.checkpoints.written import check_no_links
+from headcount.door.arguments import check_fields, checks_arguments
 from headcount.errors import BudgetError, TrainingError, check_argument
 from headcount.methods.dsp import DSP
 from headcount.methods.method import Method
@@ -93,6 +94,7 @@ class Options:
     """Where progress is shown."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         unknown = [name for name in self.baselines if name not in BASELINES]
         if unknown:
             raise BudgetError(f"Options(baselines={self.baselines}): give some of {BASELINES}.")
@@ -121,6 +123,7 @@ class Pruned:
     """Where it is saved."""
 
 
+@checks_arguments
 def prune(
     model: str | Path,
     *,

@@ -252,7 +252,7 @@ def test_a_gradient_that_all_units_share_moves_no_centred_logit(shift):
         ({"estimator": "relaxed"}, r"estimator='relaxed'\): a str is no Estimator"),
         (
             {"shrinking": hc.Sampling},
-            r"shrinking=Sampling\): a class is no Sizes or NoneType\. Give",
+            r"shrinking=Sampling\): a class is no Sizes\. Give",
         ),
     ],
 )

@@ -329,7 +329,7 @@ def test_deciding_leaves_the_model_alone():
             r"decide\(budget=4\): an int is no Budget\. Give .* hc\.Budget\(heads=12\)",
         ),
         ({"batches": batch()}, r"decide\(batches=dict\): this is one batch\. Give a list"),
-        ({"model": "bert-base-uncased"}, r"units\(model='bert-base-uncased'\): a str is no Module"),
+        ({"model": "bert-base-uncased"}, r"decide\(model='bert-base-uncased'\): a str is no Mod"),
     ],
 )
 def test_something_of_the_wrong_type_is_refused_with_the_right_one(given, message):

@@ -25,12 +25,14 @@ from headcount.architectures.match import resolve, unexplained, why_refused
 from headcount.architectures.places import Place, layer_path, nearest_config, place_of
 from headcount.architectures.state import why_packed, why_scattered
 from headcount.architectures.tables import ATTENTION
-from headcount.errors import ArchitectureError, check_argument
+from headcount.door.arguments import checks_arguments
+from headcount.errors import ArchitectureError
 from headcount.units.cost import Cost
 from headcount.units.site import KINDS, Part, Site
 from headcount.units.table import UnitTable
 
 
+@checks_arguments
 def units(model: nn.Module, *kinds: str) -> UnitTable:
     """Every removable unit of a model, counted from the shapes of its weights.
 
@@ -57,7 +59,6 @@ def units(model: nn.Module, *kinds: str) -> UnitTable:
         >>> hc.units(transformers.BertModel(transformers.BertConfig()), "head").sites[0].cost.params
         196800
     """
-    check_argument("units", "model", model, nn.Module, "a model: AutoModel.from_pretrained(name)")
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise ArchitectureError(f"units(kinds={kinds}): give some of {', '.join(KINDS)}.")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self, final
 
 from headcount.checkpoints.place import expanded_name
+from headcount.door.arguments import check_fields
 from headcount.door.shape import fit
 from headcount.errors import BudgetError, TrainingError
 from headcount.methods.method import Method
@@ -108,6 +109,7 @@ class Settings:
     """Epochs of training after the cut, for methods whose weights rest while they decide."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         object.__setattr__(self, "model", expanded_name(self.model))
         for name in ("num_train", "num_examples", "recover_epochs", "data_seed"):
             if getattr(self, name) < 0:
@@ -161,6 +163,7 @@ class Grid:
     """Seeds."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("methods", "heads", "seeds"):
             values = tuple(getattr(self, name))
             if not values or len(set(values)) < len(values):

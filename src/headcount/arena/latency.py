@@ -13,6 +13,7 @@ from headcount.arena.grid import DENSE
 from headcount.arena.output import read_json, write_json
 from headcount.arena.result import Result
 from headcount.checkpoints.loading import loading
+from headcount.door.arguments import check_fields
 from headcount.door.shape import Positive
 from headcount.errors import PruningError
 from headcount.reports.measure import Summary, Told, environment, example_batch, latency_s, summary
@@ -43,6 +44,7 @@ class Timing:
     """Timed passes of each model; 0 measures nothing."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.batch < 1 or self.length < 1 or self.num_runs < 0:
             raise PruningError(
                 f"Timing(batch={self.batch}, length={self.length}, num_runs={self.num_runs}): give "

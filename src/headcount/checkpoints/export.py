@@ -37,6 +37,8 @@ from headcount.checkpoints.formats import (
 from headcount.checkpoints.loading import LOAD_YOURSELF, needs_code, said
 from headcount.checkpoints.place import expanded_name, on_disk
 from headcount.checkpoints.workspace import check_apart, check_output, publish, resolved
+from headcount.door.arguments import checks_arguments
+from headcount.door.shape import Seed
 from headcount.errors import CheckpointError, PruningError, check_argument
 from headcount.reports.measure import Summary, environment, latency_s, summary
 
@@ -93,6 +95,7 @@ class Exported:
     """Versions and machine."""
 
 
+@checks_arguments
 def export(
     folder: str | Path,
     output: str | Path,
@@ -101,7 +104,7 @@ def export(
     dense: str | Path | None = None,
     batch: int = 8,
     length: int = 64,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Exported:
     """Export a saved model, compare it with PyTorch on other inputs, and time it.
 

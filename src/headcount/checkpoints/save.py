@@ -12,6 +12,7 @@ from headcount.checkpoints.folder import CARD_FILE, write_card
 from headcount.checkpoints.padded import padded as pad
 from headcount.checkpoints.standalone import CODE_FILE, write_code
 from headcount.checkpoints.workspace import DECISION_FILE
+from headcount.door.arguments import checks_arguments
 from headcount.errors import CheckpointError
 from headcount.reports.card import Rung, load_instructions
 
@@ -33,6 +34,7 @@ class Saved:
     """Lines of Python."""
 
 
+@checks_arguments
 def save(
     model: PreTrainedModel,
     folder: str | Path,

@@ -12,6 +12,8 @@ from headcount.errors import ArgumentError, BudgetError, PruningError, check_arg
 F = TypeVar("F", bound=Callable[..., Any])
 
 GIVE = {
+    "prune.model": "a hub id or folder; write a model of yours to one with save_pretrained",
+    "decide.method": "an instance, such as hc.Magnitude()",
     "Module": "a model: AutoModel.from_pretrained(name)",
     "PreTrainedModel": "a model: AutoModel.from_pretrained(name)",
     "Method": "an instance, such as hc.DSP()",
@@ -49,11 +51,21 @@ def checks_arguments(function: F) -> F:
         headcount.errors.ArgumentError: double(number='2'): give a whole number.
     """
     signature = inspect.signature(function)
+    several = {
+        name
+        for name, parameter in signature.parameters.items()
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL
+    }
+    name = function.__qualname__.rpartition("<locals>.")[2].removesuffix(".__init__")
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         given = signature.bind(*args, **kwargs).arguments
-        check_given(function.__name__, given, of=function)
+        flat = {key: value for key, value in given.items() if key not in several}
+        check_given(name, flat, of=function)
+        for key in several & given.keys():
+            for value in given[key]:
+                check_value(name, key, value, hints(function)[key])
         return function(*args, **kwargs)
 
     return call  # pyright: ignore[reportReturnType]
@@ -73,7 +85,7 @@ def check_given(call: str, given: dict[str, Any], *, of: Any) -> None:
     """
     wanted = hints(of)
     for name, value in given.items():
-        if name in wanted and name not in ("self", "cls", "args", "kwargs"):
+        if name in wanted and name not in ("batches", "kwargs"):  # these are checked by themselves
             check_value(call, name, value, wanted[name])
 
 
@@ -101,8 +113,9 @@ def check_value(call: str, name: str, value: Any, wanted: Any) -> None:
     except Misfit as found:
         problem = found
     if not problem.place and problem.of_type:
-        classes = _classes(wanted)
-        give = next((GIVE[c.__name__] for c in classes if c.__name__ in GIVE), None)
+        classes = [cls for cls in _classes(wanted) if cls is not type(None)]
+        give = GIVE.get(f"{call}.{name}")
+        give = give or next((GIVE[c.__name__] for c in classes if c.__name__ in GIVE), None)
         if give is not None:
             check_argument(call, name, value, tuple(classes), give)
     error: type[PruningError] = ArgumentError if problem.of_type else BudgetError

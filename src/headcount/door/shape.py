@@ -91,6 +91,8 @@ class Matching:
             raise Misfit(value, self.wanted, of_type=False)
 
 
+Seed = Annotated[int, Between(-(2**63), 2**64 - 1)]
+"""What a random generator of PyTorch takes."""
 Count = Annotated[int, Between(0, LARGEST)]
 """A whole number, 0 or more, that fits a tensor's size."""
 Finite = Annotated[float, Between()]
@@ -150,7 +152,8 @@ def _is_a(value: object, wanted: Any) -> bool:
         return isinstance(value, Integral if wanted is int else Real) and not isinstance(
             value, bool
         )
-    return isinstance(value, wanted)
+    array = getattr(wanted, "array_type", None)  # of jaxtyping; shapes are the function's business
+    return isinstance(value, wanted if array is None else array)
 
 
 def _fit_annotated(value: Any, wanted: Any, plain: bool) -> Any:
@@ -206,14 +209,17 @@ def _fit_mapping(value: Any, wanted: Any, plain: bool) -> Any:
 
 def _fit_items(value: Any, wanted: Any, plain: bool) -> Any:
     origin, inner = get_origin(wanted), get_args(wanted)
-    if plain and origin is tuple and isinstance(value, list):
-        value = tuple(value)
+    if origin is tuple and isinstance(value, list):  # a call may be given one as well
+        if not plain:
+            origin = list
+        else:
+            value = tuple(value)
     if isinstance(value, str | bytes | Mapping):  # may be gone through, but is never meant
         raise Misfit(value, in_words(wanted))
     _instance(value, wanted, origin)
     if not isinstance(value, Sequence | set | frozenset):  # to look would be to use it up
         return value
-    same = origin is not tuple or (len(inner) == 2 and inner[1] is ...)
+    same = get_origin(wanted) is not tuple or (len(inner) == 2 and inner[1] is ...)
     if not same and len(value) != len(inner):
         raise Misfit(value, f"a list of {len(inner)}")
     new = []
@@ -326,10 +332,15 @@ def in_words(wanted: Any) -> str:
         return in_words(inner[0])
     if origin is Literal:
         return " or ".join(repr(one) for one in inner)
+    return _WORDS.get(origin if origin is not None else wanted) or _class_in_words(wanted)
+
+
+def _class_in_words(wanted: Any) -> str:
     if is_typeddict(wanted):
         return "a mapping"
-    found = _WORDS.get(origin if origin is not None else wanted)
-    return found or getattr(wanted, "__name__", str(wanted))
+    if hasattr(wanted, "array_type"):  # of jaxtyping
+        return f"a tensor [{wanted.dim_str.strip()}]"
+    return getattr(wanted, "__name__", str(wanted))
 
 
 def short(value: object) -> str:

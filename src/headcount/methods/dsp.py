@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from headcount.errors import BudgetError, check_argument
+from headcount.door.arguments import check_fields
+from headcount.errors import BudgetError
 from headcount.methods.estimators import CentredStraightThrough, Estimator
 from headcount.methods.method import Method, Step
 from headcount.methods.sizes import Shrinking, Sizes
@@ -68,10 +69,7 @@ class DSP(Method):
     that is fine-tuned already and trains the logits alone."""
 
     def __post_init__(self) -> None:
-        example = "an instance, such as hc.RelaxedTopK()"
-        check_argument("DSP", "estimator", self.estimator, Estimator, example)
-        example = "an instance, such as hc.Shrinking(), or None"
-        check_argument("DSP", "shrinking", self.shrinking, (Sizes, type(None)), example)
+        check_fields(self)
         for name in ("learning_rate", "max_grad_norm"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):

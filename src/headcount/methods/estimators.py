@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
+from headcount.door.arguments import check_fields
 from headcount.errors import BudgetError
 from headcount.maths.gumbel import gumbel_noise
 from headcount.maths.relaxed_topk import relaxed_top_k, successive_softmax
@@ -44,6 +45,7 @@ class Annealing:
     """Steps until cooled down: a count (int) or a share of the run (float in (0, 1])."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("start", "end"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):

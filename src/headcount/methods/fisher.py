@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from headcount.door.arguments import check_fields
 from headcount.errors import BudgetError, PruningError
 from headcount.maths.rearrange import rearrange
 from headcount.methods.method import Evidence, Method, Step
@@ -75,6 +76,7 @@ class Fisher(Method):
     the loss of each example, which needs a row of memory for each."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.order not in ("rearranged", "diagonal"):
             raise BudgetError(f"Fisher(order={self.order!r}): give 'rearranged' or 'diagonal'.")
         if self.average not in ("batch", "example"):

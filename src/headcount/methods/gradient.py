@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
+from headcount.door.arguments import check_fields
 from headcount.errors import BudgetError, PruningError
 from headcount.maths.shares import exactly, halves_up
 from headcount.methods.method import Evidence, Method, Step
@@ -79,6 +80,7 @@ class GradientImportance(Method):
     all are scored once, on the whole model."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.average not in ("example", "batch"):
             raise BudgetError(
                 f"GradientImportance(average={self.average!r}): give 'example' or 'batch'."

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from headcount.errors import BudgetError, check_argument
+from headcount.door.arguments import check_fields
+from headcount.errors import BudgetError
 from headcount.maths.hard_concrete import (
     hard_concrete,
     log_alpha_of,
@@ -78,8 +79,7 @@ class HardConcrete(Method):
     """Share of the run at its end in which log alpha rests, and the gates are the exact keep."""
 
     def __post_init__(self) -> None:
-        example = "an instance, such as hc.Lagrangian()"
-        check_argument("HardConcrete", "pressure", self.pressure, Pressure, example)
+        check_fields(self)
         for name in ("temperature", "learning_rate"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):

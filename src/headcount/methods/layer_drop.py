@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from headcount.door.arguments import check_fields
 from headcount.errors import BudgetError
 from headcount.maths.spacing import evenly_spaced
 from headcount.methods.method import Method, Step
@@ -50,6 +51,7 @@ class LayerDrop(Method):
     0.5 where few layers are to stay."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not 0 <= self.drop < 1:
             raise BudgetError(
                 f"LayerDrop(drop={self.drop!r}): give a probability, 0 <= drop < 1, such as 0.2."

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from headcount.door.arguments import check_fields
 from headcount.errors import BudgetError
 from headcount.maths.lagrangian import lagrangian
 from headcount.maths.schedules import rising
@@ -79,6 +80,7 @@ class L0Penalty(Pressure):
     2108.04657) give for BERT-base on MNLI."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not (math.isfinite(self.weight) and self.weight > 0):
             raise BudgetError(f"L0Penalty(weight={self.weight!r}): give a positive number.")
 
@@ -137,6 +139,7 @@ class Lagrangian(Pressure):
     """Where lambda2 starts: how hard the sparsity is held to its target from the first step on."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not 0 <= self.warmup <= 1:
             raise BudgetError(
                 f"Lagrangian(warmup={self.warmup!r}): give a share of the run, 0 to 1."

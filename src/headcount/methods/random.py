@@ -6,6 +6,7 @@ from typing import final
 import torch
 from torch import Generator
 
+from headcount.door.arguments import check_fields
 from headcount.errors import BudgetError
 from headcount.methods.fixed import FixedMethod, FixedState
 from headcount.units.quota import AnyQuota
@@ -33,6 +34,7 @@ class Random(FixedMethod):
     """Seed of the draw; None for the run's own seed."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.seed is not None and (isinstance(self.seed, bool) or self.seed < 0):
             raise BudgetError(f"Random(seed={self.seed!r}): give a whole number, 0 or more.")
 

@@ -8,6 +8,7 @@ from typing import ClassVar, final
 import torch
 from torch import Generator
 
+from headcount.door.arguments import check_fields
 from headcount.errors import BudgetError
 from headcount.maths.schedules import falling_count
 from headcount.methods.method import Step
@@ -61,6 +62,7 @@ class Shrinking(Sizes):
     """1 falls evenly; 3, the cubic schedule, falls fast at first."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not 0 <= self.hold < self.end <= 1:
             raise BudgetError(
                 f"Shrinking(hold={self.hold!r}, end={self.end!r}): give shares of the run, 0 <= "
@@ -108,6 +110,7 @@ class Sampling(Sizes):
     """Share of the run in which all units stay on."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not 0 <= self.hold < 1:
             raise BudgetError(f"Sampling(hold={self.hold!r}): give a share of the run in [0, 1).")
 

@@ -9,6 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from headcount.architectures.discover import units as find_units
+from headcount.door.arguments import checks_arguments
 from headcount.errors import PruningError
 from headcount.reports.measure import Told, environment, example_batch, latency_s, summary
 from headcount.surgery.cut import cut
@@ -23,6 +24,7 @@ MANY = 128
 """Sites of more units than this are measured at odd numbers of them."""
 
 
+@checks_arguments
 def latency_table(
     model: PreTrainedModel,
     inputs: Mapping[str, Any] | None = None,

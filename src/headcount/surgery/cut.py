@@ -19,7 +19,8 @@ from headcount.architectures.discover import find_sites
 from headcount.architectures.discover import units as find_units
 from headcount.architectures.maps import uncompiled
 from headcount.architectures.state import forget_packing
-from headcount.errors import SurgeryError, check_argument
+from headcount.door.arguments import checks_arguments
+from headcount.errors import SurgeryError
 from headcount.gates.attach import has_gates
 from headcount.gates.hooks import forget_compiled
 from headcount.pieces import rebuild
@@ -33,6 +34,7 @@ from headcount.units.site import KINDS
 M = TypeVar("M", bound=nn.Module)
 
 
+@checks_arguments
 def cut(model: M, decision: Decision, *, in_place: bool = False) -> M:
     """A smaller model that computes what the masked model computes.
 
@@ -64,7 +66,6 @@ def cut(model: M, decision: Decision, *, in_place: bool = False) -> M:
         >>> hc.units(small).num("head"), hc.units(model).num("head")
         (6, 24)
     """
-    check_argument("cut", "decision", decision, Decision, "what hc.decide or a trainer decided")
     if has_gates(model):
         raise SurgeryError(
             f"cut({type(model).__name__}): gates are attached to the model. Close the session or "

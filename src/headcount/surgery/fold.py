@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from headcount.architectures.depth import MOVED
 from headcount.architectures.discover import units as find_units
+from headcount.door.arguments import checks_arguments
 from headcount.errors import DecisionError, SurgeryError
 from headcount.units.decision import Decision, SiteDecision
 from headcount.units.site import Site
@@ -19,6 +20,7 @@ GATED = ("group", "head", "row")
 """The kinds whose units are slices of a projection's input."""
 
 
+@checks_arguments
 def fold(model: M, decision: Decision, scales: Float[Tensor, " n"], *, in_place: bool = False) -> M:
     """Multiply each unit's slice of the output projection by its scale; biases stay.
 

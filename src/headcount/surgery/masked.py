@@ -10,11 +10,12 @@ from transformers import GenerationConfig
 
 from headcount.architectures.alignment import realigned
 from headcount.architectures.discover import units as find_units
-from headcount.errors import check_argument
+from headcount.door.arguments import checks_arguments
 from headcount.gates.attach import Gates, gate_dtype
 from headcount.units.decision import Decision
 
 
+@checks_arguments
 @contextmanager
 def masked(
     model: nn.Module, decision: Decision, scales: Float[Tensor, " n"] | None = None
@@ -40,7 +41,6 @@ def masked(
         >>> with hc.masked(model, decision):
         ...     output = model(torch.tensor([[1, 2, 3]]))
     """
-    check_argument("masked", "decision", decision, Decision, "what hc.decide or a trainer decided")
     units = decision.check(find_units(model))
     keep = decision.keep(units)
     value = keep if scales is None else keep * scales.to(keep.device)

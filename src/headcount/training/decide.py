@@ -1,11 +1,13 @@
 """Decide without training."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from headcount.door.arguments import check_value, checks_arguments
+from headcount.door.shape import Seed
 from headcount.errors import ArgumentError, TrainingError, check_argument
 from headcount.methods.method import Method, Step
 from headcount.training.parallel import check_alone
@@ -18,13 +20,14 @@ IGNORED = -100
 """The label that losses leave out."""
 
 
+@checks_arguments
 def decide(
     model: nn.Module,
     method: Method,
     budget: Budget,
     batches: Batches | None = None,
     *,
-    seed: int = 0,
+    seed: Seed = 0,
     progress: Callable[[Step], None] | None = None,
 ) -> Decision:
     """The decision of a method that needs no training.
@@ -57,8 +60,6 @@ def decide(
         >>> hc.decide(model, hc.Magnitude(), hc.Budget(heads=0.25)).num_kept
         6
     """
-    check_argument("decide", "method", method, Method, "an instance, such as hc.Magnitude()")
-    check_argument("decide", "budget", budget, Budget, "a budget, such as hc.Budget(heads=12)")
     check_batches("decide", batches)
     if method.learns:
         raise TrainingError(
@@ -91,6 +92,18 @@ def check_batches(call: str, batches: object, *, needed: bool = False) -> None:
             f"{call}(batches={type(batches).__name__}): this is one batch. Give a list of them: "
             "[batch]."
         )
+    check_value(call, "batches", batches, Batches | None)
+
+
+def each(call: str, batches: Batches) -> Iterator[Mapping[str, Any]]:
+    """The batches, each looked at as it comes.
+
+    Raises:
+        ArgumentError: one is no mapping of names to tensors.
+    """
+    for batch in batches:
+        check_argument(call, "batches", batch, Mapping, "batches as the model takes them by name")
+        yield batch
 
 
 def _observe_gradients(
@@ -119,7 +132,7 @@ def _observe_gradients(
 def _look(session: Session, batches: Batches) -> None:
     """One pass over the data."""
     gates, num_batches = session.draw(), 0
-    for num_batches, batch in enumerate(batches, 1):
+    for num_batches, batch in enumerate(each("decide", batches), 1):
         session.observe(gate_grads=_gate_grads(session, batch, gates, f"batch {num_batches}"))
     if not num_batches:
         now = session.progress

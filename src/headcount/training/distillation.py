@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax
 
+from headcount.door.arguments import check_fields, checks_arguments
 from headcount.errors import TrainingError
 
 TEACHER = "teacher_logits"
@@ -35,6 +36,7 @@ class Distillation:
     """Both answers are divided by it before the softmax; more makes them softer."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not 0 < self.weight <= 1:
             raise TrainingError(f"Distillation(weight={self.weight!r}): give a share in (0, 1].")
         if not 0 < self.temperature < float("inf"):
@@ -104,6 +106,7 @@ ONE_LABEL = (
 )
 
 
+@checks_arguments
 def taught(
     dataset: Dataset,
     teacher: nn.Module,

@@ -7,11 +7,13 @@ from typing import Any, Literal, TypeVar
 
 from torch import nn
 
+from headcount.door.arguments import checks_arguments
+from headcount.door.shape import Seed
 from headcount.errors import BudgetError
 from headcount.methods.method import Method
 from headcount.surgery.cut import cut
 from headcount.surgery.fold import fold
-from headcount.training.decide import check_batches, decide
+from headcount.training.decide import check_batches, decide, each
 from headcount.training.rescale import rescale
 from headcount.units.budget import Budget
 from headcount.units.decision import Decision
@@ -19,6 +21,7 @@ from headcount.units.decision import Decision
 M = TypeVar("M", bound=nn.Module)
 
 
+@checks_arguments
 def prune_post_training(
     model: M,
     method: Method,
@@ -26,7 +29,7 @@ def prune_post_training(
     batches: Iterable[Mapping[str, Any]],
     *,
     scales: Literal["tuned", "ones"] = "tuned",
-    seed: int = 0,
+    seed: Seed = 0,
     report: Callable[[str], None] | None = None,
 ) -> tuple[M, Decision]:
     """Decide, tune the scales of what stays, cut, and fold the scales in; in minutes.
@@ -66,7 +69,7 @@ def prune_post_training(
         raise BudgetError(f"prune_post_training(scales={scales!r}): give 'tuned' or 'ones'.")
     check_batches("prune_post_training", batches, needed=True)
     say = report or (lambda line: None)
-    inputs = list(batches)
+    inputs = list(each("prune_post_training", batches))
     began = perf_counter()
     decision = decide(model, method, budget, inputs, seed=seed)
     say(f"{method.name}: {decision.num_kept} units stay, {perf_counter() - began:.1f} s")

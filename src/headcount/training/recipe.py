@@ -6,7 +6,11 @@ from pathlib import Path
 
 from transformers import TrainingArguments
 
+from headcount.door.arguments import check_fields
 from headcount.errors import TrainingError
+
+LARGEST_SEED = 2**32
+"""Greater ones NumPy does not take."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,15 +44,17 @@ class Recipe:
     """Seed of the weights' start, the data order, dropout and the method."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("epochs", "batch_size", "learning_rate", "max_length", "save_steps"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise TrainingError(f"Recipe({name}={value!r}): give a positive number.")
         if not 0 <= self.warmup < 1:
             raise TrainingError(f"Recipe(warmup={self.warmup!r}): give a share in [0, 1).")
-        if self.weight_decay < 0 or self.seed < 0:
+        if not 0 <= self.weight_decay < math.inf or not 0 <= self.seed < LARGEST_SEED:
             raise TrainingError(
-                f"Recipe(weight_decay={self.weight_decay!r}, seed={self.seed!r}): give 0 or more."
+                f"Recipe(weight_decay={self.weight_decay!r}, seed={self.seed!r}): give 0 or more, "
+                f"and a seed below {LARGEST_SEED}."
             )
 
     def arguments(self, folder: Path) -> TrainingArguments:

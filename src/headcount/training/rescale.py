@@ -11,11 +11,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from headcount.architectures.discover import units as find_units
-from headcount.errors import BudgetError, TrainingError, check_argument
+from headcount.door.arguments import checks_arguments
+from headcount.errors import BudgetError, TrainingError
 from headcount.gates.attach import Gates, gate_dtype
 from headcount.maths.scales import contributions, fit_scales
 from headcount.surgery.fold import output_weight
-from headcount.training.decide import check_batches
+from headcount.training.decide import check_batches, each
 from headcount.training.parallel import check_alone
 from headcount.training.replay import Call, Replay, finishing_order
 from headcount.training.residual import Sum, find_sum
@@ -25,6 +26,7 @@ from headcount.units.site import Site
 logger = logging.getLogger("headcount")
 
 
+@checks_arguments
 def rescale(
     model: nn.Module,
     decision: Decision,
@@ -82,14 +84,12 @@ def rescale(
         contributions; a sublayer whose scales are too large is passed over, and those behind it
         are tuned all the same.
     """
-    check_argument("rescale", "model", model, nn.Module, "a model: AutoModel.from_pretrained(name)")
-    check_argument("rescale", "decision", decision, Decision, "what hc.decide decided")
     check_batches("rescale", batches, needed=True)
     for name, value in (("damping", damping), ("largest", largest)):
         if not (math.isfinite(value) and value > 0):
             raise BudgetError(f"rescale({name}={value!r}): give a positive number.")
     check_alone("rescale")
-    inputs = list(batches)
+    inputs = list(each("rescale", batches))
     if not inputs:
         raise TrainingError("rescale(batches=[]): scales are fitted to data. Give batches.")
     modes = [(module, module.training) for module in model.modules()]

@@ -16,12 +16,13 @@ from torch import Generator, Tensor, nn
 from headcount.architectures.discover import units as find_units
 from headcount.architectures.maps import uncompiled
 from headcount.architectures.weights import weight_norms
+from headcount.door.arguments import checks_arguments
+from headcount.door.shape import Seed
 from headcount.errors import (
     ArchitectureError,
     BudgetError,
     CheckpointError,
     TrainingError,
-    check_argument,
 )
 from headcount.gates.attach import Gates, gate_dtype
 from headcount.gates.passes import Passes
@@ -66,7 +67,7 @@ class Session:
     """
 
     def __init__(
-        self, model: nn.Module, method: Method, budget: Budget, *, num_steps: int, seed: int = 0
+        self, model: nn.Module, method: Method, budget: Budget, *, num_steps: int, seed: Seed = 0
     ) -> None:
         """Attach; see ``attach``."""
         model = uncompiled(model)  # whose hooks run however it is called
@@ -99,6 +100,7 @@ class Session:
         self._fresh = {name: value.clone() for name, value in self.state_dict().items()}
         self.begin(num_steps)
 
+    @checks_arguments
     def begin(self, num_steps: int) -> None:
         """Set the length of the run, from which schedules follow; notes about it are logged.
 
@@ -216,6 +218,7 @@ class Session:
         provenance = {**self._provenance, "budget": budget, **progress, **reached}
         return Decision.of(self.units, keep, self.scores(), provenance)
 
+    @checks_arguments
     def decisions(self, budgets: Iterable[int | Budget]) -> list[Decision]:
         """What the same scores decide for other budgets, without training again.
 
@@ -356,8 +359,9 @@ class Session:
         return gates.to(device=device, dtype=self._dtype)
 
 
+@checks_arguments
 def attach(
-    model: nn.Module, method: Method, budget: Budget, *, num_steps: int, seed: int = 0
+    model: nn.Module, method: Method, budget: Budget, *, num_steps: int, seed: Seed = 0
 ) -> Session:
     """Put a method to work on a live model; the way to prune in one's own training loop.
 
@@ -384,9 +388,6 @@ def attach(
         ...     session.decision().num_kept
         3
     """
-    check_argument("attach", "model", model, nn.Module, "a model: AutoModel.from_pretrained(name)")
-    check_argument("attach", "method", method, Method, "an instance, such as hc.DSP()")
-    check_argument("attach", "budget", budget, Budget, "a budget, such as hc.Budget(heads=12)")
     if method.looks:
         raise TrainingError(
             f"attach(method={type(method).__name__}): the method looks at data before it scores. "

@@ -16,6 +16,7 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
+from headcount.door.arguments import checks_arguments
 from headcount.errors import CheckpointError, TrainingError, check_argument
 from headcount.methods.method import Method
 from headcount.surgery.cut import cut
@@ -73,6 +74,7 @@ class PruningTrainer(Restoring, Trainer):
         3
     """
 
+    @checks_arguments
     def __init__(
         self,
         *,
@@ -170,6 +172,7 @@ class PruningTrainer(Restoring, Trainer):
 
         self.accelerator.prepare_model = prepare_model
 
+    @checks_arguments
     def train(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, resume_from_checkpoint: str | Path | bool | None = None, **kwargs: Any
     ) -> Any:
@@ -196,10 +199,12 @@ class PruningTrainer(Restoring, Trainer):
         """The decision of the moment; after training, the final one."""
         return self.session.decision()
 
+    @checks_arguments
     def decisions(self, budgets: Iterable[int | Budget]) -> list[Decision]:
         """What the scores of the moment decide for other budgets; see ``Session.decisions``."""
         return self.session.decisions(budgets)
 
+    @checks_arguments
     def prune(self, decision: Decision | None = None) -> nn.Module:
         """A new, smaller model: the trained weights, cut by ``decision`` (default: the final one).
 

@@ -1,11 +1,12 @@
 """What must remain: numbers of units, exactly, or a cost that is not to be exceeded."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Literal
 
-from headcount.errors import BudgetError, check_argument
+from headcount.door.arguments import check_fields, check_value
+from headcount.errors import BudgetError
 from headcount.maths.select import Bundle, totals
 from headcount.maths.shares import exactly, halves_up
 from headcount.units.ceiling import CURRENCIES, Ceiling
@@ -84,11 +85,11 @@ class Budget:
     tower, or several joined by dots. Everything else stays whole."""
 
     def __post_init__(self) -> None:
+        check_value("Budget", "kinds", self.kinds, Collection[str] | None)
+        counts = (f"{kind}s" for kind in KINDS)
+        check_fields(self, but=(*counts, *CURRENCIES, "scope", "min_per_layer"))
         if self.kinds is not None:
             object.__setattr__(self, "kinds", tuple(self.kinds))
-        if self.costs is not None:
-            example = "a table, such as hc.LatencyTable.load('latency.json')"
-            check_argument("Budget", "costs", self.costs, LatencyTable, example)
         if self.scope not in ("global", "layer"):
             raise BudgetError(f"Budget(scope={self.scope!r}): give 'global' or 'layer'.")
         if not isinstance(self.min_per_layer, int) or self.min_per_layer < 0:

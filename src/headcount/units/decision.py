@@ -1,6 +1,7 @@
 """What stays and what goes: the value that travels from a method to the surgery."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from headcount.door.arguments import check_value
+from headcount.door.arguments import check_fields, check_value
 from headcount.door.files import LARGE, checked, parse_format, read_text
 from headcount.door.shape import Count, Finite, Misfit, Said
 from headcount.errors import DecisionError, check_argument
@@ -43,6 +44,19 @@ class SiteDecision:
     tower: str = ""
     """For models made of several: which one."""
 
+    def __post_init__(self) -> None:
+        check_fields(self, but=("keep", "scores"))
+        for name, of in (("keep", bool), ("scores", float | int)):
+            values = getattr(self, name)
+            check_value("SiteDecision", name, values, tuple[Any, ...])
+            for value in [one for one in values if not isinstance(one, of)][:1]:
+                check_value("SiteDecision", name, value, of)
+        if len(self.keep) != len(self.scores) or not all(map(math.isfinite, self.scores)):
+            raise DecisionError(
+                f"SiteDecision(module={self.module!r}, kind={self.kind!r}): {len(self.keep)} units "
+                f"and {len(self.scores)} scores. Give one finite score for each unit."
+            )
+
     @property
     def key(self) -> tuple[str, str]:
         """What names the site: module and kind."""
@@ -72,6 +86,9 @@ class Decision:
     """One entry for each site of the model, in the order of the unit table."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Method, budget, seed, steps: plain values that JSON can hold."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @classmethod
     def of(

@@ -48,6 +48,7 @@ class Curve:
 
     def __post_init__(self) -> None:
         check_fields(self, but=("costs_ns",))
+        check_value("Curve", "costs_ns", self.costs_ns, tuple[int, ...])
         rising = all(a < b for a, b in zip(self.counts, self.counts[1:], strict=False))
         falls = any(a > b for a, b in zip(self.costs_ns, self.costs_ns[1:], strict=False))
         starts = [self.counts[:1], self.costs_ns[:1]] == [(0,), (0,)]

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from headcount.door.arguments import checks_arguments
 from headcount.errors import ArchitectureError
 from headcount.units.site import KINDS, Site
 
@@ -76,6 +77,7 @@ class UnitTable:
         _check_kinds("only", *kinds)
         return self._part(tuple(site for site in self.sites if site.kind in kinds))
 
+    @checks_arguments
     def at(self, place: str) -> "UnitTable":
         """The part of the table at a place.
 
@@ -96,6 +98,7 @@ class UnitTable:
             )
         return self._part(self._at(place))
 
+    @checks_arguments
     def has(self, place: str) -> bool:
         """Whether units lie at a place, named as for ``at``; not at one that is unknown.
 

@@ -23,6 +23,7 @@ from typing import Any, TypedDict
 
 import transformers
 
+from headcount.door.arguments import check_fields
 from headcount.door.files import parse_json, read_text
 from headcount.door.shape import Misfit, Positive
 from headcount.errors import PruningError
@@ -175,6 +176,7 @@ class Survey:
     """Whether types that are done are checked again."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.jobs < 1 or self.limit_s <= 0:
             raise PruningError(
                 f"Survey(jobs={self.jobs}, limit_s={self.limit_s}): give one job or more, and a "
