@@ -19,6 +19,7 @@ from headcount.checkpoints.written import (
     remove_written,
     write_list,
 )
+from headcount.door.files import checked, parse_json, read_text
 from headcount.errors import CheckpointError
 
 logger = logging.getLogger("headcount")
@@ -30,7 +31,6 @@ PARTIAL = ".partial"
 """Behind the name of the result: its working folder."""
 _ASIDE = ".replaced"
 """Behind the name of the result: an older one, until the new one stands in its place."""
-_LARGEST_RUN = 1 << 22
 
 WORK_FILES = (
     *(RUN_FILE, "result.json", "latency.json", DECISION_FILE, "report.json", "heads.png"),
@@ -216,18 +216,9 @@ def _check_interrupted(
 
 
 def _settings(work: Path) -> dict[str, Any]:
-    try:
-        if (work / RUN_FILE).stat().st_size > _LARGEST_RUN:
-            raise ValueError("it is too large")
-        saved = json.loads((work / RUN_FILE).read_text(encoding="utf-8"))
-        if not isinstance(saved, dict):
-            raise ValueError("it holds no settings")
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"resume: {RUN_FILE} of the interrupted run at {str(work)!r} is damaged ({error}). "
-            "Delete that folder to start anew."
-        ) from error
-    return saved
+    call = f"resume: {RUN_FILE} of the interrupted run at {str(work)!r} is damaged"
+    with checked(call, give="Delete that folder to start anew."):
+        return parse_json(read_text(work / RUN_FILE), dict[str, Any])
 
 
 def _remove_if_empty(work: Path) -> None:

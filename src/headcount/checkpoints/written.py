@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from headcount.door.files import parse_json, read_text
+from headcount.door.shape import Count, Misfit, fit
 from headcount.errors import CheckpointError
 
 LIST_FILE = "headcount-files.json"
@@ -124,14 +126,12 @@ def read_list(folder: Path, key: str = "files", list_file: str = LIST_FILE) -> F
     """What was noted as ours; nothing where there is no list, or none that can be read."""
     path = folder / list_file
     try:
-        if path.is_symlink() or not path.is_file() or path.stat().st_size > LARGEST_LIST:
+        if path.is_symlink():
             return {}
-        body = json.loads(path.read_text(encoding="utf-8"))
-        if body["format"] != FORMAT:
-            return {}
-        files = body.get(key, {}).items()
-        return {str(name): (int(size), str(digest)) for name, (size, digest) in files}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        body = parse_json(read_text(path, limit=LARGEST_LIST), dict[str, Any])
+        files: Files = fit(body.get(key, {}), dict[str, tuple[Count, str]], plain=True)
+        return files if body.get("format") == FORMAT else {}
+    except (OSError, Misfit):
         return {}
 
 

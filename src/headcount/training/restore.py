@@ -11,7 +11,7 @@ from torch import nn
 from transformers import TrainerState
 
 from headcount.door.files import check_regular, checked, parse_json, read_text
-from headcount.door.shape import Count, Misfit, Positive, Said
+from headcount.door.shape import Count, Finite, Misfit, Positive, Said
 from headcount.door.tensors import Header, check_header, header, header_of
 from headcount.errors import CheckpointError, PruningError
 
@@ -32,6 +32,14 @@ class _State(TypedDict):
     max_steps: NotRequired[int]
     num_train_epochs: NotRequired[Positive]
     train_batch_size: NotRequired[Count | None]
+    save_steps: NotRequired[Positive]
+    eval_steps: NotRequired[Positive]
+    logging_steps: NotRequired[Positive]
+    num_input_tokens_seen: NotRequired[Count]
+    total_flos: NotRequired[Positive]
+    best_metric: NotRequired[Finite | None]
+    best_global_step: NotRequired[Count | None]
+    best_model_checkpoint: NotRequired[str | None]
     log_history: NotRequired[list[dict[str, Any]] | None]
     stateful_callbacks: NotRequired[dict[str, Any] | None]
 
