@@ -268,8 +268,8 @@ def skipped(kind: type[nn.Module]) -> type[nn.Module]:
         _, hidden_states, *_ = given.values()
         given = given | given.get("kwargs", {})
         past = given.get("past_key_values", given.get("layer_past"))
-        if self.counts_tokens and past is not None:
-            count_tokens(past, hidden_states, self.layer_idx)
+        if self.counts_tokens and past is not None:  # a stack that runs again has more places
+            count_tokens(past, hidden_states, self.layer_idx + given.get("cycle_offset", 0))
         other = given.get("encoder_hidden_states")
         for name in self.silent if other is not None else ():
             self.get_submodule(name)(hidden_states, other)

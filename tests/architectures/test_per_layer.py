@@ -222,6 +222,17 @@ def test_a_hidden_state_that_would_be_the_last_one():
         renumbered_around(odd, odd.vision_config, [0, 1, 2], 6)
 
 
+def test_a_tower_beside_one_whose_layers_have_settings_of_their_own():
+    """Such a configuration does not compare with another: asking for its numbers is an error."""
+    whole = transformers.LlavaConfig(
+        vision_config=transformers.CLIPVisionConfig(**VISION),
+        text_config=transformers.Gemma4TextConfig(),
+        vision_feature_layer=-2,
+    )
+    assert renumbered(whole, [0, 1, 3, 5], 6) == {}
+    assert renumbered_around(whole, whole.vision_config, [0, 1, 3, 5], 6) == []
+
+
 def test_images_that_enter_the_text_after_its_first_layers():
     whole = transformers.Qwen3VLConfig()
     vision, text = whole.vision_config, whole.text_config

@@ -7,6 +7,7 @@ import transformers
 import headcount as hc
 from headcount.zoo.decisions import nested
 from headcount.zoo.outputs import equal_bits, largest_difference
+from headcount.zoo.tiny import tiny_model
 
 VISION = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4}
 VISION |= {"num_hidden_layers": 4, "image_size": 16, "patch_size": 4}
@@ -98,3 +99,17 @@ def test_masked_is_cut_is_reloaded(name, gone, tmp_path):
     inputs = {key: x.float() if x.is_floating_point() else x for key, x in inputs.items()}
     with torch.no_grad():
         assert equal_bits(again(**inputs), small(**inputs))
+
+
+@pytest.mark.parametrize("stack", ["L_module", "H_module"])
+def test_layers_of_a_stack_that_runs_again_with_other_places_in_the_cache(stack):
+    model = tiny_model("hrm_text").double()
+    units = hc.units(model)
+    keeps = {site.key: torch.ones(site.num_units, dtype=torch.bool) for site in units.sites}
+    keeps[f"model.{stack}.layers.1", "layer"][:] = False
+    decision = nested(units, keeps)
+    with torch.no_grad(), hc.masked(model, decision):
+        wanted = model(input_ids=IDS)
+    with torch.no_grad():
+        found = hc.cut(model, decision)(input_ids=IDS)
+    assert largest_difference(found, wanted) < 1e-10

@@ -154,7 +154,7 @@ def renumbered(config: PreTrainedConfig, kept: Sequence[int], num_layers: int) -
     found = {}
     for name, value in values.items():
         new = moves.new(name, value, values)
-        if new != value:
+        if new is not value and new != value:
             found[name] = new
     if "attention_types" in values and "attention_layers" in found:  # GPT-Neo saves the short form
         found["attention_types"] = [[[kind], 1] for kind in found["attention_layers"]]
@@ -288,8 +288,8 @@ class Moves:
         """Refuse an entry that goes by the numbers of layers in another way, or may do so."""
         if name == "_heterogeneity_spec":
             raise self.refusal("per_layer_config", value, "it has settings of its own for a layer")
-        alike, lists = RULES.get(name, (value, ()))
-        if value != alike and not any(values.get(other) for other in lists):
+        alike, lists = RULES.get(name, (None, ()))
+        if name in RULES and value != alike and not any(values.get(other) for other in lists):
             raise self.refusal(name, value, "a rule that goes by the numbers of layers")
         known = name == "attention_types" or _HARMLESS.search(name)
         if isinstance(value, list | tuple) and value and _SUSPECT.search(name) and not known:
