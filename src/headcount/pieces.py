@@ -26,7 +26,9 @@ class WithoutWeight(nn.Module):
         self.out_features = out_features
         self._like = torch.empty(out_features, 0)
 
-    def named_modules(self, *args: Any, **kwargs: Any) -> Generator[tuple[str, nn.Module], None, None]:
+    def named_modules(
+        self, *args: Any, **kwargs: Any
+    ) -> Generator[tuple[str, nn.Module], None, None]:
         """Itself; nothing for PEFT, which would put an adapter on it, or cannot, by its name.
 
         What an adapter adds would not be there without it, and a map that is gone adds nothing.
