@@ -6,7 +6,7 @@ that has to load where headcount is not installed.
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from functools import wraps
 from typing import Any
 
@@ -26,7 +26,9 @@ class WithoutWeight(nn.Module):
         self.out_features = out_features
         self._like = torch.empty(out_features, 0)
 
-    def named_modules(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Module]]:
+    def named_modules(
+        self, *args: Any, **kwargs: Any
+    ) -> Generator[tuple[str, nn.Module], None, None]:
         """Itself; nothing for PEFT, which would put an adapter on it, or cannot, by its name.
 
         What an adapter adds would not be there without it, and a map that is gone adds nothing.

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from itertools import accumulate
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +57,8 @@ class Passes(Hooks):
             draw: the gates of a new pass, [N] or [B, N]; called before each.
         """
         self._model, self._gates = model, gates
-        self._draw = torch.compiler.disable(draw)  # choosing is no part of a compiled model
+        # Choosing is no part of a compiled model.
+        self._draw = cast(Callable[[], Tensor], torch.compiler.disable(draw))
         self._modules = {name: model.get_submodule(name) for name in _parts(units)}
         self._running: nn.Module | None = None
         self._current: Pass | None = None

@@ -47,7 +47,7 @@ class Draft:
     def __init__(self, model: nn.Module) -> None:
         """Nothing to do yet."""
         self.model = model
-        self._removed: dict[tuple[str, int], list[range]] = defaultdict(list)
+        self._stays: dict[tuple[str, int], Tensor] = {}
         self._copies: dict[str, tuple[str, int, Tensor]] = {}
         self._maps: dict[str, dict[str, Any]] = {
             key: {}
@@ -59,14 +59,23 @@ class Draft:
 
     def remove(self, parts: Iterable[Part], stay: Iterable[int]) -> None:
         """Take the units' slices out of all tensors, but for those that stay."""
-        kept = set(stay)
+        kept = torch.tensor([*stay], dtype=torch.long, device="cpu")
         for part in parts:
             if not part.whole:
-                self._removed[part.parameter, part.dim].extend(
-                    range(start, start + part.width)
-                    for unit, start in enumerate(part.starts)
-                    if unit not in kept
-                )
+                starts = torch.tensor(part.starts, dtype=torch.long, device="cpu")
+                gone = torch.ones(len(starts), dtype=torch.bool, device="cpu")
+                gone[kept] = False
+                inside = torch.arange(part.width, device="cpu")
+                stays = self._staying(part)
+                stays[(starts[gone, None] + inside).flatten()] = False
+
+    def _staying(self, part: Part) -> Tensor:
+        """True for each index of a tensor along a dimension that stays, as far as is known."""
+        key = part.parameter, part.dim
+        if key not in self._stays:
+            tensor = self.model.get_submodule(part.module).get_parameter(part.name)
+            self._stays[key] = torch.ones(tensor.shape[part.dim], dtype=torch.bool, device="cpu")
+        return self._stays[key]
 
     def zeros(self, name: str, size: int) -> None:
         """A map gives zeros instead."""
@@ -115,14 +124,12 @@ class Draft:
             self._maps["wrappers"].setdefault(name, []).append([wrapper, list(arguments)])
 
     def finish(self) -> Plan:
-        """Ranges become indices, and the sizes of the maps that are sliced are noted."""
+        """What stays becomes indices, and the sizes of the maps that are sliced are noted."""
         index: dict[str, dict[int, Tensor]] = {}
-        for (parameter, dim), ranges in self._removed.items():
-            module, _, leaf = parameter.rpartition(".")
-            if module in self._maps["zeros"] or parameter in self._copies:
-                continue
-            size = self.model.get_submodule(module).get_parameter(leaf).shape[dim]
-            index.setdefault(parameter, {})[dim] = _rest(size, ranges)
+        for (parameter, dim), stays in self._stays.items():
+            module = parameter.rpartition(".")[0]
+            if module not in self._maps["zeros"] and parameter not in self._copies:
+                index.setdefault(parameter, {})[dim] = stays.nonzero().flatten()
         for parameter, dims in index.items():
             self._resize(parameter, dims)
         structure = {
@@ -143,11 +150,3 @@ class Draft:
         for cls, sizes in SIZES.items():
             if leaf == "weight" and isinstance(module, cls):
                 self.set(path, {name: shape[dim] for name, dim in sizes.items()})
-
-
-def _rest(size: int, ranges: Iterable[range]) -> Tensor:
-    """The indices up to ``size`` that are in none of the ranges."""
-    stays = torch.ones(size, dtype=torch.bool, device="cpu")
-    for span in ranges:
-        stays[span.start : span.stop] = False
-    return stays.nonzero().flatten()
