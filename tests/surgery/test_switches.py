@@ -10,6 +10,8 @@ from transformers import CONFIG_MAPPING, PreTrainedModel
 from transformers.models.layoutlmv2.modeling_layoutlmv2 import LayoutLMv2Encoder
 
 import headcount as hc
+from headcount.checkpoints.padded import padded
+from headcount.units.costs import params_of
 from headcount.units.site import KINDS
 from headcount.zoo.decisions import nested, random_decision
 from headcount.zoo.inputs import dummy_inputs
@@ -105,6 +107,10 @@ def last_empty(heads: hc.UnitTable) -> hc.Decision:
     return nested(heads, keeps)
 
 
+def num_params(model: PreTrainedModel) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def gap(model: PreTrainedModel, decision: hc.Decision) -> tuple[float, PreTrainedModel]:
     inputs = dummy_inputs(model)
     with torch.no_grad():
@@ -120,6 +126,9 @@ def test_masked_equals_cut_and_a_cut_of_a_cut(name):
     for decision in decisions(hc.units(model)):
         found, small = gap(model, decision)
         assert found < 1e-10, decision.kept_per_layer
+        about = hc.units(model, *decision.kinds)
+        if about.num_params is not None and not {"group", "head"} <= about.kinds:
+            assert params_of(about).of(decision.keep(about)) == num_params(small)
         again = random_decision(hc.units(small), seed=5)
         assert gap(small, again)[0] < 1e-10, (decision.kept_per_layer, again.kept_per_layer)
 
@@ -139,6 +148,16 @@ def test_saved_equals_reloaded_after_one_cut_and_after_two(name, tmp_path):
         loaded = copy.deepcopy(loaded).eval()  # processors round by where in memory a row begins
         with torch.no_grad():
             assert equal_bits(small(**inputs), loaded(**inputs)), i
+
+
+@pytest.mark.parametrize("name", ["stablelm norms", "beit both"])
+def test_padding_puts_everything_of_a_head_in_its_place(name):
+    model = model_of(name)
+    units, inputs = hc.units(model), dummy_inputs(model)
+    shared = "group" if units.num("group") else "head"
+    small = hc.cut(model, random_decision(units.only(shared), seed=1))
+    with torch.no_grad():
+        assert largest_difference(small(**inputs), padded(small)(**inputs)) < 1e-4
 
 
 def test_layers_that_share_keys_and_values_are_left_out():
