@@ -7,8 +7,11 @@ import pytest
 import torch
 import transformers
 from transformers import CONFIG_MAPPING, PreTrainedModel
+from transformers.models.layoutlmv2.modeling_layoutlmv2 import LayoutLMv2Encoder
 
 import headcount as hc
+from headcount.checkpoints.padded import padded
+from headcount.units.costs import params_of
 from headcount.units.site import KINDS
 from headcount.zoo.decisions import nested, random_decision
 from headcount.zoo.inputs import dummy_inputs
@@ -57,6 +60,7 @@ SLOW = {
     "w2v-bert rotary": ("wav2vec2-bert", {"position_embeddings_type": "rotary"}),
     "gemma4 keys are values": ("gemma4_text", {"attention_k_eq_v": True}),
     "gemma3n": ("gemma3n_text", {"num_kv_shared_layers": 0}),
+    "sam3_lite_text": ("sam3_lite_text", {}),
 }
 
 EVERY = [
@@ -94,12 +98,17 @@ def last_empty(heads: hc.UnitTable) -> hc.Decision:
     """Of the last attention in each stack nothing stays, of the others all but the first head."""
     keeps = {site.key: torch.arange(site.num_units) > 0 for site in heads.sites}
     for stack in dict.fromkeys(site.stack for site in heads.sites):
-        last = [site for site in heads.sites if site.stack == stack and site.where == "self"][-1]
+        inside = [site for site in heads.sites if site.stack == stack]
+        last = ([site for site in inside if site.where == "self"] or inside)[-1]
         keeps[last.key] = torch.zeros(last.num_units, dtype=torch.bool)
     for site in heads.sites:
         if site.num_groups > 1 and keeps[site.key].any():
             keeps[site.key] = torch.arange(site.num_units) % (site.num_units // site.num_groups) > 0
     return nested(heads, keeps)
+
+
+def num_params(model: PreTrainedModel) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def gap(model: PreTrainedModel, decision: hc.Decision) -> tuple[float, PreTrainedModel]:
@@ -117,6 +126,9 @@ def test_masked_equals_cut_and_a_cut_of_a_cut(name):
     for decision in decisions(hc.units(model)):
         found, small = gap(model, decision)
         assert found < 1e-10, decision.kept_per_layer
+        about = hc.units(model, *decision.kinds)
+        if about.num_params is not None and not {"group", "head"} <= about.kinds:
+            assert params_of(about).of(decision.keep(about)) == num_params(small)
         again = random_decision(hc.units(small), seed=5)
         assert gap(small, again)[0] < 1e-10, (decision.kept_per_layer, again.kept_per_layer)
 
@@ -138,12 +150,61 @@ def test_saved_equals_reloaded_after_one_cut_and_after_two(name, tmp_path):
             assert equal_bits(small(**inputs), loaded(**inputs)), i
 
 
+@pytest.mark.parametrize("name", ["stablelm norms", "beit both"])
+def test_padding_puts_everything_of_a_head_in_its_place(name):
+    model = model_of(name)
+    units, inputs = hc.units(model), dummy_inputs(model)
+    shared = "group" if units.num("group") else "head"
+    small = hc.cut(model, random_decision(units.only(shared), seed=1))
+    with torch.no_grad():
+        assert largest_difference(small(**inputs), padded(small)(**inputs)) < 1e-4
+
+
 def test_layers_that_share_keys_and_values_are_left_out():
     model = model_of("gemma4 sharing")
     found = {site.layer for site in hc.units(model, "head").sites}
     assert found == {0, 1}  # 2 and 3 give theirs to 4 and 5
     with pytest.raises(hc.ArchitectureError, match="those of another layer too"):
         hc.units(model.model.layers[4].self_attn)
+
+
+@pytest.mark.parametrize("fast_qkv", [True, False])
+def test_an_encoder_that_hands_its_layers_two_position_biases(fast_qkv):
+    config = shrunk(CONFIG_MAPPING["layoutlmv2"], {"fast_qkv": fast_qkv})
+    encoder = LayoutLMv2Encoder(config).eval()  # its probabilities are float32
+    boxes = torch.randint(0, 64, (2, 7, 4), generator=torch.Generator().manual_seed(0))
+    inputs = {
+        "hidden_states": torch.randn(2, 7, 32),
+        "attention_mask": torch.zeros(2, 1, 1, 7),
+        "bbox": boxes,
+        "position_ids": torch.arange(7).repeat(2, 1),
+    }
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+        for decision in decisions(hc.units(encoder)):
+            with hc.masked(encoder, decision):
+                expected = encoder(**inputs)
+            small = hc.cut(encoder, decision)
+            assert largest_difference(expected, small(**inputs)) < 1e-4
+
+
+IN_PIECES = {"slow_but_exact": True, "pretraining_tp": 2}
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "reason"),
+    [
+        ("wavlm", {}, "heads cannot be gated"),
+        ("bloom", IN_PIECES, "slow_but_exact = False"),
+        ("hy_v4", {}, "hands its choice of tokens"),
+    ],
+)
+def test_attention_that_cannot_be_right_is_refused_with_the_reason(kind, given, reason):
+    config = shrunk(CONFIG_MAPPING[kind], dict(given))
+    model = getattr(transformers, auto_class_name(kind)).from_config(config)
+    with pytest.raises(hc.ArchitectureError, match=reason):
+        hc.units(model)
 
 
 @pytest.mark.parametrize("kind", ["pvt", "swin2sr"])

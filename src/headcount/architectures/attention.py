@@ -345,7 +345,7 @@ class _Reader:
     def _head_dim(self, parameter: str, shape: tuple[int, ...]) -> int | None:
         """The dimension of a tensor along which the heads lie, or None."""
         if parameter in names.PER_HEAD:
-            return names.PER_HEAD[parameter]
+            return names.PER_HEAD[parameter] % len(shape)
         top, _, _ = parameter.partition(".")
         is_norm = top in names.NORMS and len(shape) > 1
         return 0 if is_norm else None

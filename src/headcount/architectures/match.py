@@ -23,6 +23,9 @@ _NEEDED = tuple(
 """Names of children without which a row cannot fit, and the row."""
 
 
+_UNSEEN = "it multiplies with pieces of a weight, where units cannot be gated"
+
+
 def why_refused(module: nn.Module) -> str:
     """Why a module is not cut although a row fits it; empty if nothing speaks against it."""
     for cls in type(module).__mro__:
@@ -30,8 +33,11 @@ def why_refused(module: nn.Module) -> str:
         reason = REFUSED.get(cls.__name__) or REFUSED.get(f"{file}.{cls.__name__}")
         if reason:
             return reason
-    if any(vars(module).get(name) is True for name in names.SHARE_KEYS):
+    values = vars(module)
+    if any(values.get(name) is True for name in names.SHARE_KEYS):
         return "its keys and values are those of another layer too"
+    if values.get("slow_but_exact") is True and values.get("pretraining_tp", 1) > 1:
+        return f"{_UNSEEN}: set config.slow_but_exact = False"
     return ""
 
 

@@ -51,8 +51,8 @@ PER_HEAD = {
     "bias_v": 0,
     "relative_attention_bias.weight": 1,
     "relative_position_bias.relative_position_bias_table": 1,
-    "q_bias": 0,
-    "v_bias": 0,
+    "q_bias": -1,
+    "v_bias": -1,
 }
 """Tensors of attention modules -> the dimension along which the heads lie, one share each."""
 
@@ -184,6 +184,7 @@ TUPLE_LAYERS = (
     "FalconH1DecoderLayer",
     "FlavaLayer",
     "FunAsrNanoEncoderLayer",
+    "GraniteSpeech5EncoderSubsamplingBlock",
     "GPTJBlock",
     "GPTNeoBlock",
     "Gemma3nTextDecoderLayer",
@@ -226,6 +227,7 @@ TUPLE_LAYERS = (
     "RecurrentGemmaDecoderLayer",
     "RemBertLayer",
     "RoFormerLayer",
+    "Sam2MultiScaleBlock",
     "SegGptLayer",
     "SpeechT5DecoderLayer",
     "SpeechT5EncoderLayer",

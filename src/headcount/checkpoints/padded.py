@@ -73,7 +73,7 @@ def _fill(
     gone: tuple[str, ...],
 ) -> None:
     """One dense parameter: the cut one's numbers at their places, zero elsewhere."""
-    source = state.get(name)
+    source = state.get(_name_after(name, planned.structure.get("lists", {})))
     if name in planned.index and source is not None:
         target.zero_()
         places = [torch.arange(size) for size in target.shape]
@@ -87,6 +87,16 @@ def _fill(
     for copied, (origin, dim, index) in planned.copies.items():
         if origin == name and copied in state:
             target.index_copy_(dim, index, state[copied].to(target.dtype))
+
+
+def _name_after(name: str, lists: Mapping[str, list[int]]) -> str:
+    """What a parameter is called in the cut model; empty if it went with its entry of a list."""
+    for path, stay in lists.items():
+        number, _, leaf = name.removeprefix(f"{path}.").partition(".")
+        if name.startswith(f"{path}.") and number.isdecimal():
+            place = stay.index(int(number)) if int(number) in stay else None
+            return "" if place is None else f"{path}.{place}.{leaf}"
+    return name
 
 
 def _plan_in_place(model: PreTrainedModel, twin: PreTrainedModel, call: str) -> tuple[Kept, Plan]:

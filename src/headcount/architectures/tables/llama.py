@@ -13,6 +13,15 @@ ATTENTION = (
         slopes={"attention_mask": 1},
     ),
     AttentionLayout(
+        name="sam3",
+        classes=("Sam3Attention", "Sam3LiteTextAttention"),
+        query="q_proj",
+        key="k_proj",
+        value="v_proj",
+        output="o_proj",
+        slopes={"attention_mask": 1},
+    ),
+    AttentionLayout(
         name="eomt-dinov3",
         classes=("EomtDinov3Attention",),
         query="q_proj",

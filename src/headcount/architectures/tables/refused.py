@@ -1,5 +1,6 @@
 """Attention that has the parts of a row, but is not cut, and why."""
 
+_TIED = "encoder and decoder share its weights, and the decoder reads the encoder's keys"
 _WIDE = "it takes the width of its input, or of all heads, for that of the heads it has"
 
 REFUSED = {
@@ -17,9 +18,13 @@ REFUSED = {
     "PvtV2SelfAttention": _WIDE,
     "TimesformerSelfAttention": _WIDE,
     "TrOCRAttention": _WIDE,
-    "Sam3Attention": "its masks are made for each head, elsewhere",
     "UdopAttention": "its position biases are made for all heads, elsewhere",
+    "DiffusionGemmaDecoderTextAttention": _TIED,
+    "DiffusionGemmaEncoderTextAttention": _TIED,
+    "HYV4Attention": "it hands its choice of tokens to the layers behind",
+    "Zamba2MLP": "adapters make its neurons too, one for each place where it runs",
     "Gemma3nTextMLP": "its neurons are thresholded by the spread of all of them",
+    "WavLMAttention": "it hands its weights to one function, where heads cannot be gated",
     "AutoformerAttention": "its heads choose their delays together",
     "BigBirdBlockSparseAttention": (
         "it is replaced by a dense module on short inputs: set "
