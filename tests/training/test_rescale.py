@@ -13,6 +13,7 @@ import headcount as hc
 from cases import TINY, batch, bert, keep_decision, llama, with_cross_attention
 from headcount.gates.attach import Gates, has_gates
 from headcount.maths.scales import contributions, fit_scales
+from headcount.training.rescale import counted_tokens
 from headcount.zoo.decisions import random_decision
 from headcount.zoo.inputs import dummy_inputs
 from headcount.zoo.tiny import tiny_model
@@ -169,14 +170,34 @@ def test_layers_that_share_their_weights_share_their_scales():
     assert (scales[scales != 0] - 1).abs().min() > 0
 
 
-def test_padding_does_not_count():
-    model = bert().double()
+@pytest.mark.parametrize("make", [bert, lambda: tiny_model("opt")], ids=["bert", "opt"])
+def test_padding_does_not_count(make):
+    """OPT puts the tokens of all examples one below the other."""
+    model = make().double().eval()
     decision = random_decision(hc.units(model, "head", "row"), seed=2)
     other = copy.deepcopy(batches_of())
     for each in other:
         each["input_ids"][each["attention_mask"] == 0] = 11
     one, two = (hc.rescale(model, decision, data) for data in (batches_of(), other))
     torch.testing.assert_close(one, two, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "counted"),
+    [
+        ((2, 3, 8), [[True, True, True], [True, False, False]]),
+        ((6, 8), [True, True, True, True, False, False]),
+        ((2, 4, 8), [[True] * 4] * 2),  # a model that adds tokens, or rounds lengths up
+        ((3, 2, 8), [[True] * 2] * 3),
+        ((5, 8), [True] * 5),  # tokens that were picked out: experts
+    ],
+)
+def test_which_tokens_count_is_said_by_a_mask_of_their_shape(shape, counted):
+    mask = torch.tensor([[1, 1, 1], [1, 0, 0]])
+    assert counted_tokens(mask, torch.zeros(shape)).tolist() == counted
+    every = torch.ones(shape[:-1], dtype=torch.bool).tolist()
+    for nothing in (None, mask[:, None, None], mask[0]):
+        assert counted_tokens(nothing, torch.zeros(shape)).tolist() == every
 
 
 def test_padding_of_the_encoder_does_not_hide_tokens_of_the_decoder():

@@ -220,6 +220,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_run_starts_anew(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch's own
 @pytest.mark.parametrize("again", [{}, checkpointing(False)], ids=["once", "again"])
 def test_a_compiled_model_trains_to_the_same_result(tmp_path, again):
     found = []

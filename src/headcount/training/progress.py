@@ -1,5 +1,6 @@
 """A progress bar for training that shows what pruning users want to see."""
 
+import time
 from typing import Any, final
 
 from rich.console import Console
@@ -13,12 +14,17 @@ from rich.progress import (
 )
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+EVERY_S = 5.0
+"""Seconds without a line after which a step is worth one."""
+
 FIELDS = (("loss", "loss {:.3f}"), ("temperature", "T {:.1e}"), ("heads_changed", "changed {:.0f}"))
 
 
 @final
 class ProgressBar(TrainerCallback):
-    """Step, loss, temperature and heads changed; a line now and then where there is no terminal.
+    """Step, loss, temperature and heads changed; lines where there is no terminal.
+
+    Every hundredth step has one, and a slow run every few seconds, however few steps it has.
 
     Example:
         >>> from rich.console import Console
@@ -29,6 +35,7 @@ class ProgressBar(TrainerCallback):
     def __init__(self, name: str, console: Console) -> None:
         """Show the run ``name`` on ``console``."""
         self.name, self._console = name, console
+        self._said, self._numbers = 0.0, ""
         self._progress, self._task = Progress(console=console, disable=True), TaskID(0)
 
     def on_train_begin(
@@ -49,6 +56,7 @@ class ProgressBar(TrainerCallback):
             self.name, total=state.max_steps, completed=state.global_step, numbers=""
         )
         self._progress.start()
+        self._said, self._numbers = time.monotonic(), ""
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -56,6 +64,9 @@ class ProgressBar(TrainerCallback):
         """Move the bar."""
         del args, control, kwargs
         self._progress.update(self._task, completed=state.global_step)
+        slow = time.monotonic() - self._said >= EVERY_S
+        if not self._console.is_terminal and slow and state.global_step < state.max_steps:
+            self._say(state)
 
     def on_log(
         self,
@@ -71,11 +82,16 @@ class ProgressBar(TrainerCallback):
         numbers = "  ".join(text.format(known[key]) for key, text in FIELDS if key in known)
         if not numbers:
             return
+        self._numbers = numbers
         self._progress.update(self._task, numbers=numbers)
         if not self._console.is_terminal and state.global_step % 100 == 0:
-            self._console.print(
-                f"{self.name}: step {state.global_step}/{state.max_steps}  {numbers}"
-            )
+            self._say(state)
+
+    def _say(self, state: TrainerState) -> None:
+        """A line, where there is no bar."""
+        self._said = time.monotonic()
+        line = f"{self.name}: step {state.global_step}/{state.max_steps}  {self._numbers}"
+        self._console.print(line.rstrip())
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

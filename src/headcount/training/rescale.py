@@ -240,10 +240,31 @@ class _Tuner:
         config = vars(self.model).get("config")
         decodes = site.stack == "decoder" and bool(getattr(config, "is_encoder_decoder", False))
         name = "decoder_attention_mask" if decodes else "attention_mask"
-        mask = self.batches[index].get(name)
-        if mask is None or mask.shape != x.shape[:-1]:
-            return torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device)
-        return mask.bool()
+        return counted_tokens(self.batches[index].get(name), x)
+
+
+def counted_tokens(mask: Any, x: Tensor) -> Bool[Tensor, "..."]:
+    """The tokens of a module's input that are no padding, by the attention mask.
+
+    Args:
+        mask: 1 for tokens and 0 for padding, [B, T]; anything else says nothing.
+        x: what goes into the module: [B, T, D], or [B * T, D] where the model puts all tokens one
+            below the other, example after example.
+
+    Returns:
+        True for the tokens that count, all of them where the mask does not say; in the shape of
+        ``x`` without its last dimension.
+
+    Example:
+        >>> counted_tokens(torch.tensor([[1, 1], [1, 0]]), torch.zeros(4, 8))
+        tensor([ True,  True,  True, False])
+    """
+    shape = x.shape[:-1]
+    if isinstance(mask, Tensor) and mask.ndim == 2:
+        below = len(shape) == 1 and mask.numel() == len(x)  # one below the other
+        if below or mask.shape == shape:
+            return mask.reshape(shape).bool()
+    return torch.ones(shape, dtype=torch.bool, device=x.device)
 
 
 def _results(calls: Mapping[str, list[Call]], site: Site, found: Sum | None) -> list[Tensor]:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
+from warnings import catch_warnings, filterwarnings
 
 import torch
 from torch import Tensor, nn
@@ -321,7 +322,8 @@ class PruningTrainer(Restoring, Trainer):
             device = self.args.device
             devices = [device] if device.type == "cuda" else []
             held = self.session.held(self.session.keep())
-            with torch.no_grad(), torch.random.fork_rng(devices), held:
+            with torch.no_grad(), torch.random.fork_rng(devices), held, catch_warnings():
+                filterwarnings("ignore", "None of the inputs have requires_grad")  # checkpointing
                 return super(PruningTrainer, self).compute_loss(
                     model, {**inputs}, num_items_in_batch=count
                 )
