@@ -96,7 +96,8 @@ def compare(grid: Grid, path: str | Path, conduct: Conduct | None = None) -> Com
     reference([*grid.methods, *output.known_methods()], how.against)
     if _todo(output):
         check(grid, how.timing)
-    with on_disk("output", output.path), _alone(output.path):
+    again = "go on with the same call"
+    with on_disk("output", output.path, again=again), _alone(output.path):
         output.open(command=how.command, adopt=how.adopt)
         failures = _run(output, _todo(output), how)  # another call may have done some meanwhile
         found = Comparison.read(output.path, against=how.against, failures=failures)

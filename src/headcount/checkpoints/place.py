@@ -120,13 +120,14 @@ def check_room(call: str, place: Path, num_bytes: int) -> None:
 
 
 @contextmanager
-def on_disk(call: str, place: Path, state: str = "") -> Iterator[None]:
+def on_disk(call: str, place: Path, state: str = "", again: str = "") -> Iterator[None]:
     """Around what writes: a disk that is full or read-only is one error with its name.
 
     Args:
         call: beginning of the message.
         place: what is written.
         state: what can be said of an older result, a sentence.
+        again: how to go on once there is room, where the place is there by then.
 
     Raises:
         CheckpointError: the disk cannot be written.
@@ -137,9 +138,9 @@ def on_disk(call: str, place: Path, state: str = "") -> Iterator[None]:
         why = None if isinstance(error, PruningError) else _refusal(error, place.parent)
         if why is None:
             raise
-        stays = "Make room, then go on with resume (--resume)" if place.exists() else "Make room"
+        room = f"Make room, then {again}." if again and place.exists() else "Make room."
         full = not isinstance(error, OSError) or error.errno in (errno.ENOSPC, errno.EDQUOT)
-        do = f"{stays}." if full else "Give another place, or see to it that it can be written."
+        do = room if full else "Give another place, or see to it that it can be written."
         raise CheckpointError(
             f"{call}: {_short(place)!r} cannot be written: {why}. {state}{do}"
         ) from error

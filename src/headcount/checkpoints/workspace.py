@@ -114,7 +114,7 @@ def workspace(output: Path, settings: dict[str, Any], *, resume: bool) -> Iterat
             "none. Move it away."
         )
     state = f"{str(target)!r} is as it was. "
-    with on_disk("output", work, state):
+    with on_disk("output", work, state, "go on with resume (--resume)"):
         work.mkdir(parents=True, exist_ok=True)
         try:
             with alone(work / LOCK_FILE, f"output: another run is at work on {str(target)!r}"):

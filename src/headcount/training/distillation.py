@@ -6,6 +6,7 @@ from typing import Any, final
 
 import torch
 from datasets import Dataset
+from datasets.fingerprint import generate_random_fingerprint
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax
@@ -145,7 +146,8 @@ def taught(
         _check_answer(teacher, answers[0])
     if not answers:
         raise TrainingError("taught(dataset): the data set is empty. Give one with examples.")
-    return dataset.add_column(TEACHER, torch.cat(answers).tolist())
+    own = generate_random_fingerprint()  # not a hash of all answers, in which Ctrl-C is swallowed
+    return dataset.add_column(TEACHER, torch.cat(answers).tolist(), new_fingerprint=own)
 
 
 def _check_answer(teacher: nn.Module, logits: Tensor) -> None:

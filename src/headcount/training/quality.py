@@ -1,6 +1,5 @@
 """How good a model is on the evaluation data: in all, and example by example."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,8 +62,9 @@ def _only_class(predicted: np.ndarray | None, model: PreTrainedModel) -> str | N
     """A model that says the same of all examples has learnt nothing that tells them apart."""
     if predicted is None or len(predicted) < 2 or len(np.unique(predicted)) > 1:
         return None
-    names: Mapping[Any, Any] = model.config.id2label or {}
-    return str(names.get(int(predicted[0]), predicted[0]))
+    number = str(int(predicted[0]))
+    names = {str(key): name for key, name in (model.config.id2label or {}).items()}
+    return str(names.get(number, number))
 
 
 def _reordered(values: Any, index: np.ndarray) -> Any:
