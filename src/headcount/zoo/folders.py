@@ -45,7 +45,7 @@ SIBLINGS = (
 )
 """Auto classes whose models of a type load each other's folders."""
 
-MOST = 4
+MOST = 3
 """Other classes that load a folder."""
 
 
@@ -185,7 +185,7 @@ def siblings(folders: Folders) -> Outcome:
     others = tuple(_other_classes(folders.subject.single))[:MOST]
     if not others:
         return Outcome(state="none", reason="there is no other class")
-    drawn = folders.subject.decisions((MIXTURES[0], MIXTURES[3]))
+    drawn = folders.subject.decisions(MIXTURES[:1])
     return over(drawn, partial(_sibling_failure, folders, others))
 
 
