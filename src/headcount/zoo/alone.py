@@ -20,7 +20,7 @@ import transformers
 import transformers.models.llama.modeling_llama  # what most models need is there before the fork
 
 PATIENCE_S = 120
-"""Seconds that a client may take."""
+"""Seconds that one folder may take."""
 
 
 def load(folder: str, module: str, name: str, experts: str, inputs: str, output: str) -> str:
@@ -48,10 +48,12 @@ def serve(client: Connection) -> None:
     try:
         while True:
             asked = client.recv()
+            signal.alarm(PATIENCE_S)
             try:
                 client.send(load(*asked))
             except Exception as error:
                 client.send(f"it loads and does not run: {type(error).__name__}: {error}")
+            signal.alarm(0)
     except EOFError:
         return
 
@@ -68,7 +70,6 @@ def main(address: str) -> None:
         while True:
             client = listener.accept()
             if os.fork() == 0:
-                signal.alarm(PATIENCE_S)
                 serve(client)
                 os._exit(0)
             client.close()

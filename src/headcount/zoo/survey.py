@@ -212,12 +212,12 @@ class Survey:
         running: dict[int, _Job] = {}
         scratch = Path(tempfile.mkdtemp())
         with ExitStack() as stack:
-            if waiting:
-                context, address = _context(), stack.enter_context(_stranger())
+            context = _context() if waiting else None
+            address = stack.enter_context(_stranger()) if waiting else ""
             stack.callback(shutil.rmtree, scratch, ignore_errors=True)
             stack.callback(lambda: [job.stop() for job in running.values()])
             while waiting or running:
-                while waiting and len(running) < self.jobs:
+                while context and waiting and len(running) < self.jobs:
                     job = self._start(context, waiting.popleft(), scratch, address)
                     running[job.process.sentinel] = job
                 rest = min(job.deadline for job in running.values()) - time.monotonic()
