@@ -4,8 +4,10 @@ This file uses nothing but torch. ``headcount.checkpoints`` writes it beside the
 that has to load where headcount is not installed.
 """
 
+import ast
 import copy
 import inspect
+import textwrap
 from collections.abc import Callable, Generator, Mapping
 from functools import wraps
 from typing import Any
@@ -238,7 +240,37 @@ def whole_inputs(kind: type[nn.Module], method: str) -> type[nn.Module]:
 
 
 @remembered
-def without_heads(kind: type[nn.Module], output: str) -> type[nn.Module]:
+def own_width(kind: type[nn.Module], variable: str, at: str) -> type[nn.Module]:
+    """An attention that takes the width of its heads for that of all heads, not its input's.
+
+    Stock code reads it off the input, into a variable of its forward method. The method is compiled
+    anew with one statement more, which sets the variable before it is used.
+    """
+    stock = inspect.unwrap(kind.forward)
+    tree = ast.parse(textwrap.dedent(inspect.getsource(stock)))
+    (method,) = tree.body
+    assert isinstance(method, ast.FunctionDef)
+    uses = [i for i, line in enumerate(method.body) if _reads(line, variable)]
+    (setting,) = ast.parse(f"{variable} = self.width_of_heads").body
+    method.body.insert(uses[0] if at == "first" else uses[-1], setting)
+    ast.increment_lineno(tree, stock.__code__.co_firstlineno - 1)
+    made: dict[str, Any] = {}
+    code = compile(ast.fix_missing_locations(tree), inspect.getsourcefile(stock) or "", "exec")
+    exec(code, stock.__globals__, made)
+    return type(f"OwnWidth{kind.__name__}", (kind,), {"forward": made[method.name]})
+
+
+def _reads(line: ast.stmt, variable: str) -> bool:
+    """Whether a statement uses a variable, for anything but to check it."""
+    names = (node for node in ast.walk(line) if isinstance(node, ast.Name))
+    read = any(node.id == variable and isinstance(node.ctx, ast.Load) for node in names)
+    return read and not isinstance(line, ast.Assert)
+
+
+@remembered
+def without_heads(
+    kind: type[nn.Module], output: str, returns: str = "context and map"
+) -> type[nn.Module]:
     """An attention without heads: a context of no width through the output projection.
 
     The keys and values it would have kept in a cache are counted there, because a cache asks its
@@ -254,9 +286,25 @@ def without_heads(kind: type[nn.Module], output: str) -> type[nn.Module]:
         context = hidden_states.new_zeros(batch, length, 0)
         if output:
             context = self.get_submodule(output)(context)
+        if returns == "context":
+            return context
         return context, hidden_states.new_zeros(batch, 0, length, length)
 
     return type(f"WithoutHeads{kind.__name__}", (kind,), {"forward": forward})
+
+
+@remembered
+def without_neurons(kind: type[nn.Module]) -> type[nn.Module]:
+    """Experts without neurons: each gives its bias, if it has one."""
+
+    def forward(self: Any, hidden_states: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
+        bias = getattr(self, "down_proj_bias", None)
+        if bias is None:
+            return torch.zeros_like(hidden_states)
+        every = torch.cat([bias, torch.zeros_like(bias[:1])])  # the last is for no expert
+        return (every[chosen] * weights[..., None]).sum(-2).to(hidden_states.dtype)
+
+    return type(f"WithoutNeurons{kind.__name__}", (kind,), {"forward": forward})
 
 
 @remembered
@@ -320,7 +368,9 @@ WRAPPERS: dict[str, Maker] = {
     "own_bias": own_bias,
     "own_slopes": own_slopes,
     "whole_inputs": whole_inputs,
+    "own_width": own_width,
     "without_heads": without_heads,
+    "without_neurons": without_neurons,
     "skipped": skipped,
     "silent": silent,
 }
@@ -335,7 +385,7 @@ def rebuild(model: nn.Module, structure: Mapping[str, Any]) -> None:
         structure: as plain values: ``shapes`` {parameter: shape}, ``tables`` {module: [rows,
             columns]}, ``bias_only`` {module: [outputs, has a bias]}, ``zeros`` {module: width},
             ``lists`` {list of modules: [those that stay]}, ``identities`` [module],
-            ``removed`` [parameter, table, or layer to be emptied],
+            ``buffers`` {buffer: length}, ``removed`` [parameter, table, or layer to be emptied],
             ``attributes`` {module: {name: value}}, ``config`` {module: {name: value}},
             ``wrappers`` {module: [[wrapper, arguments]]}.
     """
@@ -381,7 +431,7 @@ def _wrap(model: nn.Module, name: str, wrappers: Any) -> None:
     module = model.get_submodule(name)
     for wrapper, arguments in wrappers:
         module.__class__ = WRAPPERS[wrapper](type(module), *arguments)
-        if wrapper in ("skipped", "silent", "without_heads"):
+        if wrapper in ("skipped", "silent", "without_heads", "without_neurons"):
             vars(module)["_is_hf_initialized"] = True  # it lacks what stock code would initialise
 
 
@@ -424,6 +474,14 @@ def _resize(model: nn.Module, name: str, shape: Any) -> None:
         module.register_parameter(leaf, new)
 
 
+def _narrow(model: nn.Module, name: str, value: Any) -> None:
+    """Shorten a buffer whose entries are all alike."""
+    path, _, leaf = name.rpartition(".")
+    module = model.get_submodule(path)
+    kept = leaf not in module._non_persistent_buffers_set
+    module.register_buffer(leaf, module.get_buffer(leaf)[:value].clone(), persistent=kept)
+
+
 def _add_table(model: nn.Module, name: str, value: Any) -> None:
     num_rows, num_columns = value
     parent, _, leaf = name.rpartition(".")
@@ -442,6 +500,7 @@ _STEPS: dict[str, Callable[[nn.Module, str, Any], None]] = {
     "zeros": _zeros,
     "lists": _pick,
     "identities": _identity,
+    "buffers": _narrow,
     "removed": _remove,
     "attributes": _attributes,
     "config": _config,

@@ -49,7 +49,7 @@ LAYOUTS = {
     "olmo2": GROUPED,
     "gemma2": GROUPED,
     "deepseek_v3": PLAIN,
-    "gpt_oss": "group head module layer",
+    "gpt_oss": "group head row module layer",
     "dbrx": "group head module layer",
     "t5": INSIDE,
     "mt5": INSIDE,

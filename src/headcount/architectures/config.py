@@ -16,7 +16,7 @@ from transformers import PreTrainedConfig
 from headcount.architectures import names
 from headcount.architectures.depth import MOVED, Shorter
 from headcount.architectures.discover import find_sites
-from headcount.architectures.maps import is_emptied
+from headcount.architectures.maps import is_emptied, is_run_apart
 from headcount.architectures.mark import FORMAT, Left
 from headcount.architectures.places import owner_of, parts_of
 from headcount.architectures.stock import STOCK, is_stock, stock_class
@@ -189,7 +189,7 @@ def _try_stock(model: nn.Module, configs: list[PreTrainedConfig]) -> None:
 
 def _say_plainly(model: nn.Module, marked: list[PreTrainedConfig]) -> bool:
     """Whether plain keys say it all; if so, they are written and the marks are gone."""
-    if any(map(is_emptied, model.modules())):
+    if any(is_emptied(module) or is_run_apart(module) for module in model.modules()):
         return False
     owned = [(site, owner_of(model, site.module)) for site in find_sites(model)]
     found = [
@@ -230,7 +230,7 @@ def _uniform(sites: list[Site]) -> tuple[dict[str, Any], int] | None:
     sizes = set()
     for site in sites:
         if site.kind in ("head", "group", "row") and site.where != "cross":
-            counts[site.config_key].add(site.num_units)
+            counts[site.config_key].add(site.configured)
         if site.kind == "head":
             sizes.add(site.width)
     if any(len(values) > 1 for values in counts.values()) or len(sizes) != 1:

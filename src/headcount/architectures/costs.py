@@ -30,6 +30,7 @@ def cost_of(model: nn.Module, parts: Iterable[Part], pair: int) -> Cost:
     for part in parts:
         tensor = model.get_submodule(part.module).get_parameter(part.name)
         share = part.width * (math.prod(tensor.shape) // tensor.shape[part.dim])
+        share //= tensor.shape[0] if part.stacked else 1
         params += 0 if part.whole else share
         macs += 0 if part.whole else int(share * uses(model, part.module, part.name))
     return Cost(params=params, macs_per_token=macs, macs_per_token_pair=pair)

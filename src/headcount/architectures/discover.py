@@ -17,7 +17,9 @@ from headcount.architectures.costs import (
     share_weights,
     uncounted,
 )
+from headcount.architectures.experts import fused_experts_of
 from headcount.architectures.feedforward import FeedForward, feed_forward_of
+from headcount.architectures.layers import is_removable
 from headcount.architectures.left_out import Found, left_out, refuse_changed
 from headcount.architectures.lists import cost_in_lists
 from headcount.architectures.maps import child, is_emptied, is_map, tensors, uncompiled
@@ -98,6 +100,8 @@ class Sublayer:
         if self.attention is not None:
             return resolve(self.name, self.attention.row.output)
         assert self.feed_forward is not None
+        if self.feed_forward.num_experts:
+            return self.name
         return resolve(self.name, self.feed_forward.row.down)
 
     @property
@@ -106,6 +110,8 @@ class Sublayer:
         if self.attention is not None:
             return tuple(resolve(self.name, path) for path in self.attention.row.projections)
         assert self.feed_forward is not None
+        if self.feed_forward.num_experts:
+            return ()
         return tuple(resolve(self.name, path) for path in self.feed_forward.row.up)
 
     @property
@@ -124,10 +130,10 @@ def find_sublayers(model: nn.Module) -> tuple[Sublayer, ...]:
             found.append((name, attention, None, place_of(model, name, module)))
             claimed.add(resolve(name, attention.row.output))
     for name, module in model.named_modules():
-        feed_forward = feed_forward_of(name, module) if layer_path(name) else None
-        if feed_forward is None or ".experts" in f".{name}":
-            continue
-        if resolve(name, feed_forward.row.down) not in claimed:
+        feed_forward = None
+        if layer_path(name):
+            feed_forward = fused_experts_of(name, module) or feed_forward_of(name, module)
+        if feed_forward is not None and resolve(name, feed_forward.row.down) not in claimed:
             found.append((name, None, feed_forward, place_of(model, name, module)))
     return tuple(_numbered(model, found))
 
@@ -207,17 +213,22 @@ def _sites(model: nn.Module, sublayer: Sublayer, copied: dict[str, int]) -> Iter
         yield replace(_module_site(model, sublayer, common, heads), copied=copied_heads)
     elif sublayer.feed_forward is not None:
         found = sublayer.feed_forward
-        config_key = _config_name(model, sublayer.name, names.CONFIG_ROWS)
+        routed = ".experts." in f".{sublayer.name}."
+        options = names.CONFIG_EXPERT_ROWS if routed else names.CONFIG_ROWS
         yield Site(
             **common,
             kind="row",
             num_units=found.num_rows,
             width=1,
             parts=found.rows,
-            config_key=config_key,
+            config_key=_config_name(model, sublayer.name, options),
             cost=cost_of(model, found.rows, 0),
+            gated="weight" if found.num_experts else "input",
+            routed=routed,
+            num_groups=max(1, found.num_experts),
         )
-        yield _module_site(model, sublayer, common, None)
+        if not routed:
+            yield _module_site(model, sublayer, common, None)
 
 
 def _attention_sites(
@@ -293,7 +304,7 @@ def _layer_sites(model: nn.Module, sublayers: tuple[Sublayer, ...]) -> Iterator[
         if not path or all(sub.attention is None for sub in inside):
             continue
         layer = model.get_submodule(path)
-        if not _is_removable(model, path, layer):
+        if not is_removable(model, path, layer):
             continue
         parts = tuple(
             Part(
@@ -329,16 +340,6 @@ def _layer_sites(model: nn.Module, sublayers: tuple[Sublayer, ...]) -> Iterator[
                 params=sum(parameter.numel() for parameter in layer.parameters()),
             ),
         )
-
-
-def _is_removable(model: nn.Module, path: str, layer: nn.Module) -> bool:
-    classes = [cls.__name__ for cls in type(layer).__mro__]
-    siblings = model.get_submodule(path.rpartition(".")[0])
-    return (
-        "GradientCheckpointingLayer" in classes
-        and not any(name in names.TUPLE_LAYERS for name in classes)
-        and isinstance(siblings, nn.ModuleList)
-    )
 
 
 def _config_name(model: nn.Module, name: str, options: tuple[str, ...]) -> str:

@@ -24,6 +24,9 @@ class FeedForward:
     """Neurons; 0 if they were cut."""
     rows: tuple[Part, ...]
     """What goes with a neuron."""
+    num_experts: int = 0
+    """Experts whose neurons these are, equally many of each, in one tensor; 0 for a network that
+    stands for itself."""
 
 
 def feed_forward_of(name: str, module: nn.Module) -> FeedForward | None:
@@ -47,14 +50,18 @@ def _read(name: str, module: nn.Module, row: FeedForwardLayout) -> FeedForward |
     if not is_map(down) or not all(is_map(up) for up in ups.values()) or down is None:
         return None
     num_rows = width(down, 1)
-    widths = {width(up, 0) for up in ups.values() if up is not None}
-    if num_rows and widths != {num_rows * row.fused}:
+    if {_outputs(up) for up in ups.values() if up is not None} != {max(1, num_rows) * row.fused}:
         return None
-    if _norm_between(module, row, num_rows):
+    if _norm_between(module, row, num_rows) or _between(module, row):
         return None
     return FeedForward(
         name=name, row=row, num_rows=num_rows, rows=tuple(_parts(name, module, row, num_rows))
     )
+
+
+def _outputs(mapping: nn.Module) -> int:
+    """How wide a map is; one without weights gives the zeros of one neuron."""
+    return width(mapping, 0) or vars(mapping).get("out_features", 0)
 
 
 def _norm_between(module: nn.Module, row: FeedForwardLayout, num_rows: int) -> bool:
@@ -64,6 +71,26 @@ def _norm_between(module: nn.Module, row: FeedForwardLayout, num_rows: int) -> b
     weights = [tensors(sub).get("weight") for sub in others if not is_map(sub)]
     size = width(module.get_submodule(row.down), 0)
     return any(w is not None and w.shape == (num_rows,) and num_rows != size for w in weights)
+
+
+def _between(module: nn.Module, row: FeedForwardLayout) -> list[nn.Module]:
+    """What stands between the projections and takes all neurons together.
+
+    Weights make it so, as of a convolution over places, and a norm without any.
+    """
+    order = list(module._modules)
+    first, last = (order.index(path.partition(".")[0]) for path in (row.up[0], row.down))
+    taken = {path.partition(".")[0] for path in row.up}
+    inner = [
+        sub
+        for key, sub in list(module._modules.items())[first + 1 : last]
+        if key not in taken and sub is not None
+    ]
+    return [
+        sub
+        for sub in inner
+        if any(True for _ in sub.parameters()) or hasattr(sub, "normalized_shape")
+    ]
 
 
 def _parts(name: str, module: nn.Module, row: FeedForwardLayout, num_rows: int) -> Iterator[Part]:

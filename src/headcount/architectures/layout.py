@@ -36,7 +36,8 @@ class AttentionLayout:
     values. ``heads``: query, key, value of the first head, then of the second. ``groups``: the
     queries of a key-value head, its key, its value; then the next."""
     classes: tuple[str, ...] = ()
-    """Names of the only classes the row is for; empty: any class with these parts."""
+    """Names of the only classes the row is for, alone or behind their file's (``beit.Attention``);
+    empty: any class with these parts."""
     bias_argument: str = ""
     """Name of the argument that brings a position bias of all heads from the first layer."""
     bias_table: str = ""
@@ -59,6 +60,15 @@ class AttentionLayout:
     """Paths of parts that all heads share, beside those in ``names.UNTOUCHED``."""
     keys_per_head: bool = False
     """Whether every query head has keys of its own whatever their width (latent attention)."""
+    width: str = ""
+    """Variable of the forward method that is read off the width of the input, and stands for that
+    of all heads."""
+    width_at: Literal["first", "last"] = "first"
+    """Whether all uses of that variable mean the heads, or the last one only."""
+    returns: Literal["context and map", "context"] = "context and map"
+    """What the forward method returns."""
+    not_counts: tuple[str, ...] = ()
+    """Attributes that have the width of all heads as their value, but mean that of the input."""
     skips: bool = False
     """Whether ``(context, attention map)`` may be returned for a module without heads, where
     context has no width if the output projection lies outside."""

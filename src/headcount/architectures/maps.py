@@ -3,8 +3,9 @@
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from headcount.architectures import names
 from headcount.architectures.state import oddities
-from headcount.pieces import WithoutWeight
+from headcount.pieces import Overridden, WithoutWeight
 
 ORIGINAL = "_orig_mod"
 """What ``torch.compile`` calls the module inside of the one that it makes."""
@@ -37,6 +38,12 @@ def is_skipped(module: nn.Module) -> bool:
 def is_emptied(module: nn.Module) -> bool:
     """Whether a module stands for something that was removed as a whole."""
     return isinstance(module, WithoutWeight) or is_skipped(module)
+
+
+def is_run_apart(module: nn.Module) -> bool:
+    """Whether experts are run in another way than the configuration says, which they cannot be."""
+    config = vars(module).get("config")
+    return isinstance(config, Overridden) and names.EXPERTS in vars(config)
 
 
 def output_dim(module: nn.Module) -> int:

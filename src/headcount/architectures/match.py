@@ -1,10 +1,13 @@
 """Which row of the tables fits a module."""
 
+from collections.abc import Mapping
+
 from torch import nn
 
 from headcount.architectures import names
 from headcount.architectures.layout import AttentionLayout
 from headcount.architectures.maps import child, is_map
+from headcount.architectures.sources import width_off_input
 from headcount.architectures.tables import ATTENTION, REFUSED
 
 
@@ -28,17 +31,29 @@ _UNSEEN = "it multiplies with pieces of a weight, where units cannot be gated"
 
 def why_refused(module: nn.Module) -> str:
     """Why a module is not cut although a row fits it; empty if nothing speaks against it."""
-    for cls in type(module).__mro__:
-        file = cls.__module__.rpartition(".")[2]
-        reason = REFUSED.get(cls.__name__) or REFUSED.get(f"{file}.{cls.__name__}")
-        if reason:
-            return reason
-    values = vars(module)
+    known = class_names(module)
+    refused = next((REFUSED[name] for name in known if name in REFUSED), "")
+    told = any(row.width and set(known) & set(row.classes) for row in ATTENTION)
+    if not refused and not told and width_off_input(type(module)):
+        return "it takes the width of its input for that of all its heads"
+    return refused or _why_set_so(vars(module))
+
+
+def _why_set_so(values: Mapping[str, object]) -> str:
+    """Why a module's settings speak against it."""
     if any(values.get(name) is True for name in names.SHARE_KEYS):
         return "its keys and values are those of another layer too"
-    if values.get("slow_but_exact") is True and values.get("pretraining_tp", 1) > 1:
+    pieces = values.get("pretraining_tp", 1)
+    if values.get("slow_but_exact") is True and isinstance(pieces, int) and pieces > 1:
         return f"{_UNSEEN}: set config.slow_but_exact = False"
     return ""
+
+
+def class_names(module: nn.Module) -> list[str]:
+    """The names of a module's classes, each alone and behind its file's."""
+    classes = type(module).__mro__
+    files = (f"{cls.__module__.rpartition('.')[2]}.{cls.__name__}" for cls in classes)
+    return [*(cls.__name__ for cls in classes), *files]
 
 
 def resolve(module: str, path: str) -> str:
@@ -65,7 +80,7 @@ def _maps(
 ) -> list[nn.Module | None]:
     """What a module has where a row has projections; nothing if the row is for other classes."""
     values = vars(module)
-    if row.classes and not any(cls.__name__ in row.classes for cls in type(module).__mro__):
+    if row.classes and not any(name in row.classes for name in class_names(module)):
         return [None]
     if any(values.get(key, None) != value for key, value in row.conditions.items()):
         return [None]
@@ -78,13 +93,18 @@ def _fits(model: nn.Module, name: str, module: nn.Module, row: AttentionLayout) 
 
 
 def unexplained(module: nn.Module, row: AttentionLayout) -> list[str]:
-    """The parts of a module with weights that neither the row nor the tables of names know."""
+    """The parts of a module that neither the row nor the tables of names know.
+
+    Those with weights, and norms without.
+    """
     known = {*row.projections, row.output, *row.shared, row.bias_table}
     known |= {*names.NORMS, *names.UNTOUCHED, *names.PER_HEAD_MAPS}
+    weights = [name for name, _ in module.named_parameters()]
+    norms = [name for name, sub in module.named_modules() if hasattr(sub, "normalized_shape")]
     found = []
-    for parameter, _ in module.named_parameters():
-        top = parameter.split(".")[0]
-        inside = any(parameter.startswith(f"{path}.") for path in known if path)
-        if top not in known and not inside and parameter not in names.PER_HEAD:
-            found.append(parameter)
+    for part in (*weights, *norms):
+        top = part.split(".")[0]
+        inside = any(f"{part}.".startswith(f"{path}.") for path in known if path)
+        if top not in known and not inside and part not in names.PER_HEAD:
+            found.append(part)
     return found

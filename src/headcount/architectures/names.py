@@ -17,13 +17,14 @@ NUM_HEADS = (
     "n_heads",
     "n_head",
     "num_attn_heads",
+    "heads",
 )
 """Attributes with the number of (query) heads."""
 
 NUM_GROUPS = ("num_key_value_heads", "num_kv_heads", "num_k_heads")
 """Attributes with the number of key-value heads."""
 
-HEADS_PER_GROUP = ("num_key_value_groups",)
+HEADS_PER_GROUP = ("num_key_value_groups", "num_kv_groups")
 """Attributes with query heads for each key-value head."""
 
 ALL_HEADS_SIZE = (
@@ -35,6 +36,10 @@ ALL_HEADS_SIZE = (
     "q_dim",
     "qkv_dim",
     "d_model_size",
+    "hidden_size_output",
+    "attn_dim",
+    "dim_out",
+    "head_size",
 )
 """Attributes with heads times head size, if that is their value."""
 
@@ -56,6 +61,9 @@ PER_HEAD = {
 }
 """Tensors of attention modules -> the dimension along which the heads lie, one share each."""
 
+ALIKE = ("k_bias",)
+"""Buffers of attention modules with a share for each key-value head, all of the same numbers."""
+
 PER_HEAD_MAPS = (
     "relative_k_proj",
     "linear_pos",
@@ -64,8 +72,16 @@ PER_HEAD_MAPS = (
     "pos_proj",
     "pos_q_proj",
     "g_proj",
+    "gate",
     "gate_proj",
+    "w2e_query",
+    "e2w_query",
+    "e2e_query",
+    "query_global",
+    "key_global",
+    "value_global",
     "continuous_position_bias_mlp.2",
+    "cpb_mlp.2",
 )
 """Linear maps of attention modules whose outputs belong to the heads, one share each."""
 
@@ -106,6 +122,7 @@ SHARE_KEYS = ("is_kv_shared_layer", "store_full_length_kv")
 
 UNTOUCHED = (
     "continuous_position_bias_mlp",
+    "cpb_mlp",
     "rel_pos_h",
     "rel_pos_w",
     "per_dim_scale",
@@ -163,6 +180,12 @@ CONFIG_ROWS = (
 )
 """Configurations' names for the number of neurons of a feed-forward network."""
 
+EXPERTS = "_experts_implementation"
+"""Their name for the way in which experts are run."""
+
+CONFIG_EXPERT_ROWS = ("moe_intermediate_size", "expert_ffn_hidden_size", *CONFIG_ROWS)
+"""Their names for the neurons of one expert."""
+
 TUPLE_LAYERS = (
     "AutoformerDecoderLayer",
     "BambaDecoderLayer",
@@ -190,6 +213,7 @@ TUPLE_LAYERS = (
     "Gemma3nTextDecoderLayer",
     "Glm5NextTextDecoderLayer",
     "GlmMoeDsaDecoderLayer",
+    "GraniteSpeech5EncoderSubsamplingBlock",
     "HYV4DecoderLayer",
     "ImageGPTBlock",
     "Inkling2VisionEncoderLayer",
@@ -250,10 +274,15 @@ TUPLE_LAYERS = (
     "VitsEncoderLayer",
     "WavLMEncoderLayer",
     "WavLMEncoderLayerStableLayerNorm",
+    "XmodLayer",
     "YosoLayer",
     "ZayaDecoderLayer",
 )
-"""Layers that return more than the hidden states, or change their shape: not removed whole."""
+"""Layers that return more than the hidden states, change their shape, or are looked into by others:
+not removed whole."""
+
+STRIDES = ("query_stride", "q_stride")
+"""Attributes of layers that hand on fewer tokens than they take."""
 
 REPEATED = ("albert_layer_groups",)
 """Lists of groups of layers: ``num_hidden_layers`` runs in all, spread evenly over the groups."""

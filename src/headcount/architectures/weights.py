@@ -36,9 +36,10 @@ def weight_norms(
             if weight.ndim < 2 or (part.role not in roles and site.where != "layer"
                                    and site.kind != "module"):  # fmt: skip
                 continue
-            others = [dim for dim in range(weight.ndim) if dim != part.dim]
+            own = (0, part.dim) if part.stacked else (part.dim,)
+            others = [dim for dim in range(weight.ndim) if dim not in own]
             per_index = weight.double().square().sum(others).cpu()
             index = torch.tensor(part.starts)[:, None] + torch.arange(part.width)
-            squares += per_index[index].sum(1)
+            squares += per_index[..., index].sum(-1).flatten()
         norms.append(squares.sqrt())
     return torch.cat(norms)

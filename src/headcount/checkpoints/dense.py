@@ -12,6 +12,7 @@ from headcount.architectures.discover import find_sites
 from headcount.architectures.mark import check_left
 from headcount.architectures.places import parts_of
 from headcount.architectures.stock import stock_class
+from headcount.errors import CheckpointError
 from headcount.surgery.biases import OWN_BIAS
 from headcount.surgery.draft import Plan
 from headcount.surgery.plan import plan
@@ -109,10 +110,16 @@ def _kept(site: Site, asked: dict[str, int | list[int]]) -> Tensor:
     """Which units of the dense site stand for those that are left."""
     count = asked[site.kind]
     index = torch.tensor(count) if isinstance(count, list) else torch.arange(count)
-    if site.kind == "head" and site.num_groups > 1 and not isinstance(count, list):
+    if site.num_groups > 1 and not isinstance(count, list):
         groups = asked.get("group", site.num_groups)
         num_groups = len(groups) if isinstance(groups, list) else groups
-        share = count // num_groups if num_groups else 0
+        share, over = divmod(count, num_groups) if num_groups else (0, count)
+        if over:
+            raise CheckpointError(
+                f"from_pretrained: config.json asks for {count} units of kind {site.kind!r} in "
+                f"{site.module}, in {num_groups} groups of equally many. The configuration was "
+                "changed by hand or is damaged."
+            )
         every = torch.arange(site.num_units).unflatten(0, (site.num_groups, -1))
         return every[:, :share].flatten()
     return index

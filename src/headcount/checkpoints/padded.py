@@ -76,10 +76,7 @@ def _fill(
     source = state.get(_name_after(name, planned.structure.get("lists", {})))
     if name in planned.index and source is not None:
         target.zero_()
-        places = [torch.arange(size) for size in target.shape]
-        for dim, index in planned.index[name].items():
-            places[dim] = index
-        target[torch.meshgrid(*places, indexing="ij")] = source.to(target.dtype)
+        _put(target, source.to(target.dtype), planned.index[name])
     elif source is not None and source.shape == target.shape:
         target.copy_(source)
     elif name.rpartition(".")[0] in gone or source is None:
@@ -97,6 +94,18 @@ def _name_after(name: str, lists: Mapping[str, list[int]]) -> str:
             place = stay.index(int(number)) if int(number) in stay else None
             return "" if place is None else f"{path}.{place}.{leaf}"
     return name
+
+
+def _put(target: Tensor, source: Tensor, dims: Mapping[int, Tensor]) -> None:
+    """Write numbers to their places: those of each expert to its own."""
+    if any(index.ndim == 2 for index in dims.values()):
+        for e in range(len(target)):
+            _put(target[e], source[e], {dim - 1: index[e] for dim, index in dims.items()})
+        return
+    places = [torch.arange(size) for size in target.shape]
+    for dim, index in dims.items():
+        places[dim] = index
+    target[torch.meshgrid(*places, indexing="ij")] = source
 
 
 def _plan_in_place(model: PreTrainedModel, twin: PreTrainedModel, call: str) -> tuple[Kept, Plan]:

@@ -10,6 +10,7 @@ from torch.utils.hooks import RemovableHandle
 
 from headcount.errors import PruningError
 from headcount.gates.hooks import Hooks
+from headcount.units.site import Site
 from headcount.units.table import UnitTable
 
 
@@ -49,9 +50,13 @@ class Gates(Hooks):
         for site, span in zip(self._units.sites, self._units.slices, strict=True):
             module = self._model.get_submodule(site.gate)
             if site.gated == "input":
-                yield module.register_forward_pre_hook(_InputGate(self, span))
+                hook = _RoutedGate if site.routed else _InputGate
+                yield module.register_forward_pre_hook(hook(self, span))
             elif site.gated == "output":
                 yield module.register_forward_hook(_OutputGate(self, span))
+            elif site.gated == "weight":
+                yield module.register_forward_pre_hook(_WeightGate(self, span, site))
+                yield module.register_forward_hook(_Ungate(self, span, site), always_call=True)
             else:
                 hook = _ResidualGate(self, span)
                 yield module.register_forward_hook(hook, prepend=True, with_kwargs=True)
@@ -96,6 +101,14 @@ class _InputGate(_Gate):
         return (gated.flatten(-2), *rest)
 
 
+class _RoutedGate(_InputGate):
+    """The same, for an expert."""
+
+    def _value(self, like: Tensor) -> Tensor | None:
+        gate = super()._value(like)
+        return None if gate is None else _of_all_examples(gate)
+
+
 class _OutputGate(_Gate):
     """Multiplies a module's output by its one gate."""
 
@@ -104,6 +117,32 @@ class _OutputGate(_Gate):
         if gate is None:
             return None
         return output * (_over_examples(gate, output) if gate.ndim == 2 else gate)
+
+
+class _OfWeight(_Gate):
+    def __init__(self, gates: Gates, span: slice, site: Site) -> None:
+        super().__init__(gates, span)
+        self._part = next(part for part in site.parts if part.role == "down")
+
+
+class _WeightGate(_OfWeight):
+    """Multiplies the weight that projects the neurons of all experts back, for one pass."""
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        weight = module._parameters[self._part.name]
+        assert weight is not None
+        gate = self._value(weight)
+        if gate is None:
+            return
+        by_expert = _of_all_examples(gate).view(len(weight), -1)
+        vars(module)[self._part.name] = weight * by_expert.unsqueeze(3 - self._part.dim)
+
+
+class _Ungate(_OfWeight):
+    """Takes the multiplied weight away, which hid the parameter of its name."""
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        vars(module).pop(self._part.name, None)
 
 
 class _ResidualGate(_Gate):
@@ -126,6 +165,20 @@ class _ResidualGate(_Gate):
 
 OTHER_INPUTS = ("hidden_states", "hidden_state", "x")
 """Names of a layer's first argument, where it is not passed by position."""
+
+
+def _of_all_examples(gate: Tensor) -> Tensor:
+    """The gates that hold for the whole batch, [H].
+
+    Raises:
+        PruningError: each example has gates of its own.
+    """
+    if gate.ndim == 2 and gate.shape[0] > 1:
+        raise PruningError(
+            f"gates: each of the {gate.shape[0]} examples has gates of its own, and experts take "
+            "the tokens of all examples together. Give batches of one example each."
+        )
+    return gate.flatten()
 
 
 def _over_examples(gate: Tensor, x: Tensor) -> Tensor:

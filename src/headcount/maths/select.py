@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from headcount.errors import BudgetError
+from headcount.maths.bundles import are_many, counts_of_many
 
 Bundle = tuple[int, int]
 """(units, groups) of a site: its units in order, in that many groups of equal size."""
@@ -121,16 +122,41 @@ def totals(
         [4, 8, 12]
     """
     places = list(homes) if homes is not None else list(range(len(bundles)))
-    inside: dict[int, set[int]] = {}
+    reached, inside = 1, dict.fromkeys(places, 1)  # a bit for each total
     for (units, groups), home in zip(bundles, places, strict=True):
-        before = inside.get(home, {0})
-        inside[home] = {a + b for a in before for b in range(0, units + 1, groups)}
-    reached = {0}
+        inside[home] = _further(inside[home], units // groups, groups)
+        reached = _further(reached, units // groups, groups)
+    if not floors:
+        return _bits(reached)
+    reached = 1
     for home, counts in inside.items():
-        low, high = (floors[home], ceilings[home]) if floors else (0, max(counts))
-        fitting = {count for count in counts if low <= count <= high}
-        reached = {a + b for a in reached for b in fitting}
-    return sorted(reached)
+        fitting = counts & ((1 << ceilings[home] + 1) - 1) & ~((1 << floors[home]) - 1)
+        reached = _sums(reached, fitting)
+    return _bits(reached)
+
+
+def _further(reached: int, num: int, step: int) -> int:
+    """Totals, and those with up to ``num`` steps more."""
+    size = 1
+    while num:
+        size = min(size, num)
+        reached |= reached << size * step
+        num, size = num - size, 2 * size
+    return reached
+
+
+def _sums(some: int, others: int) -> int:
+    """The sums of one total of each."""
+    fewer, more = sorted((some, others), key=int.bit_count)
+    total = 0
+    for count in _bits(fewer):
+        total |= more << count
+    return total
+
+
+def _bits(number: int) -> list[int]:
+    """The places of the bits that are set, ascending."""
+    return [place for place, bit in enumerate(reversed(f"{number:b}")) if bit == "1"]
 
 
 def _check(num_keep: int, floors: Sequence[int], room: Sequence[int]) -> None:
@@ -157,7 +183,10 @@ def _select_bundles(
     starts = [0, *torch.tensor([units for units, _ in bundles]).cumsum(0).tolist()]
     homes = [int(layer[start]) if units else -1
              for start, (units, _) in zip(starts[:-1], bundles, strict=True)]  # fmt: skip
-    counts = _counts(options, homes, num_keep, floors, ceilings)
+    counts = None
+    if are_many(options, num_keep):
+        counts = counts_of_many(options, homes, num_keep, floors, ceilings)
+    counts = counts or _counts(options, homes, num_keep, floors, ceilings)
     if counts is None:
         raise BudgetError(
             f"select: {num_keep} units cannot be kept with equally many in each group of a site. "

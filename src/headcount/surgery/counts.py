@@ -5,6 +5,7 @@ from typing import Any
 
 from headcount.architectures import names
 from headcount.architectures.attention import Attention
+from headcount.surgery.draft import Draft
 
 
 def new_counts(
@@ -35,10 +36,16 @@ def new_counts(
         name: after
         for options, before, after in rules
         for name in options
-        if before and values.get(name) == before
+        if before and values.get(name) == before and name not in found.row.not_counts
     }
     share = num_heads // num_groups if num_groups else 1
     return new | {name: share for name in names.HEADS_PER_GROUP if name in values}
+
+
+def choose_width(draft: Draft, found: Attention, num_heads: int) -> None:
+    """Code that reads the width of its heads off its input is told what they have."""
+    draft.wrap(found.name, "own_width", found.row.width, found.row.width_at)
+    draft.set(found.name, {"width_of_heads": num_heads * found.head_size})
 
 
 def new_rows(values: Mapping[str, Any], before: int, after: int) -> dict[str, int]:

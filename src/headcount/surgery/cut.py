@@ -162,7 +162,12 @@ def _slices(model: nn.Module, planned: Plan) -> dict[str, nn.Parameter]:
 def _sliced(parameter: nn.Parameter, dims: dict[int, Tensor]) -> nn.Parameter:
     tensor = parameter.detach()
     for dim, index in dims.items():
-        tensor = tensor.index_select(dim, index.to(tensor.device))
+        own = index.to(tensor.device)
+        if own.ndim == 1:
+            tensor = tensor.index_select(dim, own)
+        else:
+            pairs = zip(tensor, own, strict=True)
+            tensor = torch.stack([expert.index_select(dim - 1, i) for expert, i in pairs])
     return nn.Parameter(tensor, requires_grad=parameter.requires_grad)
 
 

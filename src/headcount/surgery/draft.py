@@ -18,7 +18,7 @@ class Plan:
     """Slices of tensors, and the structure that ``headcount.pieces.rebuild`` makes."""
 
     index: dict[str, dict[int, Tensor]] = field(default_factory=dict)
-    """Parameter -> dimension -> the indices to take."""
+    """Parameter -> dimension -> the indices to take, [I]; or [E, I], those of each expert."""
     copies: dict[str, tuple[str, int, Tensor]] = field(default_factory=dict)
     """New parameter -> the parameter it is taken from, dimension, indices."""
     structure: dict[str, Any] = field(default_factory=dict)
@@ -35,6 +35,7 @@ SIZES: dict[type[nn.Module], dict[str, int]] = {
 ONCE = {
     "own_bias": "OwnBias",
     "own_slopes": "OwnSlopes",
+    "own_width": "OwnWidth",
     "chosen_features": "Chosen",
     "whole_inputs": "WholeInputs",
 }
@@ -51,7 +52,16 @@ class Draft:
         self._copies: dict[str, tuple[str, int, Tensor]] = {}
         self._maps: dict[str, dict[str, Any]] = {
             key: {}
-            for key in ("bias_only", "zeros", "tables", "shapes", "config", "wrappers", "lists")
+            for key in (
+                "bias_only",
+                "zeros",
+                "tables",
+                "shapes",
+                "buffers",
+                "config",
+                "wrappers",
+                "lists",
+            )
         }
         self._attributes: dict[str, dict[str, Any]] = defaultdict(dict)
         self._lost: list[str] = []
@@ -63,18 +73,23 @@ class Draft:
         for part in parts:
             if not part.whole:
                 starts = torch.tensor(part.starts, dtype=torch.long, device="cpu")
-                gone = torch.ones(len(starts), dtype=torch.bool, device="cpu")
-                gone[kept] = False
-                inside = torch.arange(part.width, device="cpu")
                 stays = self._staying(part)
-                stays[(starts[gone, None] + inside).flatten()] = False
+                gone = torch.ones(len(stays) * len(starts), dtype=torch.bool, device="cpu")
+                gone[kept] = False
+                expert, unit = gone.view(len(stays), -1).nonzero(as_tuple=True)
+                inside = torch.arange(part.width, device="cpu")
+                stays[expert[:, None], starts[unit][:, None] + inside] = False
 
     def _staying(self, part: Part) -> Tensor:
-        """True for each index of a tensor along a dimension that stays, as far as is known."""
+        """True for each index of a tensor along a dimension that stays, as far as is known.
+
+        [1, I], or [E, I] where the tensor is that of all experts.
+        """
         key = part.parameter, part.dim
         if key not in self._stays:
-            tensor = self.model.get_submodule(part.module).get_parameter(part.name)
-            self._stays[key] = torch.ones(tensor.shape[part.dim], dtype=torch.bool, device="cpu")
+            shape = self.model.get_submodule(part.module).get_parameter(part.name).shape
+            size = (shape[0] if part.stacked else 1, shape[part.dim])
+            self._stays[key] = torch.ones(size, dtype=torch.bool, device="cpu")
         return self._stays[key]
 
     def zeros(self, name: str, size: int) -> None:
@@ -98,6 +113,10 @@ class Draft:
         """A module hands its input on."""
         self._identities.append(name)
 
+    def shorten(self, name: str, length: int) -> None:
+        """A buffer whose entries are all alike gets shorter."""
+        self._maps["buffers"][name] = length
+
     def lose(self, name: str) -> None:
         """A parameter or a table goes, or a layer is emptied."""
         self._lost.append(name)
@@ -113,8 +132,8 @@ class Draft:
         """A module has new attributes."""
         self._attributes[name] |= values
 
-    def override(self, name: str, values: Mapping[str, int]) -> None:
-        """A module reads other numbers in its configuration."""
+    def override(self, name: str, values: Mapping[str, int | str]) -> None:
+        """A module reads other values in its configuration."""
         self._maps["config"][name] = dict(values)
 
     def wrap(self, name: str, wrapper: str, *arguments: str | list[Any]) -> None:
@@ -129,7 +148,7 @@ class Draft:
         for (parameter, dim), stays in self._stays.items():
             module = parameter.rpartition(".")[0]
             if module not in self._maps["zeros"] and parameter not in self._copies:
-                index.setdefault(parameter, {})[dim] = stays.nonzero().flatten()
+                index.setdefault(parameter, {})[dim] = _places(stays)
         for parameter, dims in index.items():
             self._resize(parameter, dims)
         structure = {
@@ -145,8 +164,13 @@ class Draft:
         module = self.model.get_submodule(path)
         shape = list(module.get_parameter(leaf).shape)
         for dim, index in dims.items():
-            shape[dim] = len(index)
+            shape[dim] = index.shape[-1]
         self._maps["shapes"][parameter] = shape
         for cls, sizes in SIZES.items():
             if leaf == "weight" and isinstance(module, cls):
                 self.set(path, {name: shape[dim] for name, dim in sizes.items()})
+
+
+def _places(stays: Tensor) -> Tensor:
+    """The indices that stay, [I]; or [E, I], those of each expert."""
+    return stays.nonzero()[:, 1].view(len(stays), int(stays[0].sum())).squeeze(0)

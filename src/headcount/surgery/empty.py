@@ -64,7 +64,8 @@ def _count(
         decodes = place.where == "self" and place.stack == "decoder"
         draft.set(found.name, {"counts_tokens": decodes and index is not None})
         outside = row.output.startswith("..")
-        draft.wrap(found.name, "without_heads", "" if outside else row.output)
+        other = [row.returns] * (row.returns != "context and map")
+        draft.wrap(found.name, "without_heads", "" if outside else row.output, *other)
     elif row.config_counts:
         draft.override(found.name, dict.fromkeys(row.config_counts, 1))
 

@@ -62,7 +62,8 @@ def fold(model: M, decision: Decision, scales: Float[Tensor, " n"], *, in_place:
     changed = model if in_place else copy.deepcopy(model)
     for site, own in factors:
         weight = output_weight(changed, site)
-        weight.copy_(weight.cpu().double() * own.repeat_interleave(site.width)[:, None])
+        factors_of_all = own.repeat_interleave(site.width).view(*weight.shape[:-1], 1)
+        weight.copy_(weight.cpu().double() * factors_of_all)
     return changed
 
 
@@ -119,7 +120,7 @@ def output_weight(model: nn.Module, site: Site) -> Float[Tensor, "i o"]:
         site: heads, groups or rows.
 
     Returns:
-        A view of the weight, the units' inputs first; without a gradient.
+        A view of the weight, the units' inputs first, or behind the experts; without a gradient.
 
     Example:
         >>> import headcount as hc, transformers
@@ -129,4 +130,4 @@ def output_weight(model: nn.Module, site: Site) -> Float[Tensor, "i o"]:
     """
     part = next(part for part in site.parts if part.role in ("output", "down"))
     weight = model.get_submodule(part.module).get_parameter(part.name)
-    return weight.detach().movedim(part.dim, 0)
+    return weight.detach().movedim(part.dim, 1 if part.stacked else 0)

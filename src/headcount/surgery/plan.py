@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
+import torch
 from torch import Tensor, nn
 
 from headcount.architectures import names
@@ -16,11 +17,14 @@ from headcount.surgery.biases import (
     own_biases,
     pick_from_lists,
 )
-from headcount.surgery.counts import new_counts, new_rows
+from headcount.surgery.counts import choose_width, new_counts, new_rows
 from headcount.surgery.draft import Draft, Plan
 from headcount.surgery.empty import empty
 from headcount.units.nesting import holds
 from headcount.units.site import Site
+
+GROUPED = 8
+"""Grouped matrix products take rows of whole 16 bytes: eight numbers of two bytes."""
 
 Kept = Mapping[tuple[str, str], Tensor]
 """Site (module, kind) -> indices of the units that stay, ascending; other sites stay whole."""
@@ -97,7 +101,9 @@ class _Planner:
 
     def _feed_forward(self, sublayer: Sublayer, fused: int, *, whole: bool) -> None:
         site = self.sites[sublayer.name, "row"]
-        if whole or (site.num_units and self._num_kept(site) == 0):
+        if site.num_groups > 1:
+            self._experts(site)
+        elif whole or (site.num_units and self._num_kept(site) == 0):
             for name in sublayer.projections:
                 self.draft.zeros(name, fused)
             self.draft.close(sublayer.gate, whole=whole)
@@ -106,11 +112,37 @@ class _Planner:
             self.draft.remove(site.parts, self.kept[site.key].tolist())
             self.draft.set(sublayer.name, new_rows(values, site.num_units, self._num_kept(site)))
 
+    def _experts(self, site: Site) -> None:
+        """The neurons of experts that lie in one tensor."""
+        kept = self.kept.get(site.key)
+        if kept is None or len(kept) == site.num_units:
+            return
+        each = site.configured
+        counts = torch.bincount(kept.cpu() // each, minlength=site.num_groups)
+        if len(counts.unique()) > 1:
+            raise SurgeryError(
+                f"cut: the experts of {site.module} would keep {counts.tolist()} neurons. They lie "
+                "in one tensor, so that each has to keep equally many."
+            )
+        if not len(kept):
+            for name in dict.fromkeys(part.parameter for part in site.parts):
+                self.draft.lose(name)
+            self.draft.wrap(site.module, "without_neurons")
+            return
+        left = len(kept) // site.num_groups
+        values = vars(self.model.get_submodule(site.module))
+        self.draft.remove(site.parts, kept.tolist())
+        self.draft.set(site.module, new_rows(values, each, left))
+        if left % GROUPED:
+            self.draft.override(site.module, {names.EXPERTS: "eager"})
+
     def _attention(self, sublayer: Sublayer, found: Attention, *, whole: bool) -> None:
         heads = () if whole else self._heads_left(found)
         self.heads[found.name] = heads
         if heads and len(heads) == found.num_heads:
             return
+        if found.row.width and found.num_heads:
+            choose_width(self.draft, found, max(1, len(heads)))
         if found.row.slopes and found.num_heads:
             choose_slopes(self.draft, found, heads)
         if found.row.rotates_inputs:
@@ -129,6 +161,10 @@ class _Planner:
         for path in sorted({found.name, *inside}):
             values = vars(self.model.get_submodule(path))
             self.draft.set(path, new_counts(values, found, len(heads), num_groups))
+        for name, buffer in self.model.get_submodule(found.name).named_buffers(recurse=False):
+            if name in names.ALIKE:
+                length = len(buffer) * num_groups // found.num_groups
+                self.draft.shorten(f"{found.name}.{name}", length)
         choose_norms(self.draft, found, heads)
         pick_from_lists(self.draft, found, heads)
         counts = {

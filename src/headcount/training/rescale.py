@@ -49,9 +49,10 @@ def rescale(
     does not simply add (it scales or normalises the output first), the terms in r are left out,
     which is logged. Tokens of padding do not count.
 
-    Heads, groups and rows get scales; modules and layers keep theirs at one. The model is not
-    changed; ``fold`` puts the scales into weights, ``masked`` tries them out. A model in half
-    precision runs in float32 until the scales are found; then it has its own weights again.
+    Heads, groups and rows get scales; modules, layers and the neurons of experts keep theirs at
+    one. The model is not changed; ``fold`` puts the scales into weights, ``masked`` tries them out.
+    A model in half precision runs in float32 until the scales are found; then it has its own
+    weights again.
 
     Args:
         model: the dense model the decision is about.
@@ -158,7 +159,7 @@ class _Tuner:
         self._heads = {site.gate for site in self.units.sites if site.kind == "head"}
         self.device, self.dtype = next(model.parameters()).device, gate_dtype(model)
         layers = [site.module for site in every.sites if site.kind == "layer"]
-        projections = [site.gate for site in self.units.sites if site.gated == "input"]
+        projections = [site.gate for site in self.units.sites if _reads_all_tokens(site)]
         self.order = finishing_order(model, batches[0], projections)
         self.sums = self._find_sums()
         names = [*projections, *(found.module for found in self.sums.values()), *layers]
@@ -192,7 +193,7 @@ class _Tuner:
         found = {
             site.gate: (site, span)
             for site, span in zip(self.units.sites, self.units.slices, strict=True)
-            if site.gated == "input" and (site.kind != "group" or site.gate not in self._heads)
+            if _reads_all_tokens(site) and (site.kind != "group" or site.gate not in self._heads)
         }
         for gate in dict.fromkeys(self.order):
             site, span = found[gate]
@@ -265,6 +266,11 @@ def counted_tokens(mask: Any, x: Tensor) -> Bool[Tensor, "..."]:
         if below or mask.shape == shape:
             return mask.reshape(shape).bool()
     return torch.ones(shape, dtype=torch.bool, device=x.device)
+
+
+def _reads_all_tokens(site: Site) -> bool:
+    """Whether scales can be found for a site: the units of experts keep theirs at one."""
+    return site.gated == "input" and not site.routed
 
 
 def _results(calls: Mapping[str, list[Call]], site: Site, found: Sum | None) -> list[Tensor]:

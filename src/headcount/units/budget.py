@@ -315,13 +315,13 @@ def _count(amount: Amount, total: int, call: str, owner: str) -> int:
 
 
 def _bundles(units: UnitTable) -> tuple[Bundle, ...]:
-    """The sites' bundles if any of them has query heads that share key-value heads."""
+    """The sites' bundles if any has query heads that share key-value heads, or experts."""
     bundles = tuple((site.num_units, site.num_groups) for site in units.sites)
     return bundles if any(groups > 1 for _, groups in bundles) else ()
 
 
 def _legal(quota: Quota, units: UnitTable, call: str, amount: Amount, name: str) -> Quota:
-    """The quota if its counts can be met with equally many query heads for each key-value head.
+    """The quota if its counts can be met with equally many units in each group of a site.
 
     Raises:
         BudgetError: they cannot; the message has the nearest totals.
@@ -340,11 +340,14 @@ def _legal(quota: Quota, units: UnitTable, call: str, amount: Amount, name: str)
     if isinstance(amount, float):
         return replace(quota, num_keep=_nearest(possible, exactly(amount) * len(units)))
     options = " or ".join(str(count) for count in (below, above) if count is not None)
-    raise BudgetError(
-        f"{call}: {owner} cannot keep exactly {total} {name}: each of the {groups} key-value heads "
-        f"of a layer keeps equally many query heads. Give {options}, or a budget of groups, which "
-        "takes whole key-value heads."
-    )
+    if units.kinds == {"row"}:
+        why = f"each of the {groups} experts of a layer keeps equally many neurons. Give {options}."
+    else:
+        why = (
+            f"each of the {groups} key-value heads of a layer keeps equally many query heads. Give "
+            f"{options}, or a budget of groups, which takes whole key-value heads."
+        )
+    raise BudgetError(f"{call}: {owner} cannot keep exactly {total} {name}: {why}")
 
 
 def _nearest(counts: Iterable[int], asked: Fraction) -> int:

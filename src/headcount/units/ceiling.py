@@ -200,11 +200,12 @@ def removable(
     Args:
         units: the units of a model.
         kinds: the kinds that may; None for rows and heads, or key-value groups where heads share
-            them.
+            them, but for the neurons of experts that lie in one tensor.
         call: how messages name the call.
 
     Raises:
-        BudgetError: the model lacks a kind, or heads that share keys and values may not go alone.
+        BudgetError: the model lacks a kind, or heads that share keys and values, or neurons of
+            experts, may not go alone.
 
     Example:
         >>> import headcount as hc, transformers
@@ -213,11 +214,13 @@ def removable(
         ['row', 'head']
     """
     bundled = {site.module for site in units.sites if site.kind == "head" and site.num_groups > 1}
+    experts = [site.module for site in units.sites if site.kind == "row" and site.num_groups > 1]
     if kinds is None:
         wanted = [
             site
             for site in units.sites
             if site.kind in ("row", "group" if site.module in bundled else "head")
+            and site.module not in experts
         ]
         if not wanted:
             raise BudgetError(f"{call}: the model has no heads or rows there. Give kinds.")
@@ -234,5 +237,11 @@ def removable(
             f"{call[:-1]}, kinds={kinds}): query heads share key-value heads in "
             f"{sorted(bundled)[0]}, where each of these has to keep equally many. Give 'group' "
             "instead of 'head', or a number of heads: Budget(heads=...)."
+        )
+    if "row" in kinds and experts:
+        raise BudgetError(
+            f"{call[:-1]}, kinds={kinds}): the neurons of experts lie in one tensor in "
+            f"{experts[0]}, where each expert has to keep equally many. Give kinds without 'row', "
+            "or a number of rows: Budget(rows=...)."
         )
     return units.only(*kinds).sites

@@ -33,7 +33,9 @@ class Part:
     width: int
     """Consecutive indices of one unit."""
     starts: range | tuple[int, ...]
-    """Where each unit begins; one number for each unit of the site."""
+    """Where each unit begins; one number for each unit of the site, or of one expert."""
+    stacked: bool = False
+    """The first dimension counts experts, of which each has units of its own, one after another."""
     whole: bool = False
     """The tensor stays as it is, because its units are normalised together; the others are left
     out afterwards."""
@@ -73,9 +75,13 @@ class Site:
     """Size of one unit along the gated dimension: the head size; 0 for kinds without one."""
     gate: str
     """Qualified name of the module at which the units are gated."""
-    gated: Literal["input", "output", "residual"] = "input"
-    """What is multiplied: the gate module's input, unit by unit; its output; or the difference
-    between its output and its input."""
+    gated: Literal["input", "output", "residual", "weight"] = "input"
+    """What is multiplied: the gate module's input, unit by unit; its output; the difference
+    between its output and its input; or the weight that projects the units back, where the code
+    that computes them is one with what follows."""
+    routed: bool = False
+    """Whether only some tokens get there, those of all examples together: there are no gates for
+    each example."""
     parts: tuple[Part, ...]
     """Everything that is cut when a unit goes."""
     config_key: str
@@ -96,12 +102,18 @@ class Site:
     tower: str = ""
     """For models made of several (text and vision): which one, by its module's name."""
     num_groups: int = 1
-    """Query heads share key-value heads: every group keeps equally many of its units."""
+    """Query heads share key-value heads, or neurons lie in the experts of one tensor: every group
+    keeps equally many of its units."""
 
     @property
     def key(self) -> tuple[str, str]:
         """What names the site: module and kind."""
         return self.module, self.kind
+
+    @property
+    def configured(self) -> int:
+        """The number that ``config_key`` stands for: units in all, neurons of one expert."""
+        return self.num_units // self.num_groups if self.kind == "row" else self.num_units
 
     @property
     def place(self) -> tuple[str, str, int]:

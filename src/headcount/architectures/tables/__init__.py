@@ -1,12 +1,21 @@
 """The tables: one file a family, a row a way to build a sublayer; first fit wins."""
 
-from headcount.architectures.tables import bert, fused, llama, t5
+from headcount.architectures.tables import bert, fused, llama, t5, timm, wide
 from headcount.architectures.tables.refused import REFUSED as REFUSED
+from headcount.architectures.tables.timm import LAYERS as LAYERS
 
-ATTENTION = (*t5.ATTENTION, *bert.ATTENTION, *fused.ATTENTION, *llama.ATTENTION)
+ATTENTION = (
+    *t5.ATTENTION,
+    *wide.ATTENTION,
+    *timm.ATTENTION,
+    *bert.ATTENTION,
+    *fused.ATTENTION,
+    *llama.ATTENTION,
+)
 FEED_FORWARD = (
     *t5.FEED_FORWARD,
     *bert.FEED_FORWARD,
     *fused.FEED_FORWARD,
     *llama.FEED_FORWARD,
+    *timm.FEED_FORWARD,
 )

@@ -57,6 +57,15 @@ ATTENTION = (
         slopes={"relative_position_bias": 1},
     ),
     AttentionLayout(
+        name="perceiver",
+        classes=("PerceiverSelfAttention",),
+        query="query",
+        key="key",
+        value="value",
+        output="..output.dense",
+        shared=("layernorm1", "layernorm2"),  # of the inputs
+    ),
+    AttentionLayout(
         name="bert-like",
         query="query",
         key="key",
@@ -100,7 +109,12 @@ ATTENTION = (
         output="..output.dense",
     ),
     AttentionLayout(
-        name="grounding-dino", query="query", key="key", value="value", output="out_proj"
+        name="grounding-dino",
+        query="query",
+        key="key",
+        value="value",
+        output="out_proj",
+        slopes={"attention_mask": 1},  # of texts, made for all heads
     ),
     AttentionLayout(name="vjepa2", query="query", key="key", value="value", output="proj"),
     AttentionLayout(name="modernbert", fused="Wqkv", packing="stacked", output="Wo"),
@@ -114,5 +128,6 @@ FEED_FORWARD = (
     FeedForwardLayout(up=("intermediate.dense",), down="intermediate.output.dense"),
     FeedForwardLayout(up=("ffn",), down="ffn_output"),
     FeedForwardLayout(up=("lin1",), down="lin2"),
+    FeedForwardLayout(up=("dense1",), down="dense2"),
     FeedForwardLayout(up=("Wi",), down="Wo", fused=2),
 )
