@@ -7,6 +7,7 @@ from torch import nn
 from headcount.architectures.feedforward import FeedForward
 from headcount.architectures.layout import FeedForwardLayout
 from headcount.architectures.maps import tensors
+from headcount.architectures.tables import REFUSED
 from headcount.units.site import Part
 
 SWITCHES = ("has_gate", "has_bias", "is_transposed", "is_concatenated", "has_post_expert_norm")
@@ -26,7 +27,7 @@ def fused_experts_of(name: str, module: nn.Module) -> FeedForward | None:
     values, weights = vars(module), tensors(module)
     if any(not isinstance(values.get(key), bool) for key in SWITCHES):
         return None
-    if values["has_post_expert_norm"]:
+    if values["has_post_expert_norm"] or type(module).__name__ in REFUSED:
         return None
     up = "gate_up_proj" if values["has_gate"] else "up_proj"
     biases = {f"{up}_bias", f"{DOWN}_bias"} if values["has_bias"] else set()

@@ -65,7 +65,7 @@ def refuse_changed(model: nn.Module, found: tuple[Found, ...]) -> None:
 
 def left_out(model: nn.Module, found: tuple[Found, ...]) -> tuple[str, ...]:
     """The attention and feed-forward networks that fit no row, class by class, as text."""
-    inside = {sub.name for sub in found}
+    inside = {sub.name for sub in found if sub.attends}  # a layer may be a network itself
     around = {path for sub in found for full in (sub.name, *sub.maps) for path in _prefixes(full)}
     groups: dict[str, list[str]] = {}
     for name, module in model.named_modules():

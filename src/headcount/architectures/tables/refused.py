@@ -12,6 +12,8 @@ REFUSED = {
     "Gemma3nTextMLP": "its neurons are thresholded by the spread of all of them",
     "WavLMAttention": "it hands its weights to one function, where heads cannot be gated",
     "AutoformerAttention": "its heads choose their delays together",
+    "OpenAIPrivacyFilterExperts": "they compute in float32, whatever the model's type is",
+    "XmodAdapter": "which of its kind runs depends on the language",
     "NystromformerSelfAttention": "its heads share the start of an approximate inverse",
     "BigBirdBlockSparseAttention": (
         "it is replaced by a dense module on short inputs: set "

@@ -53,6 +53,16 @@ ATTENTION = (
         width="embed_dim",
     ),
     AttentionLayout(
+        name="prophetnet-wide",
+        classes=("ProphetNetAttention",),
+        query="query_proj",
+        key="key_proj",
+        value="value_proj",
+        output="out_proj",
+        slopes={"attention_mask": 1},
+        width="hidden_size",
+    ),
+    AttentionLayout(
         name="longformer",
         classes=("LongformerSelfAttention",),
         query="query",
