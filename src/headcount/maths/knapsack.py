@@ -1,6 +1,6 @@
 """The best choice within a cost, exactly: a sweep, or dynamic programming within a bound."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -149,6 +149,56 @@ def fill(streams: Sequence[Stream], counts: Sequence[int], room: int) -> list[in
             num = min(int(end) - first, room // price if price else len(prices[best]))
         room -= num * price
         full[best] += num
+
+
+def settle(streams: Sequence[Stream], counts: Sequence[int], places: Sequence[int]) -> list[int]:
+    """Of streams that are alike, the first has the most: ties go to the lowest place.
+
+    Alike are streams of the same values and costs that lie in the same one, and hold alike ones.
+
+    Args:
+        streams: what there is to take.
+        counts: how many are taken.
+        places: where each stream stands among all.
+
+    Returns:
+        Counts of the same value and cost.
+
+    Example:
+        >>> head = Stream(np.array([0.0, 5.0, 9.0]), np.array([0, 10, 20]))
+        >>> settle([head, head, head], [0, 2, 1], places=[2, 1, 0])
+        [0, 1, 2]
+    """
+    inside: dict[int, list[int]] = {}
+    for index in sorted(range(len(streams)), key=lambda index: places[index]):
+        inside.setdefault(streams[index].parent, []).append(index)
+
+    def tree(index: int) -> list[int]:
+        return [index, *(inner for child in inside.get(index, []) for inner in tree(child))]
+
+    def look(index: int) -> tuple[bytes, ...]:
+        kept = (streams[inner] for inner in tree(index))
+        return tuple(part for s in kept for part in (s.values.tobytes(), s.costs.tobytes()))
+
+    settled = list(counts)
+    for index in range(len(streams)):  # inner ones come first
+        _swap([tree(child) for child in inside.get(index, [])], look, settled)
+    _swap([tree(root) for root in inside.get(-1, [])], look, settled)
+    return settled
+
+
+def _swap(
+    trees: list[list[int]], look: Callable[[int], tuple[bytes, ...]], counts: list[int]
+) -> None:
+    """Hand the counts of alike trees out anew, the largest first."""
+    alike: dict[tuple[bytes, ...], list[list[int]]] = {}
+    for tree in trees:
+        alike.setdefault(look(tree[0]), []).append(tree)
+    for members in alike.values():
+        taken = sorted(([counts[index] for index in tree] for tree in members), reverse=True)
+        for tree, numbers in zip(members, taken, strict=True):
+            for index, number in zip(tree, numbers, strict=True):
+                counts[index] = number
 
 
 def value(streams: Sequence[Stream], counts: Sequence[int]) -> float:

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from headcount.errors import BudgetError
-from headcount.maths.knapsack import Stream, approach, choose, cost, fill
+from headcount.maths.knapsack import Stream, approach, choose, cost, fill, settle
 from headcount.maths.select import check_finite
 from headcount.units.costs import Costs, fixed_and_each
 from headcount.units.quota import AnyQuota, Quota
@@ -69,7 +69,8 @@ class CostQuota(AnyQuota):
         """The keep of the greatest value within the limit.
 
         Units of one cost are taken in the order of their scores, ties by the lowest index; how
-        many of each, ``headcount.maths.knapsack.choose`` finds.
+        many of each, ``headcount.maths.knapsack.choose`` finds. Of modules and layers that are
+        alike in cost and scores, the first stay.
         """
         check_finite(scores)
         known = scores.detach().cpu().double().numpy()
@@ -147,12 +148,13 @@ class CostQuota(AnyQuota):
         orders = [self._order(sites, values, forced, may) for sites in self._classes]
         taken = [int(forced[order].sum()) for order in orders]
         streams, room = self._streams(values, orders, taken)
-        counts = solver(streams, room)
+        places = [min(sites) for sites in self._classes]
+        counts = settle(streams, solver(streams, room), places)
         keep = _written(len(scores), orders, taken, counts)
         # Tables that no layer needs a copy of, because all keep the same, leave room for more.
         spare = self.limit - self.costs.of(torch.from_numpy(keep))
         spare -= room - cost(streams, counts)
-        more = fill(streams, counts, room + spare) if spare else counts
+        more = settle(streams, fill(streams, counts, room + spare), places) if spare else counts
         fuller = _written(len(scores), orders, taken, more)
         return fuller if self.costs.of(torch.from_numpy(fuller)) <= self.limit else keep
 
