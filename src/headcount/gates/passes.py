@@ -17,6 +17,8 @@ from headcount.gates.attach import Gates
 from headcount.gates.hooks import Hooks
 from headcount.units.table import UnitTable
 
+_autograd: Any = cast(Any, torch._C)._autograd
+
 HELD = "headcount"
 """Key under which a node of autograd's graph holds the passes it is a part of."""
 
@@ -75,12 +77,12 @@ class Passes(Hooks):
     def _before(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         del args
         if self._running is None or (module is self._model and not in_backward()):
-            self._enter(module)
+            self._enter(module)  # pyright: ignore[reportAttributeAccessIssue]
 
     def _after(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         del args
         if module is self._running:
-            self._leave(output)
+            self._leave(output)  # pyright: ignore[reportAttributeAccessIssue]
         elif self._current is not None and not torch.compiler.is_compiling():
             self._current.hold(output)
 
@@ -132,13 +134,13 @@ class Pass:
         """Begins now, with these gates, [N] or [B, N]."""
         self._value = value
         self._made: list[tuple[int, int]] = []
-        self._first, self._thread = torch.autograd._get_sequence_nr(), threading.get_ident()
+        self._first, self._thread = _autograd._get_sequence_nr(), threading.get_ident()
         self._grad: Tensor | None = None
 
     def end(self) -> None:
         """The pass, or a layer of it that ran again, has come to its end."""
         if threading.get_ident() == self._thread:
-            self._made.append((self._first, torch.autograd._get_sequence_nr()))
+            self._made.append((self._first, _autograd._get_sequence_nr()))
 
     def has_made(self, number: int) -> bool:
         """Whether the node of this number was made in the pass."""
@@ -148,7 +150,7 @@ class Pass:
         """Live as long as the graph of an output, for so long layers may run again."""
         for tensor in _tensors(output):
             if tensor.grad_fn is not None:
-                passes: list[Pass] = tensor.grad_fn.metadata.setdefault(HELD, [])
+                passes: list[Pass] = cast(Any, tensor.grad_fn).metadata.setdefault(HELD, [])
                 if self not in passes:
                     passes.append(self)
 
@@ -159,7 +161,7 @@ class Pass:
         arrives at the gates is summed, and handed on once, when the whole backward pass is over:
         each of their own graphs can be gone through only once.
         """
-        self._first = torch.autograd._get_sequence_nr()
+        self._first = _autograd._get_sequence_nr()
         leaf = self._value.detach()
         if self._value.requires_grad:
             leaf.requires_grad_()
@@ -189,7 +191,7 @@ def _plainly_saved() -> AbstractContextManager[Any]:
     Where a whole model is checkpointed, the draw is inside of what runs again, but is not repeated;
     checkpointing counts the tensors that are saved.
     """
-    if torch._C._autograd._top_saved_tensors_default_hooks(False) is None:
+    if _autograd._top_saved_tensors_default_hooks(False) is None:
         return nullcontext()
     return torch.autograd.graph.saved_tensors_hooks(_same, _same)
 

@@ -92,7 +92,8 @@ class Counting:
 
     def _heeds(self, trainer: Any, count: Any, ask: Callable[[Any], Tensor]) -> bool:
         """Ask with the count and with twice as many, in all processes; half the loss is to come."""
-        if self.heeds is None:
+        known = self.heeds
+        if known is None:
             one, other = ask(count), ask(2 * count)
             differ = not torch.allclose(one, other, rtol=1e-3)
             says = bool(one.isfinite()) and bool(other.isfinite()) and bool(one != 0)
@@ -100,5 +101,5 @@ class Counting:
             says, differ = trainer.accelerator.gather(seen[None].int()).amax(0).bool().tolist()
             if not says:  # a batch without labels, say
                 return True
-            self.heeds = differ
-        return self.heeds
+            self.heeds = known = bool(differ)
+        return known

@@ -324,9 +324,10 @@ class PruningTrainer(Restoring, Trainer):
             held = self.session.held(self.session.keep())
             with torch.no_grad(), torch.random.fork_rng(devices), held, catch_warnings():
                 filterwarnings("ignore", "None of the inputs have requires_grad")  # checkpointing
-                return super(PruningTrainer, self).compute_loss(
+                loss = super(PruningTrainer, self).compute_loss(
                     model, {**inputs}, num_items_in_batch=count
                 )
+                return cast(Tensor, loss)
 
         return self._counting.division(self, count, ask)
 
