@@ -32,8 +32,8 @@ from headcount.cli import main as cli
 from headcount.cli.methods import METHODS
 from headcount.reports.report import Report, Row, report_of
 from headcount.training.arm import dense_arm, read_arm
+from headcount.zoo.records import Outcome, Record
 from headcount.zoo.survey import Survey
-from headcount.zoo.tables import Outcome, Record
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of other libraries, about what they are given
 

@@ -155,7 +155,7 @@ def values() -> Iterator[Call]:
     """Of what holds what came out."""
     counts = [None, "04", [0, "4"], (0.5, 4)]
     costs = [(0, -1), (0, "8"), None]
-    scores = [None, ("x",), (None,), (math.nan,), ()]
+    scores = [None, ("x",), (None,), ()]
     yield from wrong(hc.Curve, CURVE, counts=counts, modules=["a", None], kind=[3], costs_ns=costs)
     yield from wrong(hc.LatencyTable, TABLE, whole_ns=["x", -1, None, math.nan], batch=[-1, "8"])
     yield from wrong(hc.LatencyTable, TABLE, curves=[None, [3], "x"])

@@ -1,7 +1,6 @@
 """What stays and what goes: the value that travels from a method to the surgery."""
 
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -51,10 +50,10 @@ class SiteDecision:
             check_value("SiteDecision", name, values, tuple[Any, ...])
             for value in [one for one in values if not isinstance(one, of)][:1]:
                 check_value("SiteDecision", name, value, of)
-        if len(self.keep) != len(self.scores) or not all(map(math.isfinite, self.scores)):
+        if len(self.keep) != len(self.scores):
             raise DecisionError(
                 f"SiteDecision(module={self.module!r}, kind={self.kind!r}): {len(self.keep)} units "
-                f"and {len(self.scores)} scores. Give one finite score for each unit."
+                f"and {len(self.scores)} scores. Give one score for each unit."
             )
 
     @property
