@@ -16,6 +16,7 @@ import headcount as hc
 from headcount.architectures.discover import find_sites
 from headcount.checkpoints.autos import auto_class
 from headcount.checkpoints.padded import padded
+from headcount.checkpoints.written import foreign, write_list
 from headcount.zoo.decisions import decision_of, random_decision
 from headcount.zoo.inputs import dummy_inputs
 from headcount.zoo.outputs import equal_bits, largest_difference
@@ -355,6 +356,29 @@ def test_no_decision_or_card_stays_when_an_uncut_model_follows(tmp_path):
     hc.save(tiny_model("bert"), tmp_path / "small")
     assert not (tmp_path / "small" / "decision.json").exists()
     assert not (tmp_path / "small" / "README.md").exists()
+
+
+OTHERS = ("README.md", "adapter_model.safetensors", "my.safetensors", "pytorch_model_notes.txt")
+
+
+def test_files_of_others_stay_beside_a_model(tmp_path):
+    uneven("bert", seed=5).save_pretrained(tmp_path / "small")
+    for name in OTHERS:
+        (tmp_path / "small" / name).write_text("precious", encoding="utf-8")
+    for model in (uneven("bert"), tiny_model("bert")):
+        hc.save(model, tmp_path / "small")
+        for name in OTHERS:
+            assert (tmp_path / "small" / name).read_text(encoding="utf-8") == "precious"
+
+
+def test_a_result_that_was_saved_into_is_still_a_result(tmp_path):
+    folder = tmp_path / "small"
+    hc.save(uneven("bert", seed=5), folder)
+    write_list(folder)
+    hc.save(uneven("bert"), folder)
+    assert foreign(folder) == []
+    hc.save(tiny_model("bert"), folder)
+    assert foreign(folder) == []
 
 
 @pytest.mark.parametrize("older", [True, False])

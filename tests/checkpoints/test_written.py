@@ -305,7 +305,7 @@ class TestWorkspace:
         work = self.interrupted(tmp_path / "out")
         write(work / "run.json", text)
         with (
-            pytest.raises(CheckpointError, match=r"run\.json .* is damaged .* start anew"),
+            pytest.raises(CheckpointError, match=r"run\.json.* is damaged.* start anew"),
             workspace.workspace(tmp_path / "out", {"seed": 0}, resume=True),
         ):
             pytest.fail("it began")

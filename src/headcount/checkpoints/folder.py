@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 from headcount.architectures.config import is_uneven
 from headcount.checkpoints.autos import auto_class, pipeline_task
 from headcount.checkpoints.workspace import DECISION_FILE
-from headcount.reports.card import FIGURE, Rung, load_instructions, model_card
+from headcount.reports.card import BEGIN, FIGURE, TAGS, Rung, load_instructions, model_card
 from headcount.reports.report import Report
 from headcount.units.decision import Decision
 
@@ -47,6 +47,23 @@ def write_card(
         has_figure=(folder / FIGURE).is_file(),
     )
     (folder / CARD_FILE).write_text(card, encoding="utf-8")
+
+
+def is_card(file: Path) -> bool:
+    """Whether a README is a card of ours, by its front matter.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / CARD_FILE
+        >>> _ = file.write_text("# My model")
+        >>> is_card(file)
+        False
+    """
+    if not file.is_file():
+        return False
+    with file.open("rb") as card:
+        text = card.read(400).decode(errors="replace")
+    return text.startswith(BEGIN) and TAGS in text
 
 
 def rung_of(model: PreTrainedModel) -> Rung:

@@ -8,10 +8,11 @@ from transformers import PreTrainedModel
 
 from headcount.architectures.config import is_uneven
 from headcount.checkpoints.autos import auto_class, auto_classes
-from headcount.checkpoints.folder import CARD_FILE, write_card
+from headcount.checkpoints.folder import CARD_FILE, is_card, write_card
 from headcount.checkpoints.padded import padded as pad
 from headcount.checkpoints.standalone import CODE_FILE, write_code
 from headcount.checkpoints.workspace import DECISION_FILE
+from headcount.checkpoints.written import relist
 from headcount.door.arguments import checks_arguments
 from headcount.errors import CheckpointError
 from headcount.reports.card import Rung, load_instructions
@@ -119,23 +120,26 @@ def _write(
 
 
 _WRITTEN = (
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "pytorch_model*",
-    "config.json",
-    "generation_config.json",
-    CODE_FILE,
-    DECISION_FILE,
-    CARD_FILE,
+    *("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json"),
+    *("pytorch_model.bin", "pytorch_model-*-of-*.bin", "pytorch_model.bin.index.json"),
+    *("config.json", "generation_config.json", CODE_FILE, DECISION_FILE, CARD_FILE),
 )
 """What saving a model may write; tokenizers and the like stay where they are."""
 
 
 def _move(draft: Path, target: Path) -> None:
-    """Put the finished files in place; of an older model there, nothing stays behind."""
+    """Put the finished files in place; of an older model there, nothing stays behind.
+
+    A README that is no card of ours stays, and no card is written then.
+    """
     target.mkdir(parents=True, exist_ok=True)
+    if (target / CARD_FILE).exists() and not is_card(target / CARD_FILE):
+        (draft / CARD_FILE).unlink(missing_ok=True)
     for pattern in _WRITTEN:
         for old in target.glob(pattern):
-            old.unlink()
-    for file in draft.iterdir():
-        file.replace(target / file.name)
+            if pattern != CARD_FILE or is_card(old):
+                old.unlink()
+    names = [file.name for file in draft.iterdir()]
+    for name in names:
+        (draft / name).replace(target / name)
+    relist(target, names)

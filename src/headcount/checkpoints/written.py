@@ -122,6 +122,21 @@ def check_takes_place(
         )
 
 
+def relist(folder: Path, names: Collection[str]) -> None:
+    """Note anew what was written into a folder that has a list; without one, there is none after.
+
+    Args:
+        folder: the folder.
+        names: files that were written just now.
+    """
+    listed = read_list(folder)
+    if not listed:
+        return
+    new = {name: ((folder / name).stat().st_size, _digest(folder / name)) for name in names}
+    still = {name: found for name, found in listed.items() if (folder / name).exists()}
+    _write(folder / LIST_FILE, {**still, **new})
+
+
 def read_list(folder: Path, key: str = "files", list_file: str = LIST_FILE) -> Files:
     """What was noted as ours; nothing where there is no list, or none that can be read."""
     path = folder / list_file

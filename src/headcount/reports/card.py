@@ -92,9 +92,13 @@ def load_instructions(rung: Rung, auto_class: str, folder: str | Path) -> str:
     )
 
 
+BEGIN, TAGS = "---\nlibrary_name: transformers\n", "tags:\n- headcount\n- pruned\n---"
+"""How the front matter of every card begins and ends."""
+
+
 def _front_matter(pipeline_task: str | None) -> str:
     task = f"pipeline_tag: {pipeline_task}\n" if pipeline_task else ""
-    return f"---\nlibrary_name: transformers\n{task}tags:\n- headcount\n- pruned\n---"
+    return f"{BEGIN}{task}{TAGS}"
 
 
 def _what(decision: Decision | None, report: Report | None) -> str:
