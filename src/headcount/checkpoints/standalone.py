@@ -1,6 +1,5 @@
 """Code beside the weights, for users who do not have headcount."""
 
-import inspect
 import json
 import pprint
 from pathlib import Path
@@ -63,7 +62,7 @@ def write_code(model: PreTrainedModel, folder: Path) -> None:
     stock, config = stock_class(type(model)), stock_class(type(model.config))
     base = stock_class(type(model.base_model)) if model.base_model is not model else None
     names = {"config": config.__name__, "mark": STOCK}
-    text = [_HEADER.format(stock=stock.__name__), _source_of_pieces()]
+    text = [_HEADER.format(stock=stock.__name__), pieces.source()]
     text += [_import(cls) for cls in (config, stock, base) if cls is not None]
     text.append(_CONFIG.format(stock=config.__name__, mark=STOCK))
     text.append(_literal("STRUCTURE", structure))
@@ -79,12 +78,6 @@ def write_code(model: PreTrainedModel, folder: Path) -> None:
         auto_map["AutoModel"] = f"{place}.Headcount{base.__name__}"
     (folder / CODE_FILE).write_text("\n".join(text), encoding="utf-8")
     _name_in_config(folder / "config.json", auto_map)
-
-
-def _source_of_pieces() -> str:
-    """The source of ``headcount.pieces`` without its docstring."""
-    source = inspect.getsource(pieces)
-    return source.partition('"""')[2].partition('"""')[2].strip() + "\n"
 
 
 def _import(cls: type) -> str:

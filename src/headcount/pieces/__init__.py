@@ -1,0 +1,40 @@
+"""What a cut model is made of beside the stock classes, so that a saved model can carry it.
+
+These files use nothing but torch. ``headcount.checkpoints`` writes them, one behind the other,
+beside the weights of a model that has to load where headcount is not installed.
+"""
+
+import inspect
+
+from headcount.pieces import guard, modules, structure, wrappers
+from headcount.pieces.guard import GUARD, PER_LAYER, guarded, unguarded
+from headcount.pieces.modules import BiasOnly, Overridden, WithoutWeight, Zeros
+from headcount.pieces.structure import rebuild
+from headcount.pieces.wrappers import WRAPPERS
+
+__all__ = [
+    "GUARD",
+    "PER_LAYER",
+    "WRAPPERS",
+    "BiasOnly",
+    "Overridden",
+    "WithoutWeight",
+    "Zeros",
+    "guarded",
+    "rebuild",
+    "source",
+    "unguarded",
+]
+
+
+def source() -> str:
+    """The source of all pieces as one file, without docstrings of files and imports of each other.
+
+    Example:
+        >>> "headcount.pieces" in source()
+        False
+    """
+    files = [inspect.getsource(file) for file in (modules, wrappers, structure, guard)]
+    bodies = [text.partition('"""')[2].partition('"""')[2] for text in files]
+    lines = "\n".join(bodies).splitlines()
+    return "\n".join(x for x in lines if not x.startswith("from headcount.pieces")).strip() + "\n"
