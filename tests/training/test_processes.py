@@ -14,6 +14,8 @@ from cases import batch, bert
 from two_processes import CASES
 
 SCRIPT = Path(__file__).parents[1] / "two_processes.py"
+pytestmark = pytest.mark.timeout(900)  # two processes on a busy machine
+
 STEADY = sorted({*CASES} - {"relaxed", "hard concrete", "penalty"})
 """Cases that draw nothing, so that parts of a step come to the same as the whole."""
 
@@ -30,7 +32,7 @@ def found(tmp_path_factory):
             env=env,
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=800,
             check=False,
         )
         assert done.returncode == 0, done.stderr[-3000:]
