@@ -251,7 +251,6 @@ TUPLE_LAYERS = (
     "RecurrentGemmaDecoderLayer",
     "RemBertLayer",
     "RoFormerLayer",
-    "Sam2MultiScaleBlock",
     "SegGptLayer",
     "SpeechT5DecoderLayer",
     "SpeechT5EncoderLayer",
