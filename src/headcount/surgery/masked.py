@@ -41,11 +41,12 @@ def masked(
         >>> with hc.masked(model, decision):
         ...     output = model(torch.tensor([[1, 2, 3]]))
     """
-    units = decision.check(find_units(model))
+    every = find_units(model)
+    units = decision.check(every)
     keep = decision.keep(units)
     value = keep if scales is None else keep * scales.to(keep.device)
     kept = {site.key: torch.tensor(site.kept, dtype=torch.long) for site in decision.sites}
-    generation = realigned(model, units.sites, kept, renumber=False)
+    generation = realigned(model, every.sites, kept, renumber=False)
     gates = Gates(model, units)
     device = next(model.parameters()).device
     gates.value = value.to(device=device, dtype=gate_dtype(model))
