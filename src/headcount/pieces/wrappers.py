@@ -244,7 +244,7 @@ def count_tokens(past: Any, hidden_states: Tensor, layer: int) -> None:
     getattr(past, "self_attention_cache", past).update(seen, seen, layer)
 
 
-def count_others(past: Any, other: Tensor, layer: int) -> None:
+def count_others(past: Any, other: Any, layer: int) -> None:
     """The same for what cross-attention reads, once."""
     updated = getattr(past, "is_updated", None)
     if updated is not None and not updated.get(layer):
