@@ -131,7 +131,8 @@ def test_the_two_constraint_files_differ_only_by_what_the_oldest_transformers_de
     newest, oldest = pinned("constraints.txt"), pinned("constraints-oldest.txt")
     moved = {name for name in newest.keys() | oldest.keys() if newest.get(name) != oldest.get(name)}
     http = {"httpcore", "httpcore2", "httpx", "httpx2", "truststore"}
-    assert moved <= {"transformers", "huggingface-hub", "tokenizers"} | http
+    added = {"gguf", "peft", "trl"}  # for tests that the oldest transformers does not run
+    assert moved <= {"transformers", "huggingface-hub", "tokenizers"} | http | added
 
 
 @pytest.mark.parametrize(

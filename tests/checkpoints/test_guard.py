@@ -170,7 +170,7 @@ def test_an_attribute_of_the_same_name_belongs_to_somebody_else(tmp_path):
         hc.cut(again, hc.decide(again, hc.Random(seed=0), hc.Budget(heads=3)))
 
 
-@pytest.mark.parametrize("kind", ["bert", "llama", "gpt2", "bart", "t5", "vit"])
+@pytest.mark.parametrize("kind", ["bert", "llama", "gpt2", "bart", "distilbert", "vit"])
 def test_a_model_with_fewer_layers_is_a_stock_checkpoint(tmp_path, kind):
     model = tiny_model(kind)
     units = hc.units(model, "layer")
@@ -239,7 +239,5 @@ def test_a_part_whose_place_in_the_mark_is_unknown_is_refused(tmp_path):
     left = config["headcount"]["left"]
     config["headcount"]["left"] = {f"text_model.{path}": each for path, each in left.items()}
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    with pytest.raises(
-        hc.CheckpointError, match="Load the folder with the class that it was saved"
-    ):
+    with pytest.raises(hc.CheckpointError, match="the class is another than the one it was saved"):
         AutoModel.from_pretrained(tmp_path)

@@ -200,7 +200,7 @@ def test_a_model_without_heads_left_is_refused():
 
 def test_a_model_without_any_unit_left_is_refused():
     model = transformers.BertModel(transformers.BertConfig(**{**TINY, "num_hidden_layers": 1}))
-    empty = hc.cut(model, hc.decide(model, hc.Random(seed=0), hc.Budget(modules=0)))
+    empty = hc.cut(model, hc.decide(model, hc.Random(seed=0), hc.Budget(layers=0)))
     with pytest.raises(hc.ArchitectureError, match=r"no units left to choose from"):
         hc.attach(empty, hc.DSP(), hc.Budget(heads=0), num_steps=1)
 

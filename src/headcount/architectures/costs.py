@@ -113,7 +113,7 @@ def uses(model: nn.Module, module: str, name: str) -> Fraction:
 
     Example:
         >>> import transformers
-        >>> sizes = {"num_hidden_layers": 1, "hidden_size": 8, "intermediate_size": 8}
+        >>> sizes = {"num_hidden_layers": 1, "hidden_size": 32, "intermediate_size": 8}
         >>> model = transformers.MixtralModel(transformers.MixtralConfig(**sizes))
         >>> uses(model, "layers.0.mlp.experts", "down_proj"), uses(model, "norm", "weight")
         (Fraction(1, 4), Fraction(0, 1))

@@ -47,6 +47,26 @@ LAYER_INDEX = ("layer_idx", "layer_id", "layer_index", "layer_number", "layer_nu
 Shape = tuple[str, ...]
 
 
+def name_now(model: nn.Module, name: str) -> str:
+    """What a module is called since the last cut, which may have taken layers out of their list.
+
+    Args:
+        model: a model that was cut.
+        name: what the module was called when the decision was made.
+
+    Returns:
+        The name; empty if the module went with its layer.
+    """
+    moved: dict[str, str] = vars(model).get(MOVED, {})
+    lists = {before.rpartition(".")[0] for before in moved}
+    for path in lists:
+        number = name.removeprefix(f"{path}.").partition(".")[0]
+        if name.startswith(f"{path}.") and number.isdecimal():
+            before = f"{path}.{number}"
+            return moved[before] + name.removeprefix(before) if before in moved else ""
+    return name
+
+
 class Shorter:
     """A model without the layers that were removed, until it is put back.
 
@@ -73,7 +93,7 @@ class Shorter:
         """Whether there are such layers, and all that speaks of layers by number can follow."""
         inside = {id(layer) for layers in self._lists.values() for layer in layers}
         loose = any(id(m) not in inside for m in self._model.modules() if is_skipped(m))
-        if loose or not all(self._options):
+        if loose or not all(self._options) or not all(map(_kept, self._lists.values())):
             return False
         try:
             return bool(self._lists) and all(itertools.starmap(self._changes, self._lists.items()))

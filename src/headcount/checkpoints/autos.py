@@ -21,10 +21,9 @@ _FIRST = (
     "AutoModelForImageClassification",
     "AutoModelForAudioClassification",
     "AutoModelForCTC",
+    "AutoModel",
 )
 """Classes that say best what a model is for, where several load it."""
-
-_LAST = ("AutoModelForPreTraining", "AutoModel")
 
 _PIPELINES = {
     "AutoModelForSequenceClassification": "text-classification",
@@ -55,9 +54,10 @@ def auto_classes(model: PreTrainedModel) -> tuple[str, ...]:
 
 
 def _place(auto: str) -> tuple[int, str]:
-    """Where an Auto class comes: those of ``_FIRST``, any other by its name, those of ``_LAST``."""
-    first = _FIRST.index(auto) if auto in _FIRST else len(_FIRST)
-    return first + (1 + _LAST.index(auto) if auto in _LAST else 0), auto
+    """Where an Auto class comes: those of ``_FIRST``, any other by its name, pretraining last."""
+    if auto in _FIRST:
+        return _FIRST.index(auto), auto
+    return len(_FIRST) + (auto == "AutoModelForPreTraining"), auto
 
 
 def _tables() -> Iterator[tuple[str, dict[str, Any]]]:

@@ -256,6 +256,11 @@ def hints(of: Any) -> dict[str, Any]:
     return get_type_hints(of, include_extras=True)
 
 
+def _with_keys(value: Mapping[Any, Any]) -> Said:
+    names = ", ".join(sorted(map(str, value)))
+    return Said(f"a mapping with the keys {short(names)}" if names else "an empty mapping")
+
+
 def _fit_keys(value: Any, wanted: Any, plain: bool) -> Any:
     """A ``TypedDict``: further keys are let through, as later versions may write some."""
     if not isinstance(value, dict):
@@ -265,7 +270,7 @@ def _fit_keys(value: Any, wanted: Any, plain: bool) -> Any:
             with _inside(_key(name)):
                 value[name] = fit(value[name], one, plain=plain)
         elif name in wanted.__required_keys__:
-            raise Misfit(sorted(map(str, value)), f"a mapping with the key {name!r}")
+            raise Misfit(_with_keys(value), f"a mapping with the key {name!r}")
     return value
 
 
@@ -283,7 +288,7 @@ def _made(value: Any, wanted: Any) -> Any:
             with _inside(_key(name)):
                 made[name] = fit(value[name], hints(wanted)[name], plain=True)
         elif field.default is MISSING and field.default_factory is MISSING:
-            raise Misfit(sorted(map(str, value)), f"a mapping with the key {name!r}")
+            raise Misfit(_with_keys(value), f"a mapping with the key {name!r}")
     return cast(Any, wanted)(**made)
 
 

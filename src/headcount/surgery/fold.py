@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from headcount.architectures.depth import MOVED
+from headcount.architectures.depth import name_now
 from headcount.architectures.discover import units as find_units
 from headcount.door.arguments import checks_arguments
 from headcount.errors import DecisionError, SurgeryError
@@ -69,10 +69,8 @@ def fold(model: M, decision: Decision, scales: Float[Tensor, " n"], *, in_place:
 
 def _factors(model: nn.Module, decision: Decision, scales: Tensor) -> list[tuple[Site, Tensor]]:
     """The model's sites of heads, groups and rows, with the scales of the units they have."""
-    found = {
-        (_name_before(model, decision, site.module), site.kind): site
-        for site in find_units(model).sites
-    }
+    found = {site.key: site for site in find_units(model).sites}
+    is_cut = vars(model).get("headcount_decision") == decision
     hollow = {site.module for site in decision.sites if site.kind in GATED and not site.kept}
     split = scales.split([len(site.keep) for site in decision.sites])
     factors = []
@@ -80,7 +78,8 @@ def _factors(model: nn.Module, decision: Decision, scales: Tensor) -> list[tuple
         if decided.kind not in GATED:
             _check_whole(decided, own)
             continue
-        here = found.get(decided.key)
+        name = name_now(model, decided.module) if is_cut else decided.module
+        here = found.get((name, decided.kind))
         if here is None and decided.module in hollow:
             continue
         has, kept = here.num_units if here is not None else 0, len(decided.kept)
@@ -92,16 +91,6 @@ def _factors(model: nn.Module, decision: Decision, scales: Tensor) -> list[tuple
             )
         factors.append((here, own if has == len(own) else own[torch.tensor(decided.keep)]))
     return factors
-
-
-def _name_before(model: nn.Module, decision: Decision, name: str) -> str:
-    """What a module was called before this decision took layers out of their list."""
-    values = vars(model)
-    moved = values.get(MOVED, {}) if values.get("headcount_decision") == decision else {}
-    for before, now in moved.items():
-        if name == now or name.startswith(f"{now}."):
-            return before + name.removeprefix(now)
-    return name
 
 
 def _check_whole(decided: SiteDecision, scales: Tensor) -> None:

@@ -44,6 +44,8 @@ def counted(subject: Subject) -> Outcome:
         if not length:
             return ""
         units = subject.units.only(found.kind)
+        if found.kind == "row" and any(one.uncounted for one in units.sites):
+            return ""  # neurons of experts: their layer is checked
         costs = macs_of(units, length)
         keep = torch.tensor([kept for one in decision.sites for kept in one.keep])
         predicted = costs.whole - costs.of(keep)
