@@ -12,6 +12,7 @@ from cases import TINY, batch, bert, keep_decision, with_cross_attention
 from headcount.checkpoints import export as exporting
 from headcount.checkpoints import formats
 from headcount.checkpoints.export import export
+from headcount.checkpoints.written import LIST_FILE
 from headcount.zoo.tiny import tiny_model
 
 KEEP = torch.arange(12) % 8 >= 4  # the first and the last layer have no heads
@@ -99,7 +100,11 @@ def test_onnx_runtime_gives_the_same_numbers_at_any_size(tmp_path, make):
     model = make()
     model.save_pretrained(tmp_path / "model")
     result = export(tmp_path / "model", tmp_path / "out", batch=2, length=8)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"model.onnx", "export.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "model.onnx",
+        "export.json",
+        LIST_FILE,
+    }
     assert result.model.num_bytes == (tmp_path / "out" / "model.onnx").stat().st_size
     assert result.model.max_difference <= 1e-4
     session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
@@ -125,7 +130,7 @@ def test_openvino_gives_the_same_numbers_at_any_size(tmp_path, make):
     model.save_pretrained(tmp_path / "model")
     result = export(tmp_path / "model", tmp_path / "out", to="openvino", batch=2, length=8)
     files = {path.name for path in (tmp_path / "out").iterdir()}
-    assert files == {"model.xml", "model.bin", "export.json"}
+    assert files == {"model.xml", "model.bin", "export.json", LIST_FILE}
     compiled = openvino.Core().compile_model(
         tmp_path / "out" / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )

@@ -311,6 +311,14 @@ def test_two_ways_at_once_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_folder_that_one_is_in_is_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    saved = hc.save(uneven("bert"), ".")
+    assert saved.folder == tmp_path.resolve()
+    assert (tmp_path / "model.safetensors").is_file()
+    assert not [path for path in tmp_path.parent.iterdir() if path.name.startswith(".saving-")]
+
+
 def test_a_file_in_the_way_is_refused(tmp_path):
     (tmp_path / "small").write_text("mine", encoding="utf-8")
     with pytest.raises(hc.CheckpointError, match="a file is there"):

@@ -170,7 +170,10 @@ class Shorter:
             return
         after = copy.deepcopy(before)
         for key, value in renumbered_generation(before, kept, total).items():
-            setattr(after, key, value)
+            if value is None:
+                delattr(after, key)
+            else:
+                setattr(after, key, value)
         values["generation_config"] = after
         self._undo.append(lambda: values.__setitem__("generation_config", before))
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from headcount.architectures.layout import FeedForwardLayout
 from headcount.architectures.maps import child, is_map, output_dim, tensors, width
-from headcount.architectures.match import why_refused
+from headcount.architectures.match import why_listed
 from headcount.architectures.tables import FEED_FORWARD
 from headcount.units.site import Part
 
@@ -32,7 +32,7 @@ class FeedForward:
 def feed_forward_of(name: str, module: nn.Module) -> FeedForward | None:
     """Read a feed-forward network; None if no row fits the module."""
     here = module._modules.keys()
-    if why_refused(module):
+    if why_listed(module):
         return None
     read = (_read(name, module, row) for needed, row in _NEEDED if needed <= here)
     return next((found for found in read if found is not None), None)

@@ -30,13 +30,17 @@ _UNSEEN = "it multiplies with pieces of a weight, where units cannot be gated"
 
 
 def why_refused(module: nn.Module) -> str:
-    """Why a module is not cut although a row fits it; empty if nothing speaks against it."""
-    known = class_names(module)
-    refused = next((REFUSED[name] for name in known if name in REFUSED), "")
-    told = any(row.width and set(known) & set(row.classes) for row in ATTENTION)
-    if not refused and not told and width_off_input(type(module)):
+    """Why attention is not cut although a row fits it; empty if nothing speaks against it."""
+    told = any(row.width and {*class_names(module)} & {*row.classes} for row in ATTENTION)
+    if not told and not why_listed(module) and width_off_input(type(module)):
         return "it takes the width of its input for that of all its heads"
-    return refused or _why_set_so(vars(module))
+    return why_listed(module)
+
+
+def why_listed(module: nn.Module) -> str:
+    """Why a module of any kind is not cut, as a table or its settings say; empty if it is."""
+    refused = (REFUSED[name] for name in class_names(module) if name in REFUSED)
+    return next(refused, "") or _why_set_so(vars(module))
 
 
 def _why_set_so(values: Mapping[str, object]) -> str:

@@ -1,8 +1,8 @@
 """Save a cut model, at the rung of the reload ladder that its users need."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from transformers import PreTrainedModel
 
@@ -10,6 +10,7 @@ from headcount.architectures.config import is_uneven
 from headcount.checkpoints.autos import auto_class, auto_classes
 from headcount.checkpoints.folder import CARD_FILE, is_card, write_card
 from headcount.checkpoints.padded import padded as pad
+from headcount.checkpoints.place import check_place, expanded, on_disk
 from headcount.checkpoints.standalone import CODE_FILE, write_code
 from headcount.checkpoints.workspace import DECISION_FILE
 from headcount.checkpoints.written import relist
@@ -72,7 +73,8 @@ def save(
         ...     hc.save(small, place + "/small").rung
         'import'
     """
-    target = Path(folder)
+    given = expanded(folder)
+    target = given if given.name not in ("", "..") else given.resolve()
     if standalone and padded:
         raise CheckpointError(
             "save(standalone=True, padded=True): give one of them. Padded models are stock "
@@ -85,13 +87,14 @@ def save(
             f"save(folder={str(target)!r}): the folder holds something else than a model. Give "
             "another folder, or empty this one."
         )
-    draft = target.with_name(f".{target.name}.saving")
-    shutil.rmtree(draft, ignore_errors=True)
-    try:
-        rung = _write(model, draft, target.name, standalone=standalone, padded=padded)
-        _move(draft, target)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    call = f"save(folder={str(folder)!r})"
+    check_place(call, target, replaced=False)
+    with on_disk(call, target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".saving-", dir=target.parent) as place:
+            draft = Path(place) / target.name
+            rung = _write(model, draft, target.name, standalone=standalone, padded=padded)
+            _move(draft, target)
     auto = "AutoModel" if rung == "standalone" and not auto_classes(model) else auto_class(model)
     how = load_instructions(rung, auto, str(target))
     return Saved(folder=target, rung=rung, how_to_load=how)
