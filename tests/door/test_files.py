@@ -31,7 +31,7 @@ GOOD = {"name": "a", "counts": [1, 2], "share": 0.5}
         ({**GOOD, "counts": "12"}, Entry, "counts is '12', not a list"),
         ({**GOOD, "share": 1.5}, Entry, "share is 1.5, not a number from 0 to 1"),
         ({**GOOD, "share": [0]}, Entry, "share is [0], not a number or None"),
-        ({"name": "a"}, Entry, "it is a mapping with the keys 'name', not a mapping with the key 'counts'"),
+        ({"name": "a"}, Entry, "the keys 'name', not a mapping with the key 'counts'"),
         ([1], Entry, "it is [1], not a mapping"),
         ({"a": {"b": -1}}, dict[str, dict[str, Count]], "a.b is -1, not a number of 0 or more"),
         ({"a b": 2**63}, dict[str, Count], "['a b'] is 9223372036854775808, not a number of 0"),
@@ -40,7 +40,7 @@ GOOD = {"name": "a", "counts": [1, 2], "share": 0.5}
         (True, Literal[1, 2], "it is True, not 1 or 2"),
         ([1, 2, 3], tuple[int, int], "it is (1, 2, 3), not a list of 2"),
         ({"kind": "head", "more": 1}, Curve, "it is 'more', not one of its keys"),
-        ({"kind": "head"}, Curve, "it is a mapping with the keys 'kind', not a mapping with the key 'modules'"),
+        ({"kind": "head"}, Curve, "the keys 'kind', not a mapping with the key 'modules'"),
     ],
 )
 def test_a_value_of_another_shape_is_named_with_its_place(value, wanted, message):
