@@ -153,3 +153,25 @@ def test_code_with_sizes_written_into_it():
     layers = nn.Sequential(nn.ModuleDict({"layers": nn.Sequential(nn.Linear(2, 2))})["layers"])
     with pytest.raises(hc.ArchitectureError, match=r"was traced or scripted: its sizes are wri"):
         hc.units(torch.fx.symbolic_trace(layers))
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("big_bird[is_decoder=True,add_cross_attention=True]", "BigBirdLayer"),
+        ("rembert[is_decoder=True,add_cross_attention=True]", "RemBertLayer"),
+        ("roformer[is_decoder=True,add_cross_attention=True]", "RoFormerLayer"),
+        ("mvp[use_prompt=True]", "MvpPrompt"),
+    ],
+)
+def test_what_reaches_into_all_heads_is_refused_for_the_whole_model(name, module):
+    with pytest.raises(hc.ArchitectureError, match=f" is a {module}: its "):
+        hc.units(tiny_model(name))
+    assert hc.units(tiny_model(name.partition("[")[0]), "head").num("head")
+
+
+@pytest.mark.parametrize("name", ["sam2", "sam3_tracker"])
+def test_layers_that_hand_two_states_on_are_not_removed(name):
+    sites = hc.units(tiny_model(name)).sites
+    assert not any("mask_decoder" in site.module for site in sites if site.kind == "layer")
+    assert any("mask_decoder" in site.module for site in sites if site.kind == "head")

@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModel, modeling_utils
 
 import headcount as hc
 from cases import bert, llama
+from headcount.units.decision import Decision
 from headcount.zoo.decisions import random_decision
 from headcount.zoo.tiny import tiny_model
 
@@ -241,3 +242,23 @@ def test_a_part_whose_place_in_the_mark_is_unknown_is_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(hc.CheckpointError, match="the class is another than the one it was saved"):
         AutoModel.from_pretrained(tmp_path)
+
+
+def test_a_tower_whose_account_stands_in_the_mark_of_the_whole_is_refused_alone(tmp_path):
+    model = tiny_model("groupvit")  # its vision tower is no model of its own inside of it
+    units = hc.units(model).only("layer")
+    tower = "vision_model.encoder.stages.2.layers.1"
+    keep = torch.tensor([site.module != tower for site in units.sites])
+    small = hc.cut(model, Decision.of(units, keep, torch.zeros(len(keep)), {}))
+    small.save_pretrained(tmp_path)
+    assert type(small).from_pretrained(tmp_path).num_parameters() == small.num_parameters()
+    with pytest.raises(hc.CheckpointError, match="is that of a part of a model"):
+        transformers.GroupViTVisionModel.from_pretrained(tmp_path)
+    shutil.copy(tmp_path / "config.json", tmp_path / "before.json")
+    AutoConfig.from_pretrained(tmp_path).save_pretrained(tmp_path)
+    before, after = (
+        json.loads((tmp_path / name).read_text()) for name in ("before.json", "config.json")
+    )
+    assert before == after
+    told = without_headcount({tmp_path: "GroupViTVisionModel"})
+    assert "headcount" in told[str(tmp_path)]

@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from transformers import BertConfig, BertForMaskedLM, BertModel
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertModel,
+    Data2VecVisionConfig,
+    Data2VecVisionModel,
+)
 
 from cases import clip, llama, with_cross_attention
 from headcount.architectures.discover import units
@@ -15,6 +21,8 @@ from headcount.errors import CheckpointError, PruningError
 from headcount.reports import measure
 from headcount.surgery.cut import cut
 from headcount.units.decision import Decision
+from headcount.zoo.inputs import dummy_inputs
+from headcount.zoo.tiny import tiny_model
 
 BATCH, LENGTH, WIDTH, HEADS, LAYERS, INNER = 3, 11, 32, 4, 2, 48
 
@@ -112,6 +120,26 @@ def test_counting_macs_restores_each_part_of_a_composite_model():
     measure.macs(outer, batch())
     assert outer.config._attn_implementation == "sdpa"
     assert inner.config._attn_implementation == "eager"
+
+
+def test_a_part_need_not_know_the_implementation_that_it_is_given_back():
+    model = tiny_model("rt_detr")
+    model.config._attn_implementation = "sdpa"  # which its backbone does not accept
+    before = [c._attn_implementation for c in (model.config, model.config.backbone_config)]
+    measure.macs(model, dummy_inputs(model, batch=1))
+    after = [c._attn_implementation for c in (model.config, model.config.backbone_config)]
+    assert before == after == ["sdpa", "sdpa"]
+
+
+def test_sdpa_that_cannot_be_switched_off_is_counted():
+    config = {"image_size": 8, "patch_size": 2, "hidden_size": 8, "num_hidden_layers": 1}
+    config = Data2VecVisionConfig(**config, num_attention_heads=2, intermediate_size=16)
+    pixels = {"pixel_values": torch.zeros(1, 3, 8, 8)}
+    counts = []
+    for implementation in ("eager", "sdpa"):
+        config._attn_implementation = implementation
+        counts.append(measure.macs(Data2VecVisionModel(config), pixels))
+    assert counts[0] == counts[1] > 2 * 17 * 17 * 8
 
 
 def test_a_failing_pass_leaves_the_model_as_it_was():

@@ -32,6 +32,8 @@ def subject_of(name):
         "albert[num_hidden_groups=2]",
         "t5",
         "olmo2",  # queries and keys are normalised over all heads
+        "data2vec-vision",  # it calls sdpa, whatever is asked for
+        "bert[is_decoder=True,add_cross_attention=True]",
     ],
 )
 def test_what_a_unit_costs_is_what_removing_it_saves(name):
@@ -45,7 +47,25 @@ def test_what_a_unit_costs_is_what_removing_it_saves(name):
         ("swin", "head", "attention stays within windows"),
         ("deberta-v2[relative_attention=True]", "head", "relative positions are multiplied, too"),
         ("wav2vec2-conformer", "head", "relative positions are multiplied, too"),
-        ("segformer", "layer", "a convolution is in it"),
+        ("wav2vec2-conformer[position_embeddings_type=None]", "layer", "a convolution is in it"),
+        ("segformer", "head", "keys are of a smaller image"),
+        ("bros", "head", "boxes are multiplied, too"),
+        ("deepseek_v32", "layer", "products of its own choose the tokens"),
+        ("informer", "head", "queries are chosen by samples"),
+        ("kosmos-2", "module", "its queries are other tokens than its keys"),
+        ("led", "head", "attention stays within windows"),
+        ("luke", "head", "words and entities have maps of their own"),
+        pytest.param(
+            "mobilebert[use_bottleneck_attention=True]",
+            "layer",
+            "a part of it does not run",
+            marks=pytest.mark.filterwarnings("ignore:Initializing zero-element"),
+        ),
+        ("mobilevit", "head", "an example is several sequences"),
+        ("pegasus_x", "row", "global tokens run through it, too"),
+        ("perceiver", "head", "queries and keys are of two lengths"),
+        ("sam_vision_model[use_rel_pos=False]", "head", "attention stays within windows"),
+        ("t5gemma2", "head", "keys of the encoder and of the decoder are read at once"),
     ],
 )
 def test_a_cost_that_is_not_known_is_refused(name, kind, reason):

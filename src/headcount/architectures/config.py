@@ -27,6 +27,9 @@ from headcount.units.site import Site
 MARK = "headcount"
 """Key of the configuration with what each site of a cut model has left."""
 
+PART = "headcount_part"
+"""Key of the configuration of a part: what is left of it stands in the mark of the whole."""
+
 Mark = dict[str, Any]
 """``format``, a number, and ``left``."""
 
@@ -50,6 +53,27 @@ def write_shape(model: nn.Module, changed: Iterable[tuple[str, str]]) -> None:
     for owner, keys in groups.items():
         _write(model, configs[owner], keys, cut_now, sites)
     _try_stock(model, list(configs.values()))
+    _flag_parts(model, configs.values())
+
+
+def _flag_parts(model: nn.Module, owners: Iterable[PreTrainedConfig]) -> None:
+    """Say it in the configurations of parts whose account stands in that of the whole.
+
+    A part that is no model of its own has its units there. A class that builds such a part alone
+    reads its configuration, and no more.
+    """
+    for owner in owners:
+        left = [*(mark_of(owner) or {}).get("left", ())]
+        for part in [*parts_of(owner)][1:]:
+            vars(part).pop(PART, None)
+            holders = (
+                relative(model, name)
+                for name, module in model.named_modules()
+                if name and left and vars(module).get("config") is part
+            )
+            inside = any(path == h or path.startswith(f"{h}.") for h in holders for path in left)
+            if inside and mark_of(part) is None:
+                setattr(part, PART, True)
 
 
 def leave_standalone(model: nn.Module) -> None:

@@ -154,9 +154,11 @@ def uncounted(model: nn.Module, site: Site) -> str:
     """Why the MACs of a site's units are not known exactly; empty if they are."""
     if site.kind == "row" and any(_in_experts(part.module) for part in site.parts):
         return "which experts a token runs through depends on the token"
+    if site.kind != "layer" and site.module.rpartition(".")[2] in names.POOLING:
+        return "its queries are other tokens than its keys"
     for name, module in model.get_submodule(site.module).named_modules():
         path = f"{site.module}.{name}".strip(".")
-        reason = "" if site.where == "ffn" else _unknown_attention(module)
+        reason = "" if site.where == "ffn" and name else _unknown_attention(module)
         if site.kind in ("module", "layer"):
             reason = reason or _unknown_network(model, path, module)
         if reason:
@@ -166,8 +168,11 @@ def uncounted(model: nn.Module, site: Site) -> str:
 
 def _unknown_attention(module: nn.Module) -> str:
     own = {*module._modules, *module._parameters}
-    if own & names.RELATIVE or vars(module).get("relative_attention") is True:
+    if own & names.RELATIVE:
         return "relative positions are multiplied, too"
+    told = (why for name, why in names.UNCOUNTED_IF.items() if vars(module).get(name) is True)
+    if why := next(told, ""):
+        return why
     return _unknown(type(module).__name__)
 
 

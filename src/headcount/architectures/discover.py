@@ -23,7 +23,7 @@ from headcount.architectures.layers import is_removable
 from headcount.architectures.left_out import Found, left_out, refuse_changed
 from headcount.architectures.lists import cost_in_lists
 from headcount.architectures.maps import child, is_emptied, is_map, tensors, uncompiled
-from headcount.architectures.match import resolve, unexplained, why_refused
+from headcount.architectures.match import resolve, unexplained, why_entangled, why_refused
 from headcount.architectures.places import Place, layer_path, nearest_config, place_of
 from headcount.architectures.state import why_packed, why_scattered
 from headcount.architectures.tables import ATTENTION
@@ -65,7 +65,7 @@ def units(model: nn.Module, *kinds: str) -> UnitTable:
     if unknown:
         raise ArchitectureError(f"units(kinds={kinds}): give some of {', '.join(KINDS)}.")
     model = uncompiled(model)
-    reason = why_packed(model) or why_scattered(model)
+    reason = why_packed(model) or why_scattered(model) or why_entangled(model)
     if reason:
         raise ArchitectureError(f"units({type(model).__name__}): {reason}")
     sublayers = find_sublayers(model)

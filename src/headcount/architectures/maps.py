@@ -31,9 +31,9 @@ def uncompiled(model: nn.Module) -> nn.Module:
     return model if inner is None else uncompiled(inner)
 
 
-def is_skipped(module: nn.Module) -> bool:
-    """Whether a module is a layer that was removed."""
-    return bool(vars(module).get("skipped"))
+def is_skipped(module: nn.Module | None) -> bool:
+    """Whether a module is a layer that was removed; no module, as lists may hold, is none."""
+    return module is not None and bool(vars(module).get("skipped"))
 
 
 def is_emptied(module: nn.Module) -> bool:

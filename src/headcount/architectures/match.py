@@ -8,7 +8,7 @@ from headcount.architectures import names
 from headcount.architectures.layout import AttentionLayout
 from headcount.architectures.maps import child, is_map
 from headcount.architectures.sources import width_off_input
-from headcount.architectures.tables import ATTENTION, REFUSED
+from headcount.architectures.tables import ATTENTION, REFUSED, REFUSED_WITH
 
 
 def layout_of(model: nn.Module, name: str, module: nn.Module) -> AttentionLayout | None:
@@ -35,6 +35,15 @@ def why_refused(module: nn.Module) -> str:
     if not told and not why_listed(module) and width_off_input(type(module)):
         return "it takes the width of its input for that of all its heads"
     return why_listed(module)
+
+
+def why_entangled(model: nn.Module) -> str:
+    """Why nothing of a model can be cut, because of a module that reaches into all others."""
+    for name, module in model.named_modules():
+        setting, reason = REFUSED_WITH.get(type(module).__name__, ("", ""))
+        if reason and (not setting or vars(module).get(setting)):
+            return f"{name} is a {type(module).__name__}: {reason}."
+    return ""
 
 
 def why_listed(module: nn.Module) -> str:

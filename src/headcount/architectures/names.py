@@ -187,6 +187,12 @@ CONFIG_EXPERT_ROWS = ("moe_intermediate_size", "expert_ffn_hidden_size", *CONFIG
 """Their names for the neurons of one expert."""
 
 TUPLE_LAYERS = (
+    "EdgeTamTwoWayAttentionBlock",
+    "EdgeTamVideoTwoWayAttentionBlock",
+    "Sam2TwoWayAttentionBlock",
+    "Sam2VideoTwoWayAttentionBlock",
+    "Sam3TrackerTwoWayAttentionBlock",
+    "Sam3TrackerVideoTwoWayAttentionBlock",
     "AutoformerDecoderLayer",
     "BambaDecoderLayer",
     "BarkBlock",
@@ -326,13 +332,35 @@ DROPPING = r"SwitchTransformersTop1Router|NllbMoeTop2Router|LongcatFlash\w*Route
 
 UNCOUNTED = {
     r"MraSelfAttention": "attention is approximated",
+    r"BrosSelfAttention": "boxes are multiplied, too",
+    r"\w+Indexer(Scorer)?": "products of its own choose the tokens",
     r".*(Mamba|SSM).*": "a state-space model is in it",
     DROPPING: "how many experts a token runs through depends on the token",
-    r".*(Swin|Hiera).*Attention|Clap\w*Attention|Sam\w*VisionAttention|VitDetAttention": (
+    r"LukeSelfAttention": "words and entities have maps of their own",
+    r"(LightGlue|MobileViT|PatchTST|Time[Ss]former|VideoPrism|Videomt|XCLIP)\w*Attention": (
+        "an example is several sequences"
+    ),
+    r"T5Gemma2MergedAttention": "keys of the encoder and of the decoder are read at once",
+    r"Perceiver\w*Attention": "queries and keys are of two lengths",
+    r"InformerProbSparseAttention": "queries are chosen by samples",
+    r"PegasusXEncoderLayer": "global tokens run through it, too",
+    r"(Pvt|PvtV2|Segformer|GLPN)\w*Attention": "keys are of a smaller image",
+    r"SpeechT5Attention": "relative positions are multiplied, too",
+    r".*(Swin|Hiera|VitDet|MultiScale)\w*Attention|Clap\w*Attention|Sam\w*Vi[st]\w*Attention": (
         "attention stays within windows"
     ),
+    r"(LED|Longformer|LongT5|RfDetrDinov2|Sam3ViT)\w*Attention": "attention stays within windows",
 }
 """Patterns for classes whose MACs depend on more than the number of tokens -> the reason."""
+
+UNCOUNTED_IF = {
+    "relative_attention": "relative positions are multiplied, too",
+    "use_bottleneck_attention": "a part of it does not run",
+}
+"""Attributes of modules that are true -> why their MACs are not known exactly."""
+
+POOLING = ("x_attn",)
+"""Names of attention modules whose queries are other tokens than their keys."""
 
 RELATIVE = frozenset(
     {

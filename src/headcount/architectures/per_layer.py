@@ -180,7 +180,7 @@ def renumbered_around(
     """
     moves = Moves(type(whole).__name__, kept, num_layers)
     inside = [*map(id, parts_of(part))]
-    is_text = whole.get_text_config() is part
+    is_text = _is_text(whole, part)
     found = []
     for config in parts_of(whole):
         if id(config) in inside:
@@ -198,6 +198,14 @@ def renumbered_around(
         if [*kept[:taken]] != [*range(taken)]:
             raise moves.refusal(AFTER[0], values[AFTER[0]], "images enter after the first layers")
     return [(config, new) for config, new in found if new]
+
+
+def _is_text(whole: PreTrainedConfig, part: PreTrainedConfig) -> bool:
+    """Whether the hidden states that a composite model speaks of are those of a tower."""
+    try:
+        return whole.get_text_config() is part
+    except ValueError:  # of several texts
+        return whole.get_text_config(decoder=True) is part
 
 
 def renumbered_generation(

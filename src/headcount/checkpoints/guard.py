@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from headcount.architectures.config import MARK, is_mark, mark_of
+from headcount.architectures.config import MARK, PART, is_mark, mark_of
 from headcount.errors import CheckpointError
 from headcount.pieces import GUARD, PER_LAYER, guarded, unguarded
 
@@ -25,7 +25,7 @@ def guarding(original: Callable[..., dict[str, Any]]) -> Callable[..., dict[str,
     @wraps(original)
     def written(self: PreTrainedConfig) -> dict[str, Any]:
         plain = original(self)
-        return guarded(plain) if mark_of(self) else plain
+        return guarded(plain) if mark_of(self) or vars(self).get(PART) else plain
 
     return written
 
@@ -41,7 +41,7 @@ def unguarding(original: Callable[..., None]) -> Callable[..., None]:
     def __post_init__(self: PreTrainedConfig, **kwargs: Any) -> None:
         layers = kwargs.get(PER_LAYER)
         if isinstance(layers, Mapping) and GUARD in layers:
-            if not is_mark(kwargs.get(MARK)):
+            if not is_mark(kwargs.get(MARK)) and kwargs.get(PART) is not True:
                 raise CheckpointError(
                     f"{type(self).__name__}: config.json says that headcount pruned the model, but "
                     f"its key {MARK!r}, which says how, is gone or damaged. Load the folder as it "

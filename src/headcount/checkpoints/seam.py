@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from headcount.architectures.config import MARK, Left, mark_of
+from headcount.architectures.config import MARK, PART, Left, mark_of
 from headcount.architectures.mark import check_mark
 from headcount.architectures.stock import STOCK
 from headcount.checkpoints.complete import BUILT_BY, completing
@@ -27,6 +27,7 @@ from headcount.checkpoints.dense import kept_of
 from headcount.checkpoints.guard import guarding, unguarding, unrepeated
 from headcount.checkpoints.parts import adopt_parts
 from headcount.checkpoints.serving import install as install_serving
+from headcount.errors import CheckpointError
 from headcount.pieces import PER_LAYER
 from headcount.surgery.cut import reduce
 
@@ -75,9 +76,26 @@ def _building(original: Callable[..., None]) -> Callable[..., None]:
                 self.__dict__[_PENDING] = mark
             elif config is not outer.config:  # a copy that the stock class made for a part
                 config.__dict__.pop(MARK)
+        elif vars(config).get(PART) and not hasattr(type(self), STOCK) and not _is_inside(self):
+            raise CheckpointError(
+                f"{type(self).__name__}: its configuration is that of a part of a model that "
+                "headcount pruned, and does not say how. Load the whole model, with the class it "
+                "was saved from, and take the part you need."
+            )
         original(self, config, *args, **kwargs)
 
     return __init__
+
+
+def _is_inside(model: PreTrainedModel) -> bool:
+    """Whether a model is built while another one is."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        builder = frame.f_locals.get("self")
+        if isinstance(builder, PreTrainedModel) and builder is not model:
+            return frame.f_code.co_name == "__init__"
+        frame = frame.f_back
+    return False
 
 
 def _under_construction(mark: dict[str, Any]) -> PreTrainedModel | None:

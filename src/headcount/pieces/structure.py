@@ -3,10 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from headcount.pieces.modules import BiasOnly, Overridden, Zeros
 from headcount.pieces.wrappers import WRAPPERS
+
+TIES = "all_tied_weights_keys"
+"""Attribute of a model: name of a weight -> name of the one that it shares its values with."""
 
 
 def rebuild(model: nn.Module, structure: Mapping[str, Any]) -> None:
@@ -25,6 +28,27 @@ def rebuild(model: nn.Module, structure: Mapping[str, Any]) -> None:
         entries = structure.get(key, {})
         for name in entries:
             step(model, name, entries[name] if isinstance(entries, Mapping) else None)
+    _spare_empty(model)
+    _forget_ties(model)
+
+
+def _forget_ties(model: nn.Module) -> None:
+    """Drop what transformers noted about tied weights where one of the two is gone."""
+    for module in model.modules():
+        ties = vars(module).get(TIES)
+        if isinstance(ties, dict):
+            here = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+            kept = {name: other for name, other in ties.items() if {name, other} <= here}
+            vars(module)[TIES] = kept
+
+
+def _spare_empty(model: nn.Module) -> None:
+    """Keep stock code from initialising what is empty: some of it divides by the width."""
+    for module in model.modules():
+        for inner in (module, *module.children()):
+            weight = getattr(inner, "weight", None)
+            if isinstance(weight, Tensor) and not weight.numel():
+                vars(module)["_is_hf_initialized"] = True
 
 
 def _bias_only(model: nn.Module, name: str, value: Any) -> None:
@@ -43,7 +67,7 @@ def _identity(model: nn.Module, name: str, value: Any) -> None:
 
 
 def _pick(model: nn.Module, name: str, stay: Any) -> None:
-    modules = [*model.get_submodule(name).children()]
+    modules = [*model.get_submodule(name)._modules.values()]
     _replace(model, name, nn.ModuleList(modules[index] for index in stay))
 
 

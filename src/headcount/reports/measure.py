@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
-from transformers import PreTrainedModel
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from headcount.architectures.discover import find_sites
 from headcount.architectures.positions import max_tokens
@@ -65,9 +65,10 @@ def macs(model: nn.Module, inputs: Mapping[str, Any]) -> int:
     """Multiply-accumulates of one forward pass: matrix products and convolutions.
 
     Half of what ``torch.utils.flop_counter`` counts. That counter counts differently under sdpa
-    and under eager (the sdpa kernel of a CPU is not counted at all), and grouped products of
-    experts not at all, so both implementations are eager during the count, whatever the model uses,
-    and are restored afterwards.
+    and under eager, and grouped products of experts not at all, so both implementations are eager
+    during the count, whatever the model uses, and are restored afterwards. Classes that call sdpa
+    whatever is asked for are counted by the same two products; so are models that do not run
+    with eager attention.
     A module that is not a transformers model is counted as it is.
 
     Args:
@@ -81,9 +82,16 @@ def macs(model: nn.Module, inputs: Mapping[str, Any]) -> int:
         >>> macs(nn.Linear(3, 2), {"input": torch.zeros(5, 3)})
         30
     """
-    counter = FlopCounterMode(display=False)
-    with _eval_mode(model), _eager_attention(model), _frozen(model), torch.no_grad(), counter:
-        model(**inputs)
+    unknown = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _of_sdpa}
+    counter = FlopCounterMode(display=False, custom_mapping=unknown)
+    with _eval_mode(model), _frozen(model), torch.no_grad():
+        try:
+            with _eager_attention(model), counter:
+                model(**inputs)
+        except RuntimeError:  # some models run with their own implementation only
+            counter = FlopCounterMode(display=False, custom_mapping=unknown)
+            with counter:
+                model(**inputs)
     return counter.get_total_flops() // 2
 
 
@@ -295,34 +303,44 @@ def _frozen(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
+def _of_sdpa(
+    query: torch.Size, key: torch.Size, value: torch.Size, *others: Any, **options: Any
+) -> int:
+    """The operations of an sdpa kernel; all its arguments are handed on by the flop counter."""
+    del others, options
+    return sdpa_flop_count(query, key, value)
+
+
 @contextmanager
 def _eager_attention(model: nn.Module) -> Iterator[None]:
-    """Outer models first: setting one sets the models inside it too, which then take their own.
+    """Have every configuration of a model ask for eager attention and eager experts.
 
-    Then what attention modules read where their model has been given another configuration, as the
-    encoder of an ``EncoderDecoderModel`` is.
+    The configurations themselves are changed, as a model may refuse to be given back the
+    implementation that it was built with, where a part of it does not know that one.
     """
-    parts = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
-    before = [(part, part.config._attn_implementation or "eager") for part in parts]
-    for part in parts:
-        part.set_attn_implementation("eager")
-    configs = {id(c): c for module in model.modules() if (c := getattr(module, "config", None))}
-    names = ("_attn_implementation", "_experts_implementation")
-    others = [
-        (config, name, getattr(config, name))
+    owners = (vars(module).get("config") for module in model.modules())
+    configs = {id(config): config for owner in owners for config in _with_parts(owner)}
+    before = [
+        (config, name, value)
         for config in configs.values()
-        for name in names
-        if getattr(config, name, "eager") != "eager"
+        for name in ("_attn_implementation_internal", "_experts_implementation_internal")
+        if (value := vars(config).get(name)) not in (None, "eager")
     ]
-    for config, name, _ in others:
-        setattr(config, name, "eager")
+    for config, name, _ in before:
+        vars(config)[name] = "eager"
     try:
         yield
     finally:
-        for config, name, implementation in others:
-            setattr(config, name, implementation)
-        for part, implementation in before:
-            part.set_attn_implementation(implementation)
+        for config, name, value in before:
+            vars(config)[name] = value
+
+
+def _with_parts(config: Any) -> Iterator[PreTrainedConfig]:
+    """A configuration and those inside of it; nothing if it is none."""
+    if isinstance(config, PreTrainedConfig):
+        yield config
+        for name in config.sub_configs:
+            yield from _with_parts(getattr(config, name, None))
 
 
 def _version(package: str) -> str | None:

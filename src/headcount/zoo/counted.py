@@ -10,16 +10,17 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from headcount.architectures import names
+from headcount.architectures.costs import num_runs
 from headcount.reports.measure import macs
 from headcount.surgery.cut import cut
 from headcount.units.costs import macs_of
 from headcount.units.decision import Decision
 from headcount.units.site import KINDS, Site
 from headcount.units.table import UnitTable
-from headcount.zoo.checks import Subject, over
+from headcount.zoo.checks import Subject, in_one_line, over
 from headcount.zoo.decisions import nested
 from headcount.zoo.inputs import dummy_inputs
-from headcount.zoo.records import Outcome
+from headcount.zoo.records import DENSE, Outcome
 
 
 def counted(subject: Subject) -> Outcome:
@@ -32,6 +33,10 @@ def counted(subject: Subject) -> Outcome:
     if any(re.fullmatch(names.DROPPING, type(module).__name__) for module in model.modules()):
         return Outcome(state="none", reason="the number of experts that run depends on the data")
     inputs = one_sequence(model)
+    try:
+        model(**inputs)
+    except Exception as error:
+        return Outcome(state="none", reason=f"{DENSE}, for one example: {in_one_line(error)}")
     tokens = _tokens(model, subject.units, inputs)
     whole = macs(model, inputs)
     checked = 0
@@ -63,14 +68,20 @@ def counted(subject: Subject) -> Outcome:
 def one_sequence(model: PreTrainedModel) -> dict[str, Tensor]:
     """The inputs of a forward pass of one example, as long for the decoder as for the encoder."""
     inputs = dummy_inputs(model, batch=1)
-    ids = inputs.get("input_ids")
-    if ids is not None and "decoder_input_ids" in inputs:
+    ids, target = inputs.get("input_ids"), inputs.get("decoder_input_ids")
+    if ids is not None and target is not None and target.shape[:-1] == ids.shape[:-1]:
         inputs["decoder_input_ids"] = ids.clone()
+    states = inputs.get("encoder_hidden_states")
+    if ids is not None and states is not None:
+        inputs["encoder_hidden_states"] = states[:, :1].repeat(1, ids.shape[1], 1)
     return inputs
 
 
 def _tokens(model: PreTrainedModel, units: UnitTable, inputs: dict[str, Tensor]) -> dict[str, int]:
-    """How many tokens each gated module sees in one run; 0 if it is run not at all."""
+    """How many tokens each gated module sees in one run.
+
+    0 if it is not run, or oftener than its costs say, as for each frame of a video.
+    """
     seen: dict[str, list[int]] = {}
 
     def note(name: str, value: Any) -> None:
@@ -86,7 +97,8 @@ def _tokens(model: PreTrainedModel, units: UnitTable, inputs: dict[str, Tensor])
             handle = module.register_forward_pre_hook(hook(name), with_kwargs=True)
             stack.callback(handle.remove)
         model(**inputs)
-    return {name: max(counts) for name, counts in seen.items()}
+    runs = {site.gate: num_runs(model, site.module) for site in units.sites}
+    return {gate: max(n) if len(n) <= max(1, runs[gate]) else 0 for gate, n in seen.items()}
 
 
 def _length(site: Site, units: UnitTable, tokens: dict[str, int]) -> int:

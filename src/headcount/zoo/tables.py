@@ -151,9 +151,10 @@ def _meanings(records: Records, about: About) -> list[str]:
         *meanings,
         "",
         "Masked and cut are compared in float64, at most 1e-10 apart; \\* marks types that run in "
-        "float32 only (1e-5), † a check in which no output changes. *Refused*: by an error of "
-        "headcount's own. A dash: there are no such units, or the model does not generate. A "
-        "question mark: not checked.",
+        "float32 only (1e-5 of the largest number). What differs by less than 1e-4 is compared "
+        "again with all that the model itself takes in float32 in float64, too (1e-10). † marks a "
+        "check in which no output changes. *Refused*: by an error of headcount's own. A dash: "
+        "there are no such units, or the model does not generate. A question mark: not checked.",
         "",
     ]
 

@@ -1,6 +1,7 @@
 """Attention that has the parts of a row, but is not cut, and why."""
 
 _TIED = "encoder and decoder share its weights, and the decoder reads the encoder's keys"
+_ONE_CACHE = "its cross-attention finds the keys of its self-attention in the cache"
 
 REFUSED = {
     "PegasusXGlobalLocalAttention": "it takes the width of its input for that of the heads it has",
@@ -8,6 +9,9 @@ REFUSED = {
     "DiffusionGemmaDecoderTextAttention": _TIED,
     "DiffusionGemmaEncoderTextAttention": _TIED,
     "HYV4Attention": "it hands its choice of tokens to the layers behind",
+    "GradiumPhononTTSAttention": (
+        "its checkpoints hold queries, keys and values in three equal parts, in an order of heads"
+    ),
     "Zamba2MLP": "adapters make its neurons too, one for each place where it runs",
     "Gemma3nTextMLP": "its neurons are thresholded by the spread of all of them",
     "WavLMAttention": "it hands its weights to one function, where heads cannot be gated",
@@ -21,3 +25,12 @@ REFUSED = {
     ),
 }
 """Name of a class, or file and class -> the reason."""
+
+REFUSED_WITH = {
+    "BigBirdLayer": ("add_cross_attention", _ONE_CACHE),
+    "RemBertLayer": ("add_cross_attention", _ONE_CACHE),
+    "RoFormerLayer": ("add_cross_attention", _ONE_CACHE),
+    "MvpPrompt": ("", "its prompts are keys and values of all heads"),
+}
+"""Name of a class -> a model that has such a module is not cut, if this attribute of it is true
+where one is named; and the reason."""
