@@ -21,14 +21,11 @@ from headcount.architectures.mark import FORMAT, Left
 from headcount.architectures.places import owner_of, parts_of
 from headcount.architectures.stock import STOCK, is_stock, stock_class
 from headcount.errors import SurgeryError
-from headcount.pieces import Overridden
+from headcount.pieces import PART, Overridden
 from headcount.units.site import Site
 
 MARK = "headcount"
 """Key of the configuration with what each site of a cut model has left."""
-
-PART = "headcount_part"
-"""Key of the configuration of a part: what is left of it stands in the mark of the whole."""
 
 Mark = dict[str, Any]
 """``format``, a number, and ``left``."""

@@ -11,9 +11,9 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from headcount.architectures.config import MARK, PART, is_mark, mark_of
+from headcount.architectures.config import MARK, is_mark, mark_of
 from headcount.errors import CheckpointError
-from headcount.pieces import GUARD, PER_LAYER, guarded, unguarded
+from headcount.pieces import GUARD, PART, PER_LAYER, guarded, unguarded
 
 OLD = "per_layer_keys"
 """Key of the marks of folders whose ``per_layer_config`` says again what the mark says."""

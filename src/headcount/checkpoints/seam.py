@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from headcount.architectures.config import MARK, PART, Left, mark_of
+from headcount.architectures.config import MARK, Left, mark_of
 from headcount.architectures.mark import check_mark
 from headcount.architectures.stock import STOCK
 from headcount.checkpoints.complete import BUILT_BY, completing
@@ -28,7 +28,7 @@ from headcount.checkpoints.guard import guarding, unguarding, unrepeated
 from headcount.checkpoints.parts import adopt_parts
 from headcount.checkpoints.serving import install as install_serving
 from headcount.errors import CheckpointError
-from headcount.pieces import PER_LAYER
+from headcount.pieces import PART, PER_LAYER
 from headcount.surgery.cut import reduce
 
 _PENDING = "_headcount_pending"

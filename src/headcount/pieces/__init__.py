@@ -7,13 +7,14 @@ beside the weights of a model that has to load where headcount is not installed.
 import inspect
 
 from headcount.pieces import guard, modules, structure, wrappers
-from headcount.pieces.guard import GUARD, PER_LAYER, guarded, unguarded
+from headcount.pieces.guard import GUARD, PART, PER_LAYER, guarded, unguarded
 from headcount.pieces.modules import BiasOnly, Overridden, WithoutWeight, Zeros
 from headcount.pieces.structure import rebuild
 from headcount.pieces.wrappers import WRAPPERS
 
 __all__ = [
     "GUARD",
+    "PART",
     "PER_LAYER",
     "WRAPPERS",
     "BiasOnly",

@@ -12,6 +12,9 @@ GUARD = (
 The entry says whether it stands alone: an empty ``per_layer_config`` is not the same as none.
 """
 
+PART = "headcount_part"
+"""Key of the configuration of a part: what is left of it stands in the mark of the whole."""
+
 PER_LAYER = "per_layer_config"
 """Key of configurations whose keys transformers reads as integers, so that a sentence fails."""
 
@@ -28,7 +31,8 @@ def guarded(written: dict[str, Any]) -> dict[str, Any]:
         for key, value in written.items()
     }
     mark = given.get("headcount")
-    if isinstance(mark, dict) and "left" in mark and GUARD not in given.get(PER_LAYER, {}):
+    cut = given.get(PART) is True or (isinstance(mark, dict) and "left" in mark)
+    if cut and GUARD not in given.get(PER_LAYER, {}):
         given[PER_LAYER] = {GUARD: {"alone": PER_LAYER not in given}, **given.get(PER_LAYER, {})}
     return given
 
