@@ -23,6 +23,8 @@ from cases import (
     with_cross_attention,
     write_model,
 )
+from headcount.zoo.decisions import nested
+from headcount.zoo.tiny import tiny_model
 
 KEEPS = {
     "none": torch.zeros(12),
@@ -301,3 +303,18 @@ def test_pipeline_gives_the_same_numbers(tmp_path):
         logits = small(**tokenizer("a dog runs", return_tensors="pt")).logits[0]
     expected = dict(zip(small.config.id2label.values(), logits.tolist(), strict=True))
     assert {entry["label"]: entry["score"] for entry in found} == expected
+
+
+def test_two_towers_of_one_configuration_keep_different_heads(tmp_path):
+    model = tiny_model("video_llava")
+    units = hc.units(model).only("head")
+    keep = {site.key: torch.arange(site.num_units) % 2 > 0 for site in units.sites}
+    for site in units.sites:
+        if "image_tower" in site.module:
+            keep[site.key] = torch.arange(site.num_units) > 0
+    small = hc.cut(model, nested(units, keep))
+    small.save_pretrained(tmp_path)
+    again = type(model).from_pretrained(tmp_path)
+    assert hc.units(again) == hc.units(small)
+    state = again.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in small.state_dict().items())

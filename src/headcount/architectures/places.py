@@ -34,7 +34,8 @@ def owner_of(model: nn.Module, name: str) -> Owner | None:
     """The innermost model around a module whose configuration is saved with the whole.
 
     Composite models are made of models; each is built from its own part of the configuration. But
-    some are built from a copy that nobody saves: then the model further out is the owner.
+    some are built from a copy that nobody saves, and two may be built from the same: then the model
+    further out is the owner.
 
     Args:
         model: the whole.
@@ -50,7 +51,7 @@ def owner_of(model: nn.Module, name: str) -> Owner | None:
         config = vars(module).get("config")
         if not isinstance(module, PreTrainedModel) or not isinstance(config, PreTrainedConfig):
             continue
-        if saved is None or id(config) in saved:
+        if saved is None or (id(config) in saved and not _is_shared(model, config, saved)):
             found.append(Owner(path, config))
     if not found:
         return None
@@ -62,6 +63,19 @@ def nearest_config(model: nn.Module, name: str) -> PreTrainedConfig | None:
     found = [vars(module).get("config") for _, module in _inwards(model, name)]
     configs = [config for config in found if isinstance(config, PreTrainedConfig)]
     return configs[-1] if configs else None
+
+
+def _is_shared(model: nn.Module, config: PreTrainedConfig, saved: set[int]) -> bool:
+    """Whether two models beside each other have one configuration, as Video-LLaVA's towers do."""
+    if len(saved) == 1:
+        return False
+    holders = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, PreTrainedModel) and vars(module).get("config") is config
+    ]
+    first = f"{holders[0]}." if holders and holders[0] else ""
+    return not all(f"{name}.".startswith(first) for name in holders)
 
 
 def parts_of(config: object) -> list[PreTrainedConfig]:

@@ -123,6 +123,8 @@ def run(record: Record, found: dict[str, Any]) -> Outcome:
     try:
         found["model"] = copy.deepcopy(single).double()
         found["reference"] = forward(found["model"])
+        if not _is_finite(found["reference"]):
+            raise FloatingPointError("it puts out no finite number")
     except CannotBuild:
         raise
     except Exception as error:
