@@ -123,8 +123,12 @@ def layer_path(name: str) -> str:
         'encoder.block.3'
         >>> layer_path("model.layers.2.mlp.experts.1")
         'model.layers.2'
+        >>> layer_path("blocks.0.attns.1.attn")
+        'blocks.0'
+        >>> layer_path("transformer.ffns.0")
+        'transformer.ffns.0'
     """
-    name = re.sub(r"\.experts\..*", "", name)
+    name = re.sub(r"\.experts\..*|(?<=\d)\.(attns|ffns)\..*", "", name)
     name = re.sub(r"(block\.\d+)\.layer\.\d+.*", r"\1", name)
     found = re.match(r"(?:.*\.)?\d+(?=\.|$)", name)
     return found.group(0) if found else ""
