@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 import headcount as hc
-from cases import bert, llama
+from cases import bert, llama, with_cross_attention
+from headcount.zoo.decisions import random_decision
 from headcount.zoo.tiny import tiny_model
 
 
@@ -161,6 +162,7 @@ def test_code_with_sizes_written_into_it():
         ("big_bird[is_decoder=True,add_cross_attention=True]", "BigBirdLayer"),
         ("rembert[is_decoder=True,add_cross_attention=True]", "RemBertLayer"),
         ("roformer[is_decoder=True,add_cross_attention=True]", "RoFormerLayer"),
+        ("prophetnet[is_decoder=True,add_cross_attention=True]", "ProphetNetDecoderLayer"),
         ("mvp[use_prompt=True]", "MvpPrompt"),
     ],
 )
@@ -175,3 +177,14 @@ def test_layers_that_hand_two_states_on_are_not_removed(name):
     sites = hc.units(tiny_model(name)).sites
     assert not any("mask_decoder" in site.module for site in sites if site.kind == "layer")
     assert any("mask_decoder" in site.module for site in sites if site.kind == "head")
+
+
+@pytest.mark.parametrize("decoder", ["RoFormerForCausalLM", "RemBertForCausalLM"])
+def test_with_an_encoder_the_caches_are_two(decoder):
+    model = with_cross_attention(decoder)
+    ids = torch.arange(8, 14)[None]
+    drawn = random_decision(hc.units(model).only("head"), seed=0, empty=False)
+    settings = {"max_new_tokens": 4, "do_sample": False, "decoder_start_token_id": 1}
+    with hc.masked(model, drawn):
+        expected = model.generate(ids, **settings)
+    assert torch.equal(hc.cut(model, drawn).generate(ids, **settings), expected)

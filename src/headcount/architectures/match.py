@@ -8,7 +8,7 @@ from headcount.architectures import names
 from headcount.architectures.layout import AttentionLayout
 from headcount.architectures.maps import child, is_map
 from headcount.architectures.sources import width_off_input
-from headcount.architectures.tables import ATTENTION, REFUSED, REFUSED_WITH
+from headcount.architectures.tables import ATTENTION, REFUSED, REFUSED_WITH, RIGHT_WITH_ENCODER
 
 
 def layout_of(model: nn.Module, name: str, module: nn.Module) -> AttentionLayout | None:
@@ -39,10 +39,14 @@ def why_refused(module: nn.Module) -> str:
 
 def why_entangled(model: nn.Module) -> str:
     """Why nothing of a model can be cut, because of a module that reaches into all others."""
+    two_caches = getattr(vars(model).get("config"), "is_encoder_decoder", False)
     for name, module in model.named_modules():
-        setting, reason = REFUSED_WITH.get(type(module).__name__, ("", ""))
-        if reason and (not setting or vars(module).get(setting)):
-            return f"{name} is a {type(module).__name__}: {reason}."
+        kind = type(module).__name__
+        setting, reason = REFUSED_WITH.get(kind, ("", ""))
+        if two_caches and kind in RIGHT_WITH_ENCODER:
+            continue
+        if reason and (not setting or (vars(module) | module._modules).get(setting)):
+            return f"{name} is a {kind}: {reason}."
     return ""
 
 

@@ -23,6 +23,9 @@ MROPE_HALF: Settings = {
         "mrope_section": [1, 1, 0],
     }
 }
+HALF_ROTARY: Settings = {
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
+}
 SERIES: Settings = {"prediction_length": 4, "context_length": 8, "num_time_features": 1}
 QUERIES: Settings = {"num_query_tokens": 4, "image_token_index": 63}
 VIBEVOICE: Settings = {"num_filters": 4, "downsampling_ratios": [2, 2], "depths": [2, 2, 2]}
@@ -263,6 +266,7 @@ EXCEPTIONS: dict[str, Settings] = {
     },
     "slanext_vision": {"output_channels": 256},
     "speech_to_text": {"conv_channels": 32, "input_feat_per_channel": 16},
+    "stablelm": HALF_ROTARY,  # a quarter of a small head would be one odd dimension
     "step3p5": {"sliding_window": 4},
     "step3p7_text": {"sliding_window": 4},
     "swin": TWO_STAGES,

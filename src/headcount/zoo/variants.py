@@ -12,6 +12,8 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
+from headcount.zoo.exceptions import HALF_ROTARY
+
 Settings = dict[str, Any]
 
 TOGETHER = (
@@ -68,9 +70,6 @@ DISENTANGLED: Settings = {
     "position_biased_input": False,
     "pos_att_type": ["c2p", "p2c"],
 }
-HALF_ROTARY: Settings = {
-    "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
-}
 STABLE: Settings = {"do_stable_layer_norm": True, "feat_extract_norm": "layer"}
 SHALLOW: Settings = {"encoder_layers": 3, "decoder_layers": 1}
 
@@ -114,10 +113,7 @@ TYPES: dict[str, tuple[Settings, ...]] = {
     "qianfan_ocr_vision": ({"norm_type": "rms_norm"},),
     "sew-d": ({"pos_att_type": ["c2p"]}, {"share_att_key": False, "norm_rel_ebd": "none"}),
     "squeezebert": ({"q_groups": 1, "k_groups": 1, "v_groups": 1, "post_attention_groups": 1},),
-    "stablelm": (
-        HALF_ROTARY,
-        {"qk_layernorm": True, "use_parallel_residual": True, "use_qkv_bias": True},
-    ),
+    "stablelm": ({"qk_layernorm": True, "use_parallel_residual": True, "use_qkv_bias": True},),
     "t5": ({"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},),
     "timesformer": ({"attention_type": "space_only"}, {"attention_type": "joint_space_time"}),
     "wav2vec2": (STABLE,),

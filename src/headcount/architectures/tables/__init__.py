@@ -3,6 +3,7 @@
 from headcount.architectures.tables import bert, fused, llama, t5, timm, wide
 from headcount.architectures.tables.refused import REFUSED as REFUSED
 from headcount.architectures.tables.refused import REFUSED_WITH as REFUSED_WITH
+from headcount.architectures.tables.refused import RIGHT_WITH_ENCODER as RIGHT_WITH_ENCODER
 from headcount.architectures.tables.timm import LAYERS as LAYERS
 
 ATTENTION = (

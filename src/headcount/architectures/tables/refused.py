@@ -28,9 +28,13 @@ REFUSED = {
 
 REFUSED_WITH = {
     "BigBirdLayer": ("add_cross_attention", _ONE_CACHE),
+    "ProphetNetDecoderLayer": ("cross_attn", _ONE_CACHE),
     "RemBertLayer": ("add_cross_attention", _ONE_CACHE),
     "RoFormerLayer": ("add_cross_attention", _ONE_CACHE),
     "MvpPrompt": ("", "its prompts are keys and values of all heads"),
 }
-"""Name of a class -> a model that has such a module is not cut, if this attribute of it is true
-where one is named; and the reason."""
+"""Name of a class -> a model that has such a module is not cut, if this attribute of it is true or
+a module, where one is named; and the reason."""
+
+RIGHT_WITH_ENCODER = ("ProphetNetDecoderLayer", "RemBertLayer", "RoFormerLayer")
+"""Those that are cut in encoder-decoder models, which have two caches."""
