@@ -51,7 +51,7 @@ def owner_of(model: nn.Module, name: str) -> Owner | None:
         config = vars(module).get("config")
         if not isinstance(module, PreTrainedModel) or not isinstance(config, PreTrainedConfig):
             continue
-        if saved is None or (id(config) in saved and not _is_shared(model, config, saved)):
+        if saved is None or (id(config) in saved and not _is_shared(model, path, config)):
             found.append(Owner(path, config))
     if not found:
         return None
@@ -65,17 +65,12 @@ def nearest_config(model: nn.Module, name: str) -> PreTrainedConfig | None:
     return configs[-1] if configs else None
 
 
-def _is_shared(model: nn.Module, config: PreTrainedConfig, saved: set[int]) -> bool:
-    """Whether two models beside each other have one configuration, as Video-LLaVA's towers do."""
-    if len(saved) == 1:
-        return False
-    holders = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, PreTrainedModel) and vars(module).get("config") is config
-    ]
-    first = f"{holders[0]}." if holders and holders[0] else ""
-    return not all(f"{name}.".startswith(first) for name in holders)
+def _is_shared(model: nn.Module, path: str, config: PreTrainedConfig) -> bool:
+    """Whether a model beside that at a path has its configuration, as Video-LLaVA's towers do."""
+    parent, _, leaf = path.rpartition(".")
+    beside = (child for name, child in model.get_submodule(parent)._modules.items() if name != leaf)
+    models = (child for child in beside if isinstance(child, PreTrainedModel))
+    return bool(path) and any(vars(child).get("config") is config for child in models)
 
 
 def parts_of(config: object) -> list[PreTrainedConfig]:

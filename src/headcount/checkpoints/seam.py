@@ -89,13 +89,18 @@ def _building(original: Callable[..., None]) -> Callable[..., None]:
 
 def _is_inside(model: PreTrainedModel) -> bool:
     """Whether a model is built while another one is."""
-    frame = sys._getframe(2)
+    others = (method == "__init__" for method, builder in _builders() if builder is not model)
+    return next(others, False)
+
+
+def _builders() -> Iterator[tuple[str, PreTrainedModel]]:
+    """The methods of models that run in this thread, the innermost first, and their models."""
+    frame = sys._getframe(1)
     while frame is not None:
-        builder = frame.f_locals.get("self")
-        if isinstance(builder, PreTrainedModel) and builder is not model:
-            return frame.f_code.co_name == "__init__"
+        model = frame.f_locals.get("self")
+        if isinstance(model, PreTrainedModel):
+            yield frame.f_code.co_name, model
         frame = frame.f_back
-    return False
 
 
 def _under_construction(mark: dict[str, Any]) -> PreTrainedModel | None:
@@ -103,13 +108,8 @@ def _under_construction(mark: dict[str, Any]) -> PreTrainedModel | None:
 
     The frames of this thread are asked, as nothing else knows when a construction fails.
     """
-    frame = sys._getframe(2)
-    while frame is not None:
-        builder = frame.f_locals.get("self")
-        if isinstance(builder, PreTrainedModel) and vars(builder).get(_PENDING) == mark:
-            return builder
-        frame = frame.f_back
-    return None
+    found = (builder for _, builder in _builders() if vars(builder).get(_PENDING) == mark)
+    return next(found, None)
 
 
 def _built(original: Callable[..., None]) -> Callable[..., None]:

@@ -36,7 +36,7 @@ def _forget_ties(model: nn.Module) -> None:
     """Drop what transformers noted about tied weights where one of the two is gone."""
     for module in model.modules():
         ties = vars(module).get(TIES)
-        if isinstance(ties, dict):
+        if ties:
             here = {name for name, _ in module.named_parameters(remove_duplicate=False)}
             kept = {name: other for name, other in ties.items() if {name, other} <= here}
             vars(module)[TIES] = kept

@@ -34,7 +34,7 @@ from headcount.zoo.variants import type_of
 
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
 """The largest difference between a masked and a cut model that passes: absolute in float64, in
-float32 relative to the largest number that is put out, where that is above 1."""
+float32 relative to the largest number of each tensor, where that is above 1."""
 
 ROUNDING = 1e-4
 """A difference below this one may come of float32, in which many models compute some things."""
@@ -260,8 +260,6 @@ def _gap(model: PreTrainedModel, decision: Decision) -> tuple[str, Any]:
         with suppress(RuntimeError), Throughout():  # an operation may have no float64
             gap, _ = _compared(copy.deepcopy(model).double(), decision)
             return _if_over(gap, TOLERANCES[torch.float64]), output
-    if model.dtype == torch.float32:
-        room *= max(1.0, *(float(tensor.abs().max()) for _, tensor in tensors_of(output)))
     return _if_over(gap, room), output
 
 
@@ -270,10 +268,19 @@ def _if_over(gap: float, room: float) -> str:
 
 
 def _compared(model: PreTrainedModel, decision: Decision) -> tuple[float, Any]:
-    """How far a cut model is from the masked one, and what the latter puts out."""
+    """How far a cut model is from the masked one, and what the latter puts out.
+
+    In float32 relative to the largest number of each tensor, if that is above 1.
+    """
     with masked(model, decision):
         output = forward(model)
-    return largest_difference(output, forward(cut(model, decision))), output
+    small = forward(cut(model, decision))
+    if model.dtype == torch.float64:
+        return largest_difference(output, small), output
+    mine, theirs = dict(tensors_of(output)), dict(tensors_of(small))
+    sizes = {name: max(1.0, float(x.abs().max())) for name, x in mine.items() if x.numel()}
+    scaled = ({name: x / sizes.get(name, 1.0) for name, x in out.items()} for out in (mine, theirs))
+    return largest_difference(*scaled), output
 
 
 def twice(subject: Subject) -> Outcome:

@@ -151,10 +151,11 @@ def _meanings(records: Records, about: About) -> list[str]:
         *meanings,
         "",
         "Masked and cut are compared in float64, at most 1e-10 apart; \\* marks types that run in "
-        "float32 only (1e-5 of the largest number). What differs by less than 1e-4 is compared "
-        "again with all that the model itself takes in float32 in float64, too (1e-10). † marks a "
-        "check in which no output changes. *Refused*: by an error of headcount's own. A dash: "
-        "there are no such units, or the model does not generate. A question mark: not checked.",
+        "float32 only (1e-5 of a tensor's largest number). What differs by less than 1e-4 is "
+        "compared again with all that the model itself takes in float32 in float64, too (1e-10). "
+        "† marks a check in which no output changes. *Refused*: by an error of headcount's own. A "
+        "dash: there are no such units, the model does not generate, or the dense model fails the "
+        "check, too (below). A question mark: not checked.",
         "",
     ]
 
@@ -207,7 +208,7 @@ def _failures(records: Records, about: About) -> list[str]:
     dense = [
         (record, check)
         for record in found
-        for check in ("generate", "beams", "static")
+        for check in COLUMNS
         if record.state(check) == "none" and record.reason(check).startswith(DENSE)
     ]
     groups = [
@@ -215,7 +216,7 @@ def _failures(records: Records, about: About) -> list[str]:
         *_grouped("Checks that fail", _in_state(found, COLUMNS[:-1], "fails")),
         *_grouped("Refused", _in_state(both, ("units", *COLUMNS), "refused")),
         *_grouped("ONNX", _in_state(found, ("onnx",), "fails")),
-        *_grouped("Generation that cannot be checked", dense),
+        *_grouped("Checks that the dense model fails", dense),
         *_grouped("Built, but not run", _stuck(both, "does not run", "forward")),
         *_grouped("Not built", _stuck(both, "not built", "built")),
     ]
