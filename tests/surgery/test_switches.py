@@ -195,7 +195,6 @@ IN_PIECES = {"slow_but_exact": True, "pretraining_tp": 2}
 @pytest.mark.parametrize(
     ("kind", "given", "reason"),
     [
-        ("wavlm", {}, "heads cannot be gated"),
         ("bloom", IN_PIECES, "slow_but_exact = False"),
         ("hy_v4", {}, "hands its choice of tokens"),
     ],

@@ -105,6 +105,12 @@ class Sublayer:
         return resolve(self.name, self.feed_forward.row.down)
 
     @property
+    def hooked(self) -> str:
+        """Qualified name of the module whose passes the gates of its units hook into."""
+        weight = self.attention is not None and self.attention.row.gated == "weight"
+        return self.name if weight else self.gate
+
+    @property
     def projections(self) -> tuple[str, ...]:
         """Qualified names of the projections before the gate."""
         if self.attention is not None:
@@ -201,7 +207,7 @@ def _sites(model: nn.Module, sublayer: Sublayer, copied: dict[str, int]) -> Iter
         "stack": place.stack,
         "tower": place.tower,
         "where": place.where,
-        "gate": sublayer.gate,
+        "gate": sublayer.hooked,
     }
     if sublayer.attention is not None:
         heads = cost_of_heads(model, sublayer.attention)
@@ -242,6 +248,7 @@ def _attention_sites(
         yield Site(
             **common,
             kind="group",
+            gated=found.row.gated,
             num_units=found.num_groups,
             width=share * found.head_size,
             parts=found.groups,
@@ -253,6 +260,7 @@ def _attention_sites(
     yield Site(
         **common,
         kind="head",
+        gated=found.row.gated,
         num_units=found.num_heads,
         width=found.head_size,
         parts=found.heads,

@@ -65,7 +65,13 @@ class AttentionLayout:
     of all heads."""
     width_at: Literal["first", "last"] = "first"
     """Whether all uses of that variable mean the heads, or the last one only."""
-    returns: Literal["context and map", "context"] = "context and map"
+    gated: Literal["input", "weight"] = "input"
+    """What is multiplied by gates: what goes into the output projection; or its weight, where stock
+    code hands all weights to one function."""
+    own_forward: str = ""
+    """The wrapper that a module without some of its heads gets, because stock code does not run
+    with fewer heads; it knows which are left."""
+    returns: Literal["context and map", "context", "context, map and bias"] = "context and map"
     """What the forward method returns."""
     not_counts: tuple[str, ...] = ()
     """Attributes that have the width of all heads as their value, but mean that of the input."""

@@ -55,6 +55,8 @@ PER_HEAD = {
     "bias_u": 0,
     "bias_v": 0,
     "relative_attention_bias.weight": 1,
+    "rel_attn_embed.weight": 1,
+    "gru_rel_pos_const": 1,
     "relative_position_bias.relative_position_bias_table": 1,
     "q_bias": -1,
     "v_bias": -1,
@@ -366,6 +368,7 @@ RELATIVE = frozenset(
     {
         "distance_embedding",
         "emb_rel_k",
+        "gru_rel_pos_linear",
         "linear_pos",
         "pos_key_proj",
         "pos_proj",

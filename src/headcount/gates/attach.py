@@ -10,7 +10,7 @@ from torch.utils.hooks import RemovableHandle
 
 from headcount.errors import PruningError
 from headcount.gates.hooks import Hooks
-from headcount.units.site import Site
+from headcount.units.site import Part
 from headcount.units.table import UnitTable
 
 
@@ -55,8 +55,11 @@ class Gates(Hooks):
             elif site.gated == "output":
                 yield module.register_forward_hook(_OutputGate(self, span))
             elif site.gated == "weight":
-                yield module.register_forward_pre_hook(_WeightGate(self, span, site))
-                yield module.register_forward_hook(_Ungate(self, span, site), always_call=True)
+                part = next(part for part in site.parts if part.role in ("output", "down"))
+                holder = self._model.get_submodule(part.module)
+                gate = _WeightGate(self, span, holder, part)
+                yield module.register_forward_pre_hook(gate)
+                yield module.register_forward_hook(gate.ungate, always_call=True)
             else:
                 hook = _ResidualGate(self, span)
                 yield module.register_forward_hook(hook, prepend=True, with_kwargs=True)
@@ -110,39 +113,40 @@ class _RoutedGate(_InputGate):
 
 
 class _OutputGate(_Gate):
-    """Multiplies a module's output by its one gate."""
+    """Multiplies a module's output, the first if there are several, by its one gate."""
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
-        gate = self._value(output)
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        first, *rest = output if isinstance(output, tuple) else (output,)
+        gate = self._value(first)
         if gate is None:
             return None
-        return output * (_over_examples(gate, output) if gate.ndim == 2 else gate)
+        gated = first * (_over_examples(gate, first) if gate.ndim == 2 else gate)
+        return (gated, *rest) if isinstance(output, tuple) else gated
 
 
-class _OfWeight(_Gate):
-    def __init__(self, gates: Gates, span: slice, site: Site) -> None:
+class _WeightGate(_Gate):
+    """Multiplies the weight that projects units back, of all experts or of heads, for one pass."""
+
+    def __init__(self, gates: Gates, span: slice, holder: nn.Module, part: Part) -> None:
         super().__init__(gates, span)
-        self._part = next(part for part in site.parts if part.role == "down")
-
-
-class _WeightGate(_OfWeight):
-    """Multiplies the weight that projects the neurons of all experts back, for one pass."""
+        self._holder, self._part = holder, part
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        weight = module._parameters[self._part.name]
+        part = self._part
+        weight = self._holder._parameters[part.name]
         assert weight is not None
         gate = self._value(weight)
         if gate is None:
             return
-        by_expert = _of_all_examples(gate).view(len(weight), -1)
-        vars(module)[self._part.name] = weight * by_expert.unsqueeze(3 - self._part.dim)
+        shape = [1] * weight.ndim
+        shape[part.dim] = weight.shape[part.dim]
+        shape[0] = len(weight) if part.stacked else shape[0]
+        factors = _of_all_examples(gate).repeat_interleave(part.width)
+        vars(self._holder)[part.name] = weight * factors.view(shape)
 
-
-class _Ungate(_OfWeight):
-    """Takes the multiplied weight away, which hid the parameter of its name."""
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        vars(module).pop(self._part.name, None)
+    def ungate(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """Take the multiplied weight away, which hid the parameter of its name."""
+        vars(self._holder).pop(self._part.name, None)
 
 
 class _ResidualGate(_Gate):
@@ -168,15 +172,16 @@ OTHER_INPUTS = ("hidden_states", "hidden_state", "x")
 
 
 def _of_all_examples(gate: Tensor) -> Tensor:
-    """The gates that hold for the whole batch, [H].
+    """The gates that hold for the whole batch, [N].
 
     Raises:
         PruningError: each example has gates of its own.
     """
     if gate.ndim == 2 and gate.shape[0] > 1:
         raise PruningError(
-            f"gates: each of the {gate.shape[0]} examples has gates of its own, and experts take "
-            "the tokens of all examples together. Give batches of one example each."
+            f"gates: each of the {gate.shape[0]} examples has gates of its own, and some units of "
+            "the model (neurons of experts, heads whose weights one function takes) have one gate "
+            "for all examples. Give batches of one example each."
         )
     return gate.flatten()
 

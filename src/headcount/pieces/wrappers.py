@@ -104,13 +104,60 @@ def own_slopes(kind: type[nn.Module], *dims: list[Any]) -> type[nn.Module]:
 
 
 def _own(every: Tensor, dim: int, attention: Any) -> Tensor:
-    heads = torch.tensor(attention.heads_with_slopes, device=every.device)
+    heads = torch.tensor(attention.kept_heads, device=every.device)
     if dim == -1:
-        by_head = every.unflatten(0, (-1, attention.num_slopes))
+        by_head = every.unflatten(0, (-1, attention.num_dense_heads))
         return by_head.index_select(1, heads).flatten(0, 1)
-    if every.ndim > dim and every.shape[dim] == attention.num_slopes:
+    if every.ndim > dim and every.shape[dim] == attention.num_dense_heads:
         return every.index_select(dim, heads)
     return every  # one for all heads alike
+
+
+@remembered
+def gated_bias(kind: type[nn.Module]) -> type[nn.Module]:
+    """WavLM's attention, whose heads gate their position biases by their shares of the input.
+
+    Stock code hands all weights to one function, which takes the width of its input for that of
+    all heads. Here the projections run as modules; each head that is left still reads the share of
+    the input that was its own. Source: WavLM (Chen et al. 2022), section III-B.
+    """
+
+    def forward(
+        self: Any,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        position_bias: Tensor | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        del args, kwargs
+        batch, length = hidden_states.shape[:2]
+        given = position_bias is not None
+        of_all = position_bias if given else self.compute_bias(length, length).repeat(batch, 1, 1)
+        scores = _bias_gates(self, hidden_states) * of_all.unflatten(0, (batch, -1))  # [B, H, T, T]
+        if attention_mask is not None:
+            scores = scores.masked_fill(attention_mask.ne(1)[:, None, None], -torch.inf)
+        maps = (self.q_proj, self.k_proj, self.v_proj)
+        query, key, value = (
+            project(hidden_states).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for project in maps
+        )
+        weights = (query * self.scaling @ key.transpose(-1, -2) + scores).softmax(-1)
+        weights = nn.functional.dropout(weights, self.dropout, self.training)
+        context = (weights @ value).transpose(1, 2).flatten(-2)
+        mean = weights.mean(1, keepdim=True).expand_as(weights)  # what stock code gives as maps
+        return self.out_proj(context), mean, of_all
+
+    return type(f"GatedBias{kind.__name__}", (kind,), {"forward": forward})
+
+
+def _bias_gates(attention: Any, hidden_states: Tensor) -> Tensor:
+    """What the position biases of the heads are multiplied by, [B, H, T, 1]."""
+    heads = torch.tensor(attention.kept_heads, device=hidden_states.device)
+    shares = hidden_states.unflatten(-1, (attention.num_dense_heads, -1)).index_select(-2, heads)
+    projected = attention.gru_rel_pos_linear(shares.transpose(1, 2))
+    update, reset = projected.unflatten(-1, (2, 4)).sum(-1).sigmoid().chunk(2, dim=-1)
+    return update * (reset * attention.gru_rel_pos_const - 1.0) + 2.0
 
 
 @remembered
@@ -178,7 +225,8 @@ def without_heads(
             context = self.get_submodule(output)(context)
         if returns == "context":
             return context
-        return context, hidden_states.new_zeros(batch, 0, length, length)
+        maps = hidden_states.new_zeros(batch, 0, length, length)
+        return (context, maps, None) if returns == "context, map and bias" else (context, maps)
 
     return type(f"WithoutHeads{kind.__name__}", (kind,), {"forward": forward})
 
@@ -257,6 +305,7 @@ WRAPPERS: dict[str, Maker] = {
     "chosen_features": chosen_features,
     "own_bias": own_bias,
     "own_slopes": own_slopes,
+    "gated_bias": gated_bias,
     "whole_inputs": whole_inputs,
     "own_width": own_width,
     "without_heads": without_heads,

@@ -1,6 +1,7 @@
 """What has a share for each head outside of the projections: position biases, normalisations."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
@@ -47,15 +48,25 @@ def choose_norms(draft: Draft, found: Attention, heads: tuple[int, ...]) -> None
 
 def choose_slopes(draft: Draft, found: Attention, heads: tuple[int, ...]) -> None:
     """Biases that are made outside come for all heads; the module takes those of its own."""
-    values = vars(draft.model.get_submodule(found.name))
-    before = values.get("heads_with_slopes", list(range(found.num_heads)))
-    total = values.get("num_slopes", found.num_heads)
-    left = [before[head] for head in heads] or [0]
     dims = [[argument, dim] for argument, dim in found.row.slopes.items()]
     taker = resolve(found.name, found.row.slopes_at)
     draft.wrap(taker, "own_slopes", *dims)
     for name in {found.name, taker}:
-        draft.set(name, {"heads_with_slopes": left, "num_slopes": total})
+        draft.set(name, _which_heads(draft, found, heads))
+
+
+def replace_forward(draft: Draft, found: Attention, heads: tuple[int, ...]) -> None:
+    """Stock code does not run with fewer heads; the module gets a forward method that does."""
+    draft.wrap(found.name, found.row.own_forward)
+    draft.set(found.name, _which_heads(draft, found, heads))
+
+
+def _which_heads(draft: Draft, found: Attention, heads: tuple[int, ...]) -> dict[str, Any]:
+    """Which of the dense model's heads are left, and how many it has."""
+    values = vars(draft.model.get_submodule(found.name))
+    before = values.get("kept_heads", list(range(found.num_heads)))
+    total = values.get("num_dense_heads", found.num_heads)
+    return {"kept_heads": [before[head] for head in heads] or [0], "num_dense_heads": total}
 
 
 def own_biases(

@@ -36,6 +36,7 @@ ONCE = {
     "own_bias": "OwnBias",
     "own_slopes": "OwnSlopes",
     "own_width": "OwnWidth",
+    "gated_bias": "GatedBias",
     "chosen_features": "Chosen",
     "whole_inputs": "WholeInputs",
 }

@@ -16,6 +16,7 @@ from headcount.surgery.biases import (
     choose_slopes,
     own_biases,
     pick_from_lists,
+    replace_forward,
 )
 from headcount.surgery.counts import choose_width, new_counts, new_rows
 from headcount.surgery.draft import Draft, Plan
@@ -141,12 +142,7 @@ class _Planner:
         self.heads[found.name] = heads
         if heads and len(heads) == found.num_heads:
             return
-        if found.row.width and found.num_heads:
-            choose_width(self.draft, found, max(1, len(heads)))
-        if found.row.slopes and found.num_heads:
-            choose_slopes(self.draft, found, heads)
-        if found.row.rotates_inputs:
-            self.draft.wrap(found.name, "whole_inputs", found.row.rotates_inputs)
+        self._wrap(found, heads)
         if not heads:
             empty(self.draft, sublayer, found, whole=whole)
             return
@@ -155,6 +151,17 @@ class _Planner:
             if site is not None and self._num_kept(site) < site.num_units:
                 self.draft.remove(site.parts, self.kept[site.key].tolist())
         self._count(found, heads, self._num_groups_left(found, heads))
+
+    def _wrap(self, found: Attention, heads: tuple[int, ...]) -> None:
+        """Stock code that does not run with fewer heads."""
+        if found.row.width and found.num_heads:
+            choose_width(self.draft, found, max(1, len(heads)))
+        if found.row.slopes and found.num_heads:
+            choose_slopes(self.draft, found, heads)
+        if found.row.own_forward and found.num_heads:
+            replace_forward(self.draft, found, heads)
+        if found.row.rotates_inputs:
+            self.draft.wrap(found.name, "whole_inputs", found.row.rotates_inputs)
 
     def _count(self, found: Attention, heads: tuple[int, ...], num_groups: int) -> None:
         inside = {p.module for p in found.heads if holds(found.name, "layer", p.module)}

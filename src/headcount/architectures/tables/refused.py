@@ -14,7 +14,6 @@ REFUSED = {
     ),
     "Zamba2MLP": "adapters make its neurons too, one for each place where it runs",
     "Gemma3nTextMLP": "its neurons are thresholded by the spread of all of them",
-    "WavLMAttention": "it hands its weights to one function, where heads cannot be gated",
     "AutoformerAttention": "its heads choose their delays together",
     "OpenAIPrivacyFilterExperts": "they compute in float32, whatever the model's type is",
     "XmodAdapter": "which of its kind runs depends on the language",

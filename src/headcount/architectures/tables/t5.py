@@ -1,4 +1,4 @@
-"""Position biases that the first layer makes for all: T5 and its kin."""
+"""Position biases that the first layer makes for all: T5 and its kin, WavLM."""
 
 from headcount.architectures.layout import AttentionLayout, FeedForwardLayout
 
@@ -20,6 +20,20 @@ ATTENTION = (
         output="o",
         bias_argument="position_bias",
         bias_table="relative_attention_bias",
+    ),
+    AttentionLayout(
+        name="wavlm",
+        classes=("WavLMAttention",),
+        query="q_proj",
+        key="k_proj",
+        value="v_proj",
+        output="out_proj",
+        shared=("gru_rel_pos_linear",),
+        bias_argument="position_bias",
+        bias_table="rel_attn_embed",
+        gated="weight",
+        own_forward="gated_bias",
+        returns="context, map and bias",
     ),
 )
 
