@@ -8,7 +8,7 @@ with PyTorch and times them in turns (A B A B ...). Only their ratio is claimed.
 1. MiniLM, the packaged weights, at 36 and 12 of 72 heads.
 2. The sizes of an opus-mt translation model, at half of its heads; random weights, and a
    vocabulary of 8,000 instead of about 60,000.
-3. A small model built like Llama, at half of its key-value groups; random weights.
+3. A small model built like Llama, at half of its key-value heads; random weights.
 
 Speed does not depend on what weights say, so nothing is trained; which heads stay is decided by
 ``hc.Magnitude`` for MiniLM and by ``hc.Random`` for random weights. An export that differs from
@@ -89,7 +89,7 @@ def llama(*, quick: bool) -> PreTrainedModel:
 MODELS: dict[str, tuple[Callable[..., PreTrainedModel], str, tuple[dict[str, Any], ...]]] = {
     "minilm": (minilm, "magnitude", ({"heads": 36}, {"heads": 12})),
     "marian": (marian, "random", ({"heads": 0.5},)),
-    "llama": (llama, "random", ({"groups": 0.5},)),
+    "llama": (llama, "random", ({"kv_heads": 0.5},)),
 }
 """Name -> model, method and budgets."""
 

@@ -72,28 +72,28 @@ def timed(work: Callable[[], T]) -> tuple[T, tuple[float, float]]:
 
 
 def macs_of_units(model: nn.Module, length: int) -> int:
-    """Of all heads and rows, by what the sites say that they cost."""
-    sites = hc.units(model, "head", "row").sites
+    """Of all heads and neurons, by what the sites say that they cost."""
+    sites = hc.units(model, "head", "neuron").sites
     return sum(site.num_units * site.cost.macs(length) for site in sites)
 
 
 def size_of(model: nn.Module, length: int) -> dict[str, Any]:
     """Recounted from the weights, and the MACs of a forward pass of one example."""
     ids = torch.ones(1, length, dtype=torch.long)
-    table = hc.units(model, "head", "row")
+    table = hc.units(model, "head", "neuron")
     return {
         "heads": table.num("head"),
-        "rows": table.num("row"),
-        "macs_of_heads_and_rows": macs_of_units(model, length),
+        "neurons": table.num("neuron"),
+        "macs_of_heads_and_neurons": macs_of_units(model, length),
         "macs_of_a_pass": measure.macs(model, {"input_ids": ids}),
         "params": measure.num_params(model),
     }
 
 
 def budget_of(args: argparse.Namespace) -> hc.Budget:
-    if args.heads is not None and args.rows is not None:
-        return hc.Budget(heads=args.heads, rows=args.rows)
-    return hc.Budget(macs=args.macs, kinds=("head", "row"), length=args.length)
+    if args.heads is not None and args.neurons is not None:
+        return hc.Budget(heads=args.heads, neurons=args.neurons)
+    return hc.Budget(macs=args.macs, kinds=("head", "neuron"), length=args.length)
 
 
 def masked_accuracy(
@@ -163,11 +163,11 @@ def run(model: nn.Module, args: argparse.Namespace, train: Batches, trial: Batch
 
 def goals(body: Mapping[str, Any], share: float) -> list[dict[str, Any]]:
     found = {row["stage"]: row["accuracy"] for row in body["stages"]}
-    macs = [body[name]["macs_of_heads_and_rows"] for name in ("pruned", "dense")]
+    macs = [body[name]["macs_of_heads_and_neurons"] for name in ("pruned", "dense")]
     limits = (
         ("seconds in all", body["total_s"], LIMIT_S),
         ("points lost", 100 * (found["dense"] - found["reloaded"]), LIMIT_POINTS),
-        ("MACs of heads and rows, pruned / dense", macs[0] / macs[1], share),
+        ("MACs of heads and neurons, pruned / dense", macs[0] / macs[1], share),
     )
     return [{"what": w, "value": v, "at_most": most, "met": v <= most} for w, v, most in limits]
 
@@ -191,10 +191,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder with nli/sick")
     parser.add_argument("--model", type=Path, required=True, help="a fine-tuned classifier")
     parser.add_argument("--output", type=Path, help="write the results here, as JSON")
-    parser.add_argument("--macs", type=float, default=0.5, help="share of heads' and rows' MACs")
+    parser.add_argument("--macs", type=float, default=0.5, help="share of heads' and neurons' MACs")
     parser.add_argument("--length", type=int, default=32, help="tokens that MACs are counted at")
-    parser.add_argument("--heads", type=int, help="with --rows: a budget of counts instead")
-    parser.add_argument("--rows", type=int, help="with --heads")
+    parser.add_argument("--heads", type=int, help="with --neurons: a budget of counts instead")
+    parser.add_argument("--neurons", type=int, help="with --heads")
     parser.add_argument("--average", choices=("batch", "example"), default="batch")
     parser.add_argument("--examples", type=int, default=2048, help="of the training data")
     parser.add_argument("--batch-size", type=int, default=32)

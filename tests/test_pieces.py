@@ -163,7 +163,7 @@ def test_the_file_runs_alone(tmp_path):
 @pytest.mark.parametrize("kind", ["bert", "gpt2", "llama", "t5", "bart", "vit", "bloom", "olmo2"])
 def test_a_dense_model_takes_the_cut_shape_and_then_the_weights(kind):
     model = tiny_model(kind)
-    small = hc.cut(model, random_decision(hc.units(model, "head", "row"), seed=2, empty=True))
+    small = hc.cut(model, random_decision(hc.units(model, "head", "neuron"), seed=2, empty=True))
     _, planned = plan_again(small)
     dense = tiny_model(kind, seed=1)
     rebuild(dense, planned.structure)

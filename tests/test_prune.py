@@ -113,9 +113,9 @@ def test_without_an_output_the_model_stays_in_memory(inputs):
 @pytest.mark.parametrize(
     ("budget", "counts"),
     [
-        (hc.Budget(heads=5, rows=30), {"head": 5, "row": 30}),
-        (hc.Budget(layers=2, heads=3, rows=9), {"layer": 2, "head": 3, "row": 9}),
-        (hc.Budget(modules={"self": 1, "ffn": 2}, heads=3), {"module": 3, "head": 3}),
+        (hc.Budget(heads=5, neurons=30), {"head": 5, "neuron": 30}),
+        (hc.Budget(layers=2, heads=3, neurons=9), {"layer": 2, "head": 3, "neuron": 9}),
+        (hc.Budget(sublayers={"self": 1, "ffn": 2}, heads=3), {"sublayer": 3, "head": 3}),
     ],
     ids=repr,
 )
@@ -135,7 +135,7 @@ def test_several_kinds_in_one_call(inputs, tmp_path, budget, counts):
 
 @pytest.mark.parametrize(
     "budget",
-    [hc.Budget(params=0.7), hc.Budget(macs=0.4, kinds=("module", "head", "row"), length=16)],
+    [hc.Budget(params=0.7), hc.Budget(macs=0.4, kinds=("sublayer", "head", "neuron"), length=16)],
     ids=repr,
 )
 def test_a_cost_in_one_call(inputs, tmp_path, budget):
@@ -263,7 +263,7 @@ def test_a_model_without_heads_and_layers_is_trained_on():
     model = tiny_model("albert")
     empty = hc.cut(model, hc.decide(model, hc.Random(), hc.Budget(heads=0)))
     assert not hc.units(empty).num("layer")
-    assert _everything(empty) == hc.Budget(modules=1.0)
+    assert _everything(empty) == hc.Budget(sublayers=1.0)
     assert _everything(model) == hc.Budget(heads=1.0)
 
 

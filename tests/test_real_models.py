@@ -20,7 +20,7 @@ from real_models import Plain, real_model
 
 pytestmark = pytest.mark.slow
 
-KINDS = ("head", "group", "row", "module", "layer")
+KINDS = ("head", "kv_head", "neuron", "sublayer", "layer")
 SECONDS = 6
 """How much Whisper hears."""
 
@@ -41,8 +41,8 @@ class Case:
         return self.kept.get(kind, self.units[kind] // 2)
 
 
-def counts(head: int, row: int, module: int, layer: int, group: int = 0) -> dict[str, int]:
-    return {"head": head, "group": group, "row": row, "module": module, "layer": layer}
+def counts(head: int, neuron: int, sublayer: int, layer: int, kv_head: int = 0) -> dict[str, int]:
+    return dict(zip(KINDS, (head, kv_head, neuron, sublayer, layer), strict=True))
 
 
 CASES = {
@@ -225,7 +225,7 @@ def test_without_headcount_a_folder_is_refused_or_right(name, kind, folder, plai
 WORDS = {
     "cross heads": {"heads": {"cross": 12}},
     "heads": {"heads": 40},
-    "modules": {"modules": {"cross": 2}},
+    "sublayers": {"sublayers": {"cross": 2}},
 }
 
 

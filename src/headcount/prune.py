@@ -47,6 +47,7 @@ from headcount.training.material import Material, check_finetuned, describe_sour
 from headcount.training.recipe import Recipe
 from headcount.units.budget import Budget
 from headcount.units.decision import Decision
+from headcount.units.kinds import KIND
 from headcount.units.latency import LatencyTable
 
 BASELINES = ("dense", "random")
@@ -363,7 +364,7 @@ def write_folder(
     report.save(draft)
     if asked.arm.budget.costs is not None:
         asked.arm.budget.costs.save(draft / TABLE)
-    if set(asked.decision.kinds) <= {"head", "group"}:  # rows are too many to draw
+    if all(KIND[kind].drawn for kind in asked.decision.kinds):
         heat_map(asked.decision, draft / FIGURE, title=f"{name}: {asked.arm.method.name}")
     small = material.fresh_model(str(draft)).eval()
     write_card(small, draft, name=name, decision=asked.decision, report=report)

@@ -26,10 +26,10 @@ class MysteryAttention(nn.Module):
 def test_every_row_of_the_table_finds_its_heads(case):
     model = case.make()
     whole, table = hc.units(model), hc.units(model, "head")
-    assert {"head", "row", "module"} <= whole.kinds <= {"head", "row", "module", "layer"}
+    assert {"head", "neuron", "sublayer"} <= whole.kinds <= {"head", "neuron", "sublayer", "layer"}
     assert table == whole.only("head")
     assert whole.num("head") == table.num("head") == len(table) == len(list(table)) == 12
-    assert table.num("row") == 0
+    assert table.num("neuron") == 0
     assert [site.layer for site in table.sites] == [0, 1, 2]
     assert {(site.stack, site.where, site.width) for site in table.sites} == {
         ("encoder", "self", 6)
@@ -40,13 +40,13 @@ def test_every_row_of_the_table_finds_its_heads(case):
 @pytest.mark.parametrize("case", CLASSIFIERS, ids=str)
 def test_every_row_of_the_table_finds_its_other_units(case):
     table = hc.units(case.make())
-    assert (table.num("row"), table.num("module")) == (96, 6)
+    assert (table.num("neuron"), table.num("sublayer")) == (96, 6)
     assert table.num("layer") == (0 if case.name in ("MegatronBert", "Xmod") else 3)
-    rows = table.only("row")
+    rows = table.only("neuron")
     assert [(s.stack, s.where, s.layer) for s in rows.sites] == [
         ("encoder", "ffn", i) for i in range(3)
     ]
-    assert {(s.where, s.gated) for s in table.only("module").sites} == {
+    assert {(s.where, s.gated) for s in table.only("sublayer").sites} == {
         ("self", "output"),
         ("ffn", "output"),
     }
@@ -65,8 +65,8 @@ def test_the_cost_of_all_heads_and_rows_of_bert_base():
     """Kwon et al. 2022, at 128 tokens: 196,608 MACs a row, 11,173,625,856 in all."""
     with torch.device("meta"):
         table = hc.units(transformers.BertModel(transformers.BertConfig()))
-    assert {site.cost.macs(128) for site in table.only("row").sites} == {196_608}
-    heads_and_rows = table.only("head", "row")
+    assert {site.cost.macs(128) for site in table.only("neuron").sites} == {196_608}
+    heads_and_rows = table.only("head", "neuron")
     assert sum(unit.site.cost.macs(128) for unit in heads_and_rows) == 11_173_625_856
 
 
@@ -82,10 +82,10 @@ def test_the_parameters_of_a_head_are_those_that_go(case):
 @pytest.mark.parametrize(
     ("make", "budget", "kind", "num_gone"),
     [
-        (bert, hc.Budget(rows=20), "row", 76),
+        (bert, hc.Budget(neurons=20), "neuron", 76),
         (bert, hc.Budget(layers=1), "layer", 2),
-        (llama, hc.Budget(groups=3, min_per_layer=1), "group", 9),
-        (llama, hc.Budget(rows=20), "row", 52),
+        (llama, hc.Budget(kv_heads=3, min_per_layer=1), "kv_head", 9),
+        (llama, hc.Budget(neurons=20), "neuron", 52),
         (llama, hc.Budget(layers=1), "layer", 2),
     ],
 )
@@ -105,12 +105,12 @@ def test_self_and_cross_attention_are_told_apart():
 
 def test_query_heads_that_share_key_value_heads_are_told_as_groups():
     table = hc.units(llama())
-    assert [(s.num_units, s.width) for s in table.only("group").sites] == [(4, 8)] * 3
+    assert [(s.num_units, s.width) for s in table.only("kv_head").sites] == [(4, 8)] * 3
     heads = table.only("head").sites
     assert [(s.num_units, s.width, s.num_groups) for s in heads] == [(8, 4, 4)] * 3
     assert {s.num_groups for s in hc.units(bert()).sites} == {1}
     assert {part.role for part in heads[0].parts} == {"query", "output"}
-    roles = {part.role for part in table.only("group").sites[0].parts}
+    roles = {part.role for part in table.only("kv_head").sites[0].parts}
     assert roles == {"query", "key", "value", "output"}
 
 
@@ -197,7 +197,7 @@ def test_weight_norms_against_slices_written_out():
 
 def test_weight_norms_of_rows_and_groups_against_slices_written_out():
     model = llama().double()
-    table = hc.units(model, "group", "row")
+    table = hc.units(model, "kv_head", "neuron")
     norms = weight_norms(model, table, roles=("value", "output", "up", "down"))
     layer = model.model.layers[2]
     attention, mlp = layer.self_attn, layer.mlp
@@ -207,8 +207,8 @@ def test_weight_norms_of_rows_and_groups_against_slices_written_out():
     row = row + mlp.down_proj.weight[:, 5].square().sum()
     starts = dict(zip([site.key for site in table.sites], table.slices, strict=True))
     for key, index, expected in (
-        (("model.layers.2.self_attn", "group"), 1, group),
-        (("model.layers.2.mlp", "row"), 5, row),
+        (("model.layers.2.self_attn", "kv_head"), 1, group),
+        (("model.layers.2.mlp", "neuron"), 5, row),
     ):
         found = norms[starts[key].start + index].item()
         assert found == pytest.approx(expected.sqrt().item(), abs=1e-12)

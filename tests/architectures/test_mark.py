@@ -57,7 +57,7 @@ def test_the_mark_as_it_was_saved_is_read(folder, tmp_path):
         ({FIRST: {"head": [2, 1]}}, ".head is [2, 1], not a list in which each number is greater"),
         ({FIRST: {"head": [0, None]}}, ".head[1] is None, not a whole number"),
         ({FIRST: {"poem": 1}}, ".poem is 'poem', not a kind of unit"),
-        ({FIRST: {"row": 1}}, ".row is 1, not about this model, which has no row there"),
+        ({FIRST: {"neuron": 1}}, ".neuron is 1, not about this model, which has no neuron there"),
         ({"nowhere": {"head": 1}}, "'nowhere'].head is 1, not about this model"),
         ({"decoder.layer.0": {"layer": 1}}, "config.json tells of other units than the weights"),
         ({FIRST: {"own_bias": 2}}, ".own_bias is 2, not a part of the 1"),
@@ -102,10 +102,10 @@ def test_a_mark_that_the_weights_do_not_have_is_refused(folder, tmp_path):
 def test_query_heads_of_a_mark_belong_to_its_groups():
     sites = {(site.module, site.kind): site for site in hc.units(llama()).sites}
     path = next(site.module for site in hc.units(llama(), "head").sites)
-    for kinds in ({"head": 3}, {"head": 8, "group": 3}, {"head": 4, "group": 0}):
+    for kinds in ({"head": 3}, {"head": 8, "kv_head": 3}, {"head": 4, "kv_head": 0}):
         with pytest.raises(hc.CheckpointError, match="equally many for each"):
             check_left({path: kinds}, sites, ["layers"])
-    check_left({path: {"head": 6, "group": 3}}, sites, ["layers"])
+    check_left({path: {"head": 6, "kv_head": 3}}, sites, ["layers"])
 
 
 def test_half_of_an_encoder_decoder_takes_its_half_of_the_mark(tmp_path):

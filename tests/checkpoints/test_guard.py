@@ -87,9 +87,9 @@ WAYS = {
 }
 CUTS = {
     "bert-heads": ("bert", bert, {"heads": 5}),
-    "bert-modules": ("bert", bert, {"modules": 4}),
+    "bert-modules": ("bert", bert, {"sublayers": 4}),
     "llama-layers-heads": ("llama", llama, {"layers": 2, "heads": 8}),
-    "llama-groups": ("llama", llama, {"groups": 3}),
+    "llama-groups": ("llama", llama, {"kv_heads": 3}),
 }
 
 
@@ -117,7 +117,7 @@ def test_transformers_alone_refuses_the_folder_and_names_headcount(verdicts, nam
 def test_a_tower_of_a_cut_model_is_refused_alone_as_well(tmp_path):
     model = tiny_model("clip")
     units = hc.units(model)
-    small = hc.cut(model, random_decision(units.only("module"), seed=0, empty=False))
+    small = hc.cut(model, random_decision(units.only("sublayer"), seed=0, empty=False))
     small.save_pretrained(tmp_path)
     found = without_headcount({tmp_path: "CLIPVisionModel"})
     assert "pruned by headcount" in found[str(tmp_path)]
@@ -235,7 +235,7 @@ def test_a_tower_that_was_cut_alone_is_saved_with_the_whole(tmp_path, in_place):
 
 
 def test_a_part_whose_place_in_the_mark_is_unknown_is_refused(tmp_path):
-    cut(bert, modules=4).save_pretrained(tmp_path)
+    cut(bert, sublayers=4).save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     left = config["headcount"]["left"]
     config["headcount"]["left"] = {f"text_model.{path}": each for path, each in left.items()}

@@ -120,7 +120,7 @@ def verdicts(place: Path, *, without: list[Check], given: list[Check]) -> dict[s
     return json.loads(line.removeprefix("VERDICTS "))
 
 
-def uneven(kind: str, *, kinds: tuple[str, ...] = ("group", "head", "row"), seed: int = 0):
+def uneven(kind: str, *, kinds: tuple[str, ...] = ("kv_head", "head", "neuron"), seed: int = 0):
     """A cut tiny model, one attention and one feed-forward network of it without units."""
     model = tiny_model(kind)
     units = hc.units(model)
@@ -140,15 +140,15 @@ def first_half(kind: str, *kinds: str) -> PreTrainedModel:
 
 
 STOCK = {
-    "mistral, groups": ("mistral", "group"),
+    "mistral, groups": ("mistral", "kv_head"),
     "mistral, heads": ("mistral", "head"),
-    "mistral, rows": ("mistral", "row"),
-    "llama, groups and rows": ("llama", "group", "row"),
+    "mistral, rows": ("mistral", "neuron"),
+    "llama, groups and rows": ("llama", "kv_head", "neuron"),
     "t5, heads": ("t5", "head"),
-    "t5, rows": ("t5", "row"),
-    "bert, rows": ("bert", "row"),
-    "vit, rows": ("vit", "row"),
-    "gpt2, rows": ("gpt2", "row"),
+    "t5, rows": ("t5", "neuron"),
+    "bert, rows": ("bert", "neuron"),
+    "vit, rows": ("vit", "neuron"),
+    "gpt2, rows": ("gpt2", "neuron"),
 }
 """Shapes that the stock class builds from its configuration."""
 
@@ -176,7 +176,7 @@ def test_an_even_shape_is_a_stock_checkpoint(stock, name):
     assert "import headcount" not in saved.how_to_load
 
 
-REMOVED = ("bert module", "bert layer head", "llama layer row")
+REMOVED = ("bert sublayer", "bert layer head", "llama layer neuron")
 """Types and the kinds that go; a whole layer alone leaves a stock shape."""
 
 
@@ -252,7 +252,7 @@ def test_without_headcount_an_uneven_folder_fails_loudly(found, kind):
 def test_a_padded_model_has_the_dense_shape_and_the_cut_model_s_outputs(kind):
     model = tiny_model(kind).double()
     units = hc.units(model)
-    known = [name for name in ("group", "head", "row", "module") if name in units.kinds]
+    known = [name for name in ("kv_head", "head", "neuron", "sublayer") if name in units.kinds]
     small = hc.cut(model, random_decision(units.only(*known), seed=1, empty=True))
     dense = padded(small)
     shapes = {name: p.shape for name, p in model.named_parameters()}
@@ -431,7 +431,7 @@ def test_a_reloaded_model_is_saved_again_at_the_same_rung(tmp_path, kind, rung):
 
 
 def test_the_counts_survive(tmp_path):
-    small = uneven("bert", kinds=("head", "row", "module", "layer"))
+    small = uneven("bert", kinds=("head", "neuron", "sublayer", "layer"))
     hc.save(small, tmp_path / "small")
     auto = getattr(transformers, auto_class(small))
     again = auto.from_pretrained(tmp_path / "small")

@@ -166,9 +166,9 @@ def test_a_damaged_configuration_is_refused(tmp_path, count):
         AutoModelForSequenceClassification.from_pretrained(folder)
 
 
-@pytest.mark.parametrize("found", [1, 3, None])
+@pytest.mark.parametrize("found", [1, 4, None])
 def test_a_configuration_of_another_format_is_refused(tmp_path, found):
-    message = f"config.json has headcount format {found}; this version of headcount reads 2"
+    message = f"config.json has headcount format {found}; this version of headcount reads 3"
     with pytest.raises(hc.CheckpointError, match=message):
         AutoModelForSequenceClassification.from_pretrained(damaged(tmp_path, "format", found))
 
@@ -183,11 +183,11 @@ def test_the_configuration_says_what_is_left_and_guards_it_in_the_file(tmp_path)
     small.save_pretrained(tmp_path)
     again = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     for config in (small.config, again.config):
-        assert config.headcount == {"format": 2, "left": left}
+        assert config.headcount == {"format": 3, "left": left}
         assert not config.is_heterogeneous
         assert config.num_attention_heads == 4
     saved = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
-    assert saved["headcount"] == {"format": 2, "left": left}
+    assert saved["headcount"] == {"format": 3, "left": left}
     (guard,) = saved["per_layer_config"]
     assert "import headcount before from_pretrained" in guard
     assert not hasattr(model.config, "headcount")
@@ -217,13 +217,17 @@ def several_kinds(make, **amounts):
 @pytest.mark.parametrize(
     ("make", "auto", "amounts"),
     [
-        (bert, AutoModelForSequenceClassification, {"heads": 5, "rows": 30}),
-        (bert, AutoModelForSequenceClassification, {"modules": {"self": 1, "ffn": 2}, "heads": 3}),
-        (bert, AutoModelForSequenceClassification, {"layers": 2, "heads": 7, "rows": 0}),
-        (llama, AutoModelForCausalLM, {"groups": 5, "rows": 30}),
-        (llama, AutoModelForCausalLM, {"heads": 12, "rows": 1}),
-        (llama, AutoModelForCausalLM, {"layers": 2, "groups": 3}),
-        (llama, AutoModelForCausalLM, {"modules": {"self": 2, "ffn": 1}, "groups": 0}),
+        (bert, AutoModelForSequenceClassification, {"heads": 5, "neurons": 30}),
+        (
+            bert,
+            AutoModelForSequenceClassification,
+            {"sublayers": {"self": 1, "ffn": 2}, "heads": 3},
+        ),
+        (bert, AutoModelForSequenceClassification, {"layers": 2, "heads": 7, "neurons": 0}),
+        (llama, AutoModelForCausalLM, {"kv_heads": 5, "neurons": 30}),
+        (llama, AutoModelForCausalLM, {"heads": 12, "neurons": 1}),
+        (llama, AutoModelForCausalLM, {"layers": 2, "kv_heads": 3}),
+        (llama, AutoModelForCausalLM, {"sublayers": {"self": 2, "ffn": 1}, "kv_heads": 0}),
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
@@ -241,7 +245,13 @@ def test_several_kinds_reload_bit_for_bit(tmp_path, make, auto, amounts):
 
 @pytest.mark.parametrize(
     "amounts",
-    [{"groups": 2}, {"rows": 8}, {"groups": 2, "rows": 8}, {"heads": 4}, {"heads": 4, "rows": 8}],
+    [
+        {"kv_heads": 2},
+        {"neurons": 8},
+        {"kv_heads": 2, "neurons": 8},
+        {"heads": 4},
+        {"heads": 4, "neurons": 8},
+    ],
     ids=str,
 )
 def test_an_even_llama_is_a_stock_checkpoint(tmp_path, amounts):
@@ -251,10 +261,10 @@ def test_an_even_llama_is_a_stock_checkpoint(tmp_path, amounts):
     config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     assert "per_layer_config" not in config
     assert "headcount" not in config
-    groups = amounts.get("groups", 4)
+    groups = amounts.get("kv_heads", 4)
     assert config["num_key_value_heads"] == groups
     assert config["num_attention_heads"] == amounts.get("heads", 2 * groups)
-    assert (config["head_dim"], config["intermediate_size"]) == (4, amounts.get("rows", 24))
+    assert (config["head_dim"], config["intermediate_size"]) == (4, amounts.get("neurons", 24))
     again = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert torch.equal(again(**batch()).logits, small(**batch()).logits)
 

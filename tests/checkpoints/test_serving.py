@@ -26,9 +26,9 @@ def cut(kind, kept):
 @pytest.mark.parametrize(
     ("kind", "kept", "shown"),
     [
-        ("group", (4, 1, 2), r"\[4, 1, 2\]"),
-        ("group", (2, 0, 2), r"\[2, 0, 2\]"),
-        ("module", (1, 1, 0, 1, 1, 1), r"\[4, 0, 4\]"),
+        ("kv_head", (4, 1, 2), r"\[4, 1, 2\]"),
+        ("kv_head", (2, 0, 2), r"\[2, 0, 2\]"),
+        ("sublayer", (1, 1, 0, 1, 1, 1), r"\[4, 0, 4\]"),
     ],
 )
 def test_layers_of_different_caches_are_refused(kind, kept, shown):
@@ -40,7 +40,7 @@ def test_layers_of_different_caches_are_refused(kind, kept, shown):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    ("kind", "kept"), [("group", (2, 2, 2)), ("row", (9, 0, 24)), ("layer", (1, 0, 1))]
+    ("kind", "kept"), [("kv_head", (2, 2, 2)), ("neuron", (9, 0, 24)), ("layer", (1, 0, 1))]
 )
 def test_layers_of_one_cache_are_served(kind, kept):
     small = cut(kind, kept)

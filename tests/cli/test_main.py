@@ -61,7 +61,7 @@ def test_prune_then_eval(inputs, tmp_path):
     ("flags", "said"),
     [
         (["--params", "0.8"], r"parameters: \S+ k of \S+ k \(\S+%\), at most \S+ k asked\."),
-        (["--macs", "0.5", "--kinds", "row"], r"MACs: .* at most .* asked\."),
+        (["--macs", "0.5", "--kinds", "neuron"], r"MACs: .* at most .* asked\."),
         (["--latency", "1.0"], r"latency: .* predicted, at most .* asked; measured \S+% of the"),
     ],
 )
@@ -118,8 +118,8 @@ def test_a_wrong_configuration_file_is_refused(inputs, tmp_path, text, message):
         (["--heads", "5", "--macs", "0.5"], "give exactly one; given: --heads, --macs."),
         (["--params", "half"], "--params 'half': not a number"),
         (["--params", "0.1"], "Without them,"),
-        (["--macs", "0.5", "--kinds", "tail"], "give some of layer, module, group, head, row"),
-        (["--heads", "5", "--kinds", "row"], "Budget(kinds=...): it goes with params or macs"),
+        (["--macs", "0.5", "--kinds", "tail"], "give some of layer, sublayer, kv_head"),
+        (["--heads", "5", "--kinds", "neuron"], "Budget(kinds=...): it goes with params or macs"),
         (["--heads", "5", "--epochs", "0"], "Recipe(epochs=0.0): give a positive number"),
     ],
 )
@@ -133,7 +133,7 @@ def test_bad_input_is_one_message_and_exit_code_1(inputs, tmp_path, flags, messa
 def test_units_shows_every_site(inputs):
     done = run("units", inputs["model"])
     assert done.exit_code == 0, done.output
-    assert "3 layers, 6 modules, 12 heads, 96 rows" in done.output
+    assert "3 layers, 6 sublayers, 12 heads, 96 neurons" in done.output
     assert "encoder.layer.2.attention.self" in done.output
 
 

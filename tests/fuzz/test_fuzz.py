@@ -124,7 +124,7 @@ def test_tables_of_latencies(tmp_path, share):
             counts=(0, 1, units.only(kind).sites[0].num_units),
             costs_ns=(0, 40_000, 90_000),
         )
-        for kind in ("head", "row")
+        for kind in ("head", "neuron")
     )
     path = tmp_path / "latency.json"
     hc.LatencyTable(whole_ns=10**6, curves=curves, batch=8, length=64).save(path)

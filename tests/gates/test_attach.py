@@ -74,8 +74,8 @@ def test_gates_of_one_at_every_kind_of_unit_leave_the_model_bit_for_bit_unchange
 @pytest.mark.parametrize(
     ("make", "kind"),
     [
-        *((bert, kind) for kind in ("head", "row", "module", "layer")),
-        *((llama, kind) for kind in ("head", "group", "row", "module", "layer")),
+        *((bert, kind) for kind in ("head", "neuron", "sublayer", "layer")),
+        *((llama, kind) for kind in ("head", "kv_head", "neuron", "sublayer", "layer")),
     ],
 )
 def test_gates_of_every_kind_act_on_their_own_example(make, kind):

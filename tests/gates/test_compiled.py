@@ -35,8 +35,8 @@ def test_a_compiled_model_is_masked_and_cut(how):
     dense = copy.deepcopy(model)
     running = compiled(model, how)
     expected = running(IDS).logits
-    decision = hc.decide(running, hc.Magnitude(), hc.Budget(heads=5, rows=40))
-    assert decision == hc.decide(dense, hc.Magnitude(), hc.Budget(heads=5, rows=40))
+    decision = hc.decide(running, hc.Magnitude(), hc.Budget(heads=5, neurons=40))
+    assert decision == hc.decide(dense, hc.Magnitude(), hc.Budget(heads=5, neurons=40))
     small = hc.cut(running, decision)
     assert type(small) is type(dense)
     with hc.masked(running, decision) as masked:

@@ -15,7 +15,7 @@ from cases import TINY, batch, clip
 
 RELAXED = hc.DSP(estimator=hc.RelaxedTopK())
 RUNS = {
-    "hard concrete": (hc.HardConcrete(), hc.Budget(heads=5, rows=40)),
+    "hard concrete": (hc.HardConcrete(), hc.Budget(heads=5, neurons=40)),
     "layer drop": (hc.LayerDrop(drop=0.5), hc.Budget(layers=2)),
     "relaxed": (RELAXED, hc.Budget(heads=5)),
 }

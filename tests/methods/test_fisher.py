@@ -16,7 +16,7 @@ from headcount.zoo.tiny import tiny_model
 from reference.rearrangement import one_by_one
 
 DIAGONAL = hc.Fisher(order="diagonal")
-UNITS = hc.units(bert(), "head", "row")
+UNITS = hc.units(bert(), "head", "neuron")
 GROUPED = hc.units(llama(), "head")
 
 
@@ -80,10 +80,10 @@ def test_the_gradient_is_that_of_the_mean_loss_of_a_batch():
     """By gates that all examples share, one number each."""
     model = bert().double()
     batches = [labelled(seed) for seed in range(3)]
-    decision = hc.decide(model, DIAGONAL, hc.Budget(heads=5, rows=20), batches)
+    decision = hc.decide(model, DIAGONAL, hc.Budget(heads=5, neurons=20), batches)
     expected = torch.zeros(108, dtype=torch.float64)
     for each in batches:
-        with hc.attach(model, hc.Random(), hc.Budget(heads=5, rows=20), num_steps=0) as session:
+        with hc.attach(model, hc.Random(), hc.Budget(heads=5, neurons=20), num_steps=0) as session:
             gates = torch.ones(108, dtype=torch.float64, requires_grad=True)
             with session.held(gates):
                 (grad,) = torch.autograd.grad(model(**each).loss, gates)
@@ -171,9 +171,9 @@ def test_counts_of_every_kind_are_exact_in_the_cut_model(method):
     model = tiny_model("bart").eval()
     data = [dummy_inputs(model, seed=seed) for seed in (0, 1)]
     data = [{**inputs, "labels": inputs["decoder_input_ids"]} for inputs in data]
-    decision = hc.decide(model, method, hc.Budget(heads=11, rows=33), data)
+    decision = hc.decide(model, method, hc.Budget(heads=11, neurons=33), data)
     small = hc.units(hc.cut(model, decision))
-    assert (small.num("head"), small.num("row")) == (11, 33)
+    assert (small.num("head"), small.num("neuron")) == (11, 33)
 
 
 def test_the_gates_are_open_until_all_was_seen():

@@ -113,8 +113,8 @@ def test_rounds_are_those_of_a_twin_that_scores_a_masked_model_anew(share, heads
 def test_on_pure_noise_the_gradient_of_a_batch_is_smaller_by_the_root_of_its_size():
     """Why the average matters: a batch of 32 hides what its examples do."""
     generator = Generator().manual_seed(0)
-    table = hc.units(bert(), "row")
-    (pool,) = hc.Budget(rows=1).pools(table)
+    table = hc.units(bert(), "neuron")
+    (pool,) = hc.Budget(neurons=1).pools(table)
     found = []
     grads = [torch.randn(32, len(table), generator=generator) for _ in range(40)]
     for average in ("example", "batch"):

@@ -49,7 +49,7 @@ def toy(method, budget, total, seed):
 
 
 @pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("budget", [hc.Budget(heads=6), hc.Budget(rows=60)], ids=str)
+@pytest.mark.parametrize("budget", [hc.Budget(heads=6), hc.Budget(neurons=60)], ids=str)
 def test_the_expected_sparsity_follows_its_target(budget, seed):
     method = hc.HardConcrete()
     worth, state, gaps = toy(method, budget, 1000, seed)
@@ -110,7 +110,7 @@ def test_the_price_of_open_gates_is_the_weight_times_their_expected_number():
 
 def test_every_pass_draws_each_gate_anew_and_most_are_exact():
     method = hc.HardConcrete()
-    _, state, generator = started(method, hc.Budget(rows=30))
+    _, state, generator = started(method, hc.Budget(neurons=30))
     gates = torch.stack([method.gates(state, at(0), generator) for _ in range(200)]).detach()
     assert gates.dtype == torch.float64
     assert (gates[0] != gates[1]).any()
@@ -123,7 +123,7 @@ def test_every_pass_draws_each_gate_anew_and_most_are_exact():
 
 def test_gates_carry_a_gradient_to_log_alpha_where_they_are_between():
     method = hc.HardConcrete()
-    _, state, generator = started(method, hc.Budget(rows=30))
+    _, state, generator = started(method, hc.Budget(neurons=30))
     gates = method.gates(state, at(0), generator)
     gates.sum().backward()
     between = (gates > 0) & (gates < 1)
@@ -198,13 +198,13 @@ def test_decided_gates_are_those_that_are_exact_without_noise():
 
 @pytest.mark.parametrize("method", [hc.HardConcrete(), PENALTY], ids=lambda method: method.name)
 def test_every_number_of_a_budget_has_a_pressure_of_its_own(method):
-    model, budget = llama(), hc.Budget(modules={"self": 2}, heads=8, rows=20)
+    model, budget = llama(), hc.Budget(sublayers={"self": 2}, heads=8, neurons=20)
     with hc.attach(model, method, budget, num_steps=10) as session:
         session.num_done = 5
         session.penalty().backward()
         assert all(p.grad is not None for p in session.parameters())
         names = {name.split("_", 1)[0] for name in session.metrics()}
-        assert names == {"module", "head", "row"}
+        assert names == {"sublayer", "head", "neuron"}
         session.num_done = 8
         model.train()
         model(**batch())

@@ -159,7 +159,7 @@ def train_with_prior(strength):
     """The sum of the norms at the end, and what is decided."""
     torch.manual_seed(0)
     model = bert()
-    method, budget = IdentityPrior(strength=strength), hc.Budget(modules=4)
+    method, budget = IdentityPrior(strength=strength), hc.Budget(sublayers=4)
     with hc.attach(model, method, budget, num_steps=40) as session:
         norms = NormsOfOutputs(session)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -179,4 +179,4 @@ def test_a_penalty_on_the_norms_of_modules_is_a_method():
     """The penalty has its effect, and exactly so many modules stay."""
     (free, _), (drawn, small) = train_with_prior(0.0), train_with_prior(1.0)
     assert drawn < 0.8 * free
-    assert hc.units(small, "module").num("module") == 4
+    assert hc.units(small, "sublayer").num("sublayer") == 4

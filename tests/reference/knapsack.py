@@ -45,13 +45,13 @@ def highs(streams, room):
 def cost_by_removal(table, keep, *, whole, amount):
     """What is left of ``whole`` when what is not kept is taken away, the outermost first."""
     gone, left = [], whole
-    for kind in ("layer", "module", "group", "head", "row"):
+    for kind in ("layer", "sublayer", "kv_head", "head", "neuron"):
         for site, span in zip(table.sites, table.slices, strict=True):
             if site.kind == kind and not any(holds(m, k, site.module) for m, k in gone):
                 removed = site.num_units - sum(keep[span])
                 left -= removed * amount(site.cost)
                 left -= amount(site.rest) if removed == site.num_units else 0
-                if removed and kind in ("layer", "module"):
+                if removed and kind in ("layer", "sublayer"):
                     gone.append((site.module, kind))
     return left
 
@@ -61,14 +61,14 @@ def is_nested(table, keep):
     gone = [
         (site.module, site.kind)
         for site, span in zip(table.sites, table.slices, strict=True)
-        if site.kind in ("layer", "module") and not any(keep[span])
+        if site.kind in ("layer", "sublayer") and not any(keep[span])
     ]
     return not any(
         any(keep[span])
         for site, span in zip(table.sites, table.slices, strict=True)
         for module, kind in gone
         if (site.module, site.kind) != (module, kind) and holds(module, kind, site.module)
-        and (kind, site.kind) != ("module", "layer")
+        and (kind, site.kind) != ("sublayer", "layer")
     )  # fmt: skip
 
 

@@ -91,7 +91,7 @@ def test_the_highest_scores_are_the_darkest(tmp_path):
         (site(0, 1),),
         (site(0, 4), site(1, 9), site(3, 1), site(4, 12)),
         (site(0, 3, scores=(0.5, 0.5, 0.5)),),
-        (site(0, 2), site(0, 2, kind="row")),
+        (site(0, 2), site(0, 2, kind="neuron")),
     ],
     ids=["one head", "uneven", "equal scores", "two kinds"],
 )

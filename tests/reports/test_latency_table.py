@@ -12,7 +12,7 @@ def test_every_shape_is_measured_once_and_fits_the_model():
     before = {name: value.clone() for name, value in model.state_dict().items()}
     table = hc.latency_table(model, batch=2, length=8, shares=(0.5,), num_runs=2)
     assert [(c.kind, len(c.modules), c.counts) for c in table.curves] == [
-        ("row", 3, (0, 1, 16, 32)),
+        ("neuron", 3, (0, 1, 16, 32)),
         ("head", 3, (0, 1, 2, 4)),
     ]
     assert (table.batch, table.length) == (2, 8)
@@ -44,9 +44,9 @@ def test_a_model_of_another_width_is_refused(tmp_path):
 
 def test_heads_that_share_keys_are_measured_as_groups():
     table = hc.latency_table(llama(), batch=1, length=4, shares=(), num_runs=1)
-    assert {curve.kind for curve in table.curves} == {"group", "row"}
-    rows = hc.latency_table(llama(), batch=1, length=4, kinds=("row",), shares=(), num_runs=1)
-    assert {curve.kind for curve in rows.curves} == {"row"}
+    assert {curve.kind for curve in table.curves} == {"kv_head", "neuron"}
+    rows = hc.latency_table(llama(), batch=1, length=4, kinds=("neuron",), shares=(), num_runs=1)
+    assert {curve.kind for curve in rows.curves} == {"neuron"}
 
 
 def test_inputs_may_be_given():
@@ -56,7 +56,7 @@ def test_inputs_may_be_given():
     table = hc.latency_table(model, inputs, shares=(), num_runs=1)
     assert (table.batch, table.length) == (2, 5)
     measured = {module for curve in table.curves for module in curve.modules}
-    wanted = {site.module for site in hc.units(model, "head", "row").sites}
+    wanted = {site.module for site in hc.units(model, "head", "neuron").sites}
     assert measured == wanted
 
 
@@ -71,7 +71,7 @@ def test_encoder_and_decoder_have_curves_of_their_own():
     model = tiny_model("bart")
     ids = torch.randint(5, 30, (1, 8))
     inputs = {"input_ids": ids, "decoder_input_ids": ids[:, :2]}
-    table = hc.latency_table(model, inputs, shares=(), num_runs=1, kinds=("row",))
+    table = hc.latency_table(model, inputs, shares=(), num_runs=1, kinds=("neuron",))
     stacks = [{"decoder" in module for module in curve.modules} for curve in table.curves]
     assert sorted(map(tuple, stacks)) == [(False,), (True,)]
 

@@ -122,7 +122,7 @@ def test_bytes_that_are_no_text_are_refused(tmp_path):
 
 def test_another_format_is_refused(report):
     text = damaged(lambda body: body.update(format=99))(report)
-    with pytest.raises(CheckpointError, match="format 99; this version of headcount reads 1"):
+    with pytest.raises(CheckpointError, match="format 99; this version of headcount reads 2"):
         Report.from_json(text)
 
 

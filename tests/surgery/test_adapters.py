@@ -28,7 +28,7 @@ def emptied(make, kind="head"):
         *((llama, targets) for targets in (["q_proj", "o_proj", "down_proj"], None)),
     ],
 )
-@pytest.mark.parametrize("kind", ["head", "row", "module"])
+@pytest.mark.parametrize("kind", ["head", "neuron", "sublayer"])
 def test_an_adapter_leaves_an_empty_layer_empty(make, targets, kind):
     small = emptied(make, kind).eval()
     frozen = sum(parameter.numel() for parameter in small.parameters())

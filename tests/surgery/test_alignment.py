@@ -168,16 +168,16 @@ def test_whatever_names_the_heads(before, after):
     assert aligning(model) == before
 
 
-@pytest.mark.parametrize("kind", ["module", "layer"])
+@pytest.mark.parametrize("kind", ["sublayer", "layer"])
 def test_a_decision_about_modules_or_layers_alone(kind):
     model = whisper()
     units = hc.units(model, kind)
-    gone = {"module": "layers.1.encoder_attn", "layer": "decoder.layers.1"}[kind]
+    gone = {"sublayer": "layers.1.encoder_attn", "layer": "decoder.layers.1"}[kind]
     keeps = [torch.tensor([not site.module.endswith(gone)]) for site in units.sites]
     decision = decision_of(units, keeps)
     with hc.masked(model, decision):
         assert aligning(model) == [[0, 1], [2, 0], [2, 2]]
-    layer = {"module": 2, "layer": 1}[kind]  # without a layer, it is a stock model of two
+    layer = {"sublayer": 2, "layer": 1}[kind]  # without a layer, it is a stock model of two
     assert aligning(hc.cut(model, decision)) == [[0, 1], [layer, 0], [layer, 2]]
 
 

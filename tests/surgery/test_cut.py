@@ -177,7 +177,7 @@ def test_a_layer_without_heads_runs_stock_code_with_one_head_of_zeros():
     """Where the class is not of BERT's family: one attention map, which multiplies zeros."""
     model = llama().double()
     model.set_attn_implementation("eager")
-    groups = hc.units(model, "group")
+    groups = hc.units(model, "kv_head")
     keep = torch.tensor([0] * 4 + [1, 1, 0, 0] + [1] * 4, dtype=torch.bool)
     decision = hc.Decision.of(groups, keep, keep.double(), {})
     with hc.masked(model, decision):
@@ -190,7 +190,7 @@ def test_a_layer_without_heads_runs_stock_code_with_one_head_of_zeros():
 
 
 @pytest.mark.parametrize(
-    "amounts", [{"rows": 30}, {"groups": 5}, {"layers": 1, "heads": 4}], ids=str
+    "amounts", [{"neurons": 30}, {"kv_heads": 5}, {"layers": 1, "heads": 4}], ids=str
 )
 def test_in_place_cuts_of_every_kind(amounts):
     model = llama().double()

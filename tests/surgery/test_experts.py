@@ -49,7 +49,7 @@ def routed(units: hc.UnitTable) -> list:
 def test_masked_equals_cut_and_what_is_saved_comes_back(kind, tmp_path):
     model = tiny(kind)
     assert routed(hc.units(model))
-    small = assert_exact(model, dummy_inputs, "row").float()
+    small = assert_exact(model, dummy_inputs, "neuron").float()
     small.save_pretrained(tmp_path)
     again = type(small).from_pretrained(tmp_path, experts_implementation="eager")
     mine, theirs = small.state_dict(), again.state_dict()
@@ -62,7 +62,7 @@ def test_masked_equals_cut_and_what_is_saved_comes_back(kind, tmp_path):
 def test_every_way_to_run_experts_heeds_the_gates(implementation, left, tmp_path):
     """Grouped products want rows of whole 16 bytes, so what has others is run another way."""
     model = tiny("mixtral", implementation, intermediate_size=16)
-    budget = hc.Budget(rows=left, scope="layer")
+    budget = hc.Budget(neurons=left, scope="layer")
     decision = hc.decide(model, hc.Random(seed=0), budget)
     with torch.no_grad():
         with hc.masked(model, decision):
@@ -78,12 +78,12 @@ def test_every_way_to_run_experts_heeds_the_gates(implementation, left, tmp_path
 
 def test_each_expert_keeps_as_many_of_its_best_neurons():
     model = tiny("mixtral")
-    units = hc.units(model, "row")
+    units = hc.units(model, "neuron")
     assert [site.num_units for site in units.sites] == [18, 18]
-    decision = hc.decide(model, hc.Magnitude(), hc.Budget(rows=18))
+    decision = hc.decide(model, hc.Magnitude(), hc.Budget(neurons=18))
     scores = weight_norms(model, units, roles=("up", "down"))
     small = hc.cut(model, decision)
-    assert hc.units(small).num("row") == 18
+    assert hc.units(small).num("neuron") == 18
     for site, span in zip(decision.sites, units.slices, strict=True):
         keep = torch.tensor(site.keep).view(3, 6)
         assert len(keep.sum(1).unique()) == 1
@@ -91,14 +91,14 @@ def test_each_expert_keeps_as_many_of_its_best_neurons():
             assert set(own.argsort(descending=True)[: kept.sum()].tolist()) == set(
                 kept.nonzero().flatten().tolist()
             )
-    counts = [site.num_units // 3 for site in hc.units(small, "row").sites]
+    counts = [site.num_units // 3 for site in hc.units(small, "neuron").sites]
     shapes = [tuple(layer.mlp.experts.gate_up_proj.shape) for layer in small.model.layers]
     assert shapes == [(3, 2 * count, 32) for count in counts]
 
 
 def test_norms_and_costs_are_those_of_one_neuron_of_one_expert():
     model = tiny("mixtral")
-    units = hc.units(model, "row")
+    units = hc.units(model, "neuron")
     experts = model.model.layers[1].mlp.experts
     up, down = experts.gate_up_proj[2].double(), experts.down_proj[2].double()
     expected = (up[4].square().sum() + up[10].square().sum() + down[:, 4].square().sum()).sqrt()
@@ -109,7 +109,7 @@ def test_norms_and_costs_are_those_of_one_neuron_of_one_expert():
 
 def test_experts_cannot_keep_different_numbers():
     model = tiny("mixtral")
-    units = hc.units(model, "row")
+    units = hc.units(model, "neuron")
     keeps = [torch.ones(site.num_units).bool() for site in units.sites]
     keeps[1][0] = False
     with pytest.raises(SurgeryError, match=r"would keep \[5, 6, 6\] neurons.*equally many"):
@@ -118,22 +118,22 @@ def test_experts_cannot_keep_different_numbers():
 
 def test_a_number_that_does_not_go_into_the_experts_is_refused_with_the_nearest():
     with pytest.raises(BudgetError, match=r"each of the 3 experts.*Give 15 or 18"):
-        hc.decide(tiny("mixtral"), hc.Random(seed=0), hc.Budget(rows=17))
+        hc.decide(tiny("mixtral"), hc.Random(seed=0), hc.Budget(neurons=17))
 
 
 def test_a_budget_of_parameters_leaves_experts_whole_or_says_why():
     model = tiny("mixtral")
     whole = sum(parameter.numel() for parameter in model.parameters())
     small = hc.cut(model, hc.decide(model, hc.Random(seed=0), hc.Budget(params=whole - 2000)))
-    assert hc.units(small).num("row") == 36
+    assert hc.units(small).num("neuron") == 36
     with pytest.raises(BudgetError, match="each expert has to keep equally many"):
-        hc.decide(model, hc.Random(seed=0), hc.Budget(params=0.9, kinds=("row",)))
+        hc.decide(model, hc.Random(seed=0), hc.Budget(params=0.9, kinds=("neuron",)))
 
 
 @pytest.mark.parametrize("kind", ["mixtral", "switch_transformers"])
 def test_experts_have_no_gates_for_each_example(kind):
     model = tiny(kind)
-    units = hc.units(model, "row")
+    units = hc.units(model, "neuron")
     gates = hc.gates.attach.Gates(model, units)
     gates.value = torch.ones(2, len(units))
     with pytest.raises(PruningError, match="batches of one example each"):

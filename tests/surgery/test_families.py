@@ -13,7 +13,7 @@ from headcount.zoo.outputs import equal_bits
 from headcount.zoo.shrink import shrunk
 from headcount.zoo.tiny import auto_class_name
 
-INSIDE = {"head", "row", "module"}
+INSIDE = {"head", "neuron", "sublayer"}
 PLAIN = {*INSIDE, "layer"}
 
 FAMILIES = {
@@ -26,13 +26,13 @@ FAMILIES = {
     "instructblip": PLAIN,
     "led": INSIDE,
     "fsmt": INSIDE,
-    "pvt_v2": {"head", "module"},
+    "pvt_v2": {"head", "sublayer"},
     "trocr": INSIDE,
     "perceiver": INSIDE,
     "luke": INSIDE,
     "xmod": INSIDE,
     "mask2former": INSIDE,
-    "sam2_hiera_det_model": {"head", "module", "layer"},
+    "sam2_hiera_det_model": {"head", "sublayer", "layer"},
     "swin": INSIDE,
     "swinv2": INSIDE,
     "donut-swin": INSIDE,
@@ -79,7 +79,7 @@ def test_a_layer_that_changes_the_shape_stays():
 
 def test_neurons_that_a_convolution_mixes_are_left_alone():
     units = hc.units(tiny("segformer"))
-    assert not any("mlp" in site.module for site in units.only("row").sites)
+    assert not any("mlp" in site.module for site in units.only("neuron").sites)
 
 
 class WideAttention(torch.nn.Module):

@@ -16,9 +16,9 @@ from headcount.zoo.tiny import tiny_model
 
 PLAIN = ("bert", "distilbert", "gpt2", "albert", "t5", "bart")
 GROUPED = ("llama", "falcon", "phi3")
-KINDS = (("head",), ("row",), ("head", "row"), ())
+KINDS = (("head",), ("neuron",), ("head", "neuron"), ())
 CASES = [(model_type, kinds) for model_type in (*PLAIN, *GROUPED) for kinds in KINDS]
-CASES += [(model_type, ("group", "row")) for model_type in GROUPED]
+CASES += [(model_type, ("kv_head", "neuron")) for model_type in GROUPED]
 
 
 def some_scales(units, decision, seed=0):
@@ -52,7 +52,7 @@ def test_masked_with_scales_equals_folded_and_cut(model_type, kinds, empty):
 def test_a_dense_model_with_scales_folded_in_is_the_masked_one():
     """The slices of the units that go are zero."""
     model = llama().double()
-    units = hc.units(model, "group", "row")
+    units = hc.units(model, "kv_head", "neuron")
     decision = random_decision(units, seed=4)
     scales, inputs = some_scales(units, decision), dummy_inputs(model)
     with torch.no_grad(), hc.masked(model, decision, scales):
@@ -69,7 +69,7 @@ def test_tuned_scales_fold_into_the_cut_model(make):
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     if make is with_cross_attention:
         inputs["decoder_input_ids"] = ids
-    decision = random_decision(hc.units(model, "head", "row"), seed=1)
+    decision = random_decision(hc.units(model, "head", "neuron"), seed=1)
     scales = hc.rescale(model, decision, [inputs])
     with torch.no_grad(), hc.masked(model, decision, scales):
         expected = model(**inputs).logits
@@ -128,7 +128,7 @@ def test_a_view_of_the_output_weight():
         ("gpt2", "transformer.h.0.mlp.c_proj"),
     ):
         model = tiny_model(model_type)
-        site = next(s for s in hc.units(model, "row").sites if s.gate == path)
+        site = next(s for s in hc.units(model, "neuron").sites if s.gate == path)
         weight = output_weight(model, site)
         assert weight.shape[0] == site.num_units
         own = model.get_submodule(path).weight
@@ -152,23 +152,23 @@ def test_another_model_is_refused():
 
 def test_scales_of_modules_are_refused():
     model = bert()
-    units = hc.units(model, "module")
+    units = hc.units(model, "sublayer")
     decision = random_decision(units, seed=0)
-    message = r"the scale of the module 'bert.encoder.*' is \[1.5\].*give one or zero"
+    message = r"the scale of the sublayer 'bert.encoder.*' is \[1.5\].*give one or zero"
     with pytest.raises(hc.SurgeryError, match=message):
         hc.fold(model, decision, torch.full((6,), 1.5))
 
 
 def test_scales_are_folded_into_layers_that_moved_up():
     model = tiny_model("bert")
-    units = hc.units(model, "layer", "row")
+    units = hc.units(model, "layer", "neuron")
     last = max(site.layer for site in units.sites)
     keep = torch.tensor([s.layer == last for s in units.sites for _ in range(s.num_units)])
     decision = hc.Decision.of(units, keep, keep.double(), {})
-    rows = torch.tensor([s.kind == "row" for s in units.sites for _ in range(s.num_units)])
+    rows = torch.tensor([s.kind == "neuron" for s in units.sites for _ in range(s.num_units)])
     scales = torch.where(rows & keep, 2.0, keep.double())
     small = hc.cut(model, decision)
-    assert [site.layer for site in hc.units(small, "row").sites] == [0]
+    assert [site.layer for site in hc.units(small, "neuron").sites] == [0]
     path = "bert.encoder.layer.0.output.dense"
     before = small.get_submodule(path).weight.detach().clone()
     folded = hc.fold(small, decision, scales)

@@ -16,16 +16,16 @@ BEAMS = {"do_sample": False, "num_beams": 4, "output_scores": True}
 COMMON = {"max_new_tokens": 6, "min_new_tokens": 6, "return_dict_in_generate": True}
 
 KINDS = {
-    "gpt2": ("heads", "no head", "module", "layer"),
-    "bloom": ("heads", "no head", "module"),
-    "llama": ("heads", "groups", "no head", "module", "layer"),
-    "qwen3": ("groups", "no head", "layer"),
-    "gemma2": ("groups", "layer"),
+    "gpt2": ("heads", "no head", "sublayer", "layer"),
+    "bloom": ("heads", "no head", "sublayer"),
+    "llama": ("heads", "kv_heads", "no head", "sublayer", "layer"),
+    "qwen3": ("kv_heads", "no head", "layer"),
+    "gemma2": ("kv_heads", "layer"),
     "phi3": ("heads", "no head"),
     "falcon": ("heads", "no head"),
     "mpt": ("heads", "no head"),
-    "bart": ("heads", "no head", "no cross head", "module", "layer"),
-    "t5": ("heads", "no head", "no cross head", "module"),
+    "bart": ("heads", "no head", "no cross head", "sublayer", "layer"),
+    "t5": ("heads", "no head", "no cross head", "sublayer"),
     "marian": ("heads", "no head", "layer"),
 }
 """Model types, and what is cut of them."""
@@ -54,11 +54,11 @@ def model_of(kind: str) -> PreTrainedModel:
 
 def first_of(units: hc.UnitTable, kind: str, where: str) -> hc.Decision:
     """Remove the decoder's first site of a kind, keep everything else."""
-    every = units.only("head", "group", "row", "module", "layer")
+    every = units.only("head", "kv_head", "neuron", "sublayer", "layer")
     stack = [s for s in every.sites if s.kind == kind and s.stack == "decoder"]
     gone = next(s for s in stack if s.where == where or kind == "layer")
     keeps = {s.key: torch.full((s.num_units,), s.key != gone.key) for s in every.sites}
-    if kind in ("module", "layer"):
+    if kind in ("sublayer", "layer"):
         return nested(every, keeps)
     heads = every.only("head")
     return decision_of(heads, [keeps[site.key] for site in heads.sites])
@@ -69,14 +69,14 @@ def decision_for(model: PreTrainedModel, what: str) -> hc.Decision:
     match what:
         case "heads":
             return random_decision(units.only("head"), seed=4)
-        case "groups":
-            return random_decision(units.only("group", "head"), seed=4)
+        case "kv_heads":
+            return random_decision(units.only("kv_head", "head"), seed=4)
         case "no head":
             return first_of(units, "head", "self")
         case "no cross head":
             return first_of(units, "head", "cross")
-        case "module":
-            return first_of(units, "module", "self")
+        case "sublayer":
+            return first_of(units, "sublayer", "self")
         case _:
             return first_of(units, "layer", "layer")
 

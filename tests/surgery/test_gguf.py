@@ -66,12 +66,12 @@ def read(folder) -> transformers.LlamaForCausalLM:
 
 @pytest.mark.parametrize(
     ("kind", "in_place"),
-    [("head", True), ("group", False), ("row", False), ("module", False), ("layer", True)],
+    [("head", True), ("kv_head", False), ("neuron", False), ("sublayer", False), ("layer", True)],
 )
 def test_a_model_read_from_gguf_is_cut_and_saved(kind, in_place, folder, tmp_path):
     model, words = read(folder), torch.arange(1, 9)[None]
-    kinds = ("group", "head") if kind == "group" else (kind,)
-    units = hc.units(model, *(kinds if kind not in ("module", "layer") else ()))
+    kinds = ("kv_head", "head") if kind == "kv_head" else (kind,)
+    units = hc.units(model, *(kinds if kind not in ("sublayer", "layer") else ()))
     decision = random_decision(units, seed=3)
     with torch.no_grad(), hc.masked(model, decision):
         wanted = model(words).logits
@@ -94,7 +94,7 @@ def test_a_model_read_from_gguf_is_cut_and_saved(kind, in_place, folder, tmp_pat
 
 @pytest.mark.parametrize("way", ["padded", "standalone"])
 def test_the_other_rungs(way, folder, tmp_path):
-    small = hc.cut(model := read(folder), random_decision(hc.units(model, "row"), seed=3))
+    small = hc.cut(model := read(folder), random_decision(hc.units(model, "neuron"), seed=3))
     hc.save(small, tmp_path / "small", **{way: True})
     again = transformers.AutoModelForCausalLM.from_pretrained(
         tmp_path / "small", trust_remote_code=way == "standalone"

@@ -18,9 +18,9 @@ from headcount.zoo.outputs import largest_difference, tensors_of
 from headcount.zoo.shrink import shrunk
 from headcount.zoo.tiny import auto_class_name
 
-PLAIN = "head row module layer"
-INSIDE = "head row module"
-GROUPED = "group head row module layer"
+PLAIN = "head neuron sublayer layer"
+INSIDE = "head neuron sublayer"
+GROUPED = "kv_head head neuron sublayer layer"
 
 LAYOUTS = {
     "bert": PLAIN,
@@ -36,9 +36,9 @@ LAYOUTS = {
     "gpt_bigcode": GROUPED,
     "gpt_bigcode, heads of their own": GROUPED,
     "openai-gpt": INSIDE,
-    "falcon": "group head row module",
-    "falcon, groups": "group head row module",
-    "falcon, alibi": "group head row module",
+    "falcon": "kv_head head neuron sublayer",
+    "falcon, groups": "kv_head head neuron sublayer",
+    "falcon, alibi": "kv_head head neuron sublayer",
     "bloom": INSIDE,
     "gpt_neox": PLAIN,
     "phi": GROUPED,
@@ -50,8 +50,8 @@ LAYOUTS = {
     "olmo2": GROUPED,
     "gemma2": GROUPED,
     "deepseek_v3": PLAIN,
-    "gpt_oss": "group head row module layer",
-    "dbrx": "group head module layer",
+    "gpt_oss": "kv_head head neuron sublayer layer",
+    "dbrx": "kv_head head sublayer layer",
     "t5": INSIDE,
     "mt5": INSIDE,
     "umt5": INSIDE,
@@ -148,11 +148,11 @@ def assert_masked_equals_cut(model, decision):
 
 
 def assert_recount_equals(small, decision):
-    """Site by site; a module without any head or row counts only if a bias is left."""
+    """Site by site; a sublayer without any head or neuron counts only if a bias is left."""
     found = {site.key: site.num_units for site in find_sites(small)}
-    hollow = {s.module for s in decision.sites if s.kind in ("head", "row") and not any(s.keep)}
+    hollow = {s.module for s in decision.sites if s.kind in ("head", "neuron") and not any(s.keep)}
     for site in decision.sites:
-        if site.kind != "module" or site.module not in hollow:
+        if site.kind != "sublayer" or site.module not in hollow:
             name = name_now(small, site.module)
             assert found.get((name, site.kind), 0) == sum(site.keep), site.key
 

@@ -93,7 +93,7 @@ def not_empty(model: PreTrainedModel, kind: str, seed: int) -> hc.Decision:
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("unit", ["head", "row"])
+@pytest.mark.parametrize("unit", ["head", "neuron"])
 @pytest.mark.parametrize("kind", TYPES)
 def test_the_same_shapes_and_the_same_outputs(kind, unit, seed):
     model = model_of(kind)

@@ -84,12 +84,12 @@ def test_what_is_left_of_a_packed_file_goes(left, in_place, tmp_path):
     model.hf_quantizer, model.is_quantized = SimpleNamespace(quantization_config=left), True
     model.quantization_method = left.quant_method
     model.config.quantization_config, model.config._is_quantized = left, True
-    decision = hc.decide(model, hc.Magnitude(), hc.Budget(groups=5))
+    decision = hc.decide(model, hc.Magnitude(), hc.Budget(kv_heads=5))
     small = hc.cut(model, decision, in_place=in_place)
     assert not {"hf_quantizer", "is_quantized", "quantization_method"} & vars(small).keys()
     small.save_pretrained(tmp_path)
     again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
-    assert hc.units(again).num("group") == 5
+    assert hc.units(again).num("kv_head") == 5
     if not in_place:
         assert model.hf_quantizer.quantization_config is left
         assert model.config.quantization_config is left

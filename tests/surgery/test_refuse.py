@@ -89,7 +89,7 @@ def test_a_group_that_is_kept_without_any_of_its_heads():
 
 
 @pytest.mark.compat
-@pytest.mark.parametrize("kinds", [("head",), ("row",), ("module",), ()], ids=str)
+@pytest.mark.parametrize("kinds", [("head",), ("neuron",), ("sublayer",), ()], ids=str)
 def test_a_decision_about_another_model(kinds):
     decision = halves(tiny_model("gpt2"), *kinds)
     with pytest.raises(hc.DecisionError, match="the decision is about another model"):
@@ -110,7 +110,7 @@ def test_a_decision_about_a_wider_model_of_the_same_kind():
 
 
 @pytest.mark.compat
-@pytest.mark.parametrize("kind", ["module", "layer"])
+@pytest.mark.parametrize("kind", ["sublayer", "layer"])
 def test_units_kept_inside_of_what_is_removed(kind):
     model = bert()
 
@@ -118,8 +118,8 @@ def test_units_kept_inside_of_what_is_removed(kind):
         del unit
         return site.kind == kind and site.layer == 1
 
-    decision = given(model, ("head", "row", kind), gone)
-    with pytest.raises(hc.SurgeryError, match="but keeps units of kind 'row' inside them"):
+    decision = given(model, ("head", "neuron", kind), gone)
+    with pytest.raises(hc.SurgeryError, match="but keeps units of kind 'neuron' inside them"):
         hc.cut(model, decision)
 
 
@@ -140,7 +140,7 @@ def test_a_refused_model_is_as_it_was(in_place):
 def test_a_model_refused_after_the_recount_is_as_it_was(in_place):
     model = bert()
     before = copy.deepcopy(model.state_dict())
-    decision = given(model, ("head", "module"), lambda site, unit: site.kind == "module")
+    decision = given(model, ("head", "sublayer"), lambda site, unit: site.kind == "sublayer")
     with pytest.raises(hc.SurgeryError):
         hc.cut(model, decision, in_place=in_place)
     after = model.state_dict()
@@ -155,11 +155,11 @@ def test_a_model_without_attention():
 
 def test_different_units_of_layers_that_share_their_weights():
     model = tiny_model("zamba")
-    torn = given(model, ("row",), lambda site, unit: (unit + (site.layer > 1)) % 2 == 0)
-    assert len({site.keep for site in torn.sites if site.kind == "row"}) > 1
+    torn = given(model, ("neuron",), lambda site, unit: (unit + (site.layer > 1)) % 2 == 0)
+    assert len({site.keep for site in torn.sites if site.kind == "neuron"}) > 1
     with pytest.raises(hc.SurgeryError, match=r"are one tensor, of which the decision keeps diff"):
         hc.cut(model, torn)
-    alike = given(model, ("row",), lambda site, unit: unit % 2 == 0)
+    alike = given(model, ("neuron",), lambda site, unit: unit % 2 == 0)
     small = hc.cut(model, alike)
     ids = torch.arange(3, 9)[None]
     with torch.no_grad(), hc.masked(model, alike):
@@ -193,7 +193,7 @@ PROJECTIONS = [f"attention.{p}.weight" for p in ("self.query", "self.value", "ou
 @pytest.mark.parametrize("in_place", [True, False])
 def test_tensors_of_two_layers_stay_one(in_place):
     model = tied(bert().double(), *PROJECTIONS, "output.dense.weight")
-    decision = given(model, ("head", "row"), lambda site, unit: unit == 2)
+    decision = given(model, ("head", "neuron"), lambda site, unit: unit == 2)
     ids = torch.arange(3, 9)[None]
     with torch.no_grad(), hc.masked(model, decision):
         expected = model(ids).logits

@@ -12,7 +12,7 @@ from transformers.models.layoutlmv2.modeling_layoutlmv2 import LayoutLMv2Encoder
 import headcount as hc
 from headcount.checkpoints.padded import padded
 from headcount.units.costs import params_of
-from headcount.units.site import KINDS
+from headcount.units.kinds import KINDS
 from headcount.zoo.decisions import nested, random_decision
 from headcount.zoo.inputs import dummy_inputs
 from headcount.zoo.outputs import equal_bits, largest_difference
@@ -89,7 +89,7 @@ def decisions(units: hc.UnitTable) -> list[hc.Decision]:
     """Each kind alone, some with an empty site; all kinds; and an empty site at the end."""
     kinds = [kind for kind in KINDS if units.num(kind)]
     found = [random_decision(units.only(kind), seed=1) for kind in kinds]
-    inner = units.only(*[kind for kind in ("group", "head", "row") if kind in kinds])
+    inner = units.only(*[kind for kind in ("kv_head", "head", "neuron") if kind in kinds])
     found += [random_decision(units, seed=2)]
     return [*found, random_decision(inner, seed=4, empty=True), last_empty(units.only("head"))]
 
@@ -127,7 +127,7 @@ def test_masked_equals_cut_and_a_cut_of_a_cut(name):
         found, small = gap(model, decision)
         assert found < 1e-10, decision.kept_per_layer
         about = hc.units(model, *decision.kinds)
-        if about.num_params is not None and not {"group", "head"} <= about.kinds:
+        if about.num_params is not None and not {"kv_head", "head"} <= about.kinds:
             assert params_of(about).of(decision.keep(about)) == num_params(small)
         again = random_decision(hc.units(small), seed=5)
         assert gap(small, again)[0] < 1e-10, (decision.kept_per_layer, again.kept_per_layer)
@@ -137,7 +137,7 @@ def test_masked_equals_cut_and_a_cut_of_a_cut(name):
 def test_saved_equals_reloaded_after_one_cut_and_after_two(name, tmp_path):
     model = model_of(name)
     units, inputs = hc.units(model), dummy_inputs(model)
-    shared = "group" if units.num("group") else "head"
+    shared = "kv_head" if units.num("kv_head") else "head"
     once = hc.cut(model, random_decision(units.only(shared), seed=1))
     twice = hc.cut(once, random_decision(hc.units(once), seed=5))
     empty = hc.cut(model, last_empty(units.only("head")))
@@ -154,7 +154,7 @@ def test_saved_equals_reloaded_after_one_cut_and_after_two(name, tmp_path):
 def test_padding_puts_everything_of_a_head_in_its_place(name):
     model = model_of(name)
     units, inputs = hc.units(model), dummy_inputs(model)
-    shared = "group" if units.num("group") else "head"
+    shared = "kv_head" if units.num("kv_head") else "head"
     small = hc.cut(model, random_decision(units.only(shared), seed=1))
     with torch.no_grad():
         assert largest_difference(small(**inputs), padded(small)(**inputs)) < 1e-4

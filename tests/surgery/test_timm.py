@@ -16,8 +16,8 @@ from headcount.errors import ArchitectureError
 from headcount.pieces import GUARD
 from headcount.zoo.outputs import equal_bits
 
-PLAIN = {"head", "row", "module", "layer"}
-INSIDE = {"head", "row", "module"}
+PLAIN = {"head", "neuron", "sublayer", "layer"}
+INSIDE = {"head", "neuron", "sublayer"}
 SMALL = {"depth": 2, "embed_dim": 32, "num_heads": 4, "img_size": 28}
 STAGES = {"depths": (2, 2), "embed_dim": 32, "num_heads": (4, 8), "img_size": 28, "window_size": 3}
 
@@ -139,7 +139,7 @@ def test_a_bare_model_is_cut(timm, name):
 @pytest.mark.parametrize("name", EACH)
 def test_a_wrapped_model_is_cut_and_comes_back(wrapped, name, cls, tmp_path):
     model = wrapped(name, cls)
-    kinds = ("head", "row") if name in FAST else ()
+    kinds = ("head", "neuron") if name in FAST else ()
     small = assert_exact(model, lambda model: {"pixel_values": images(model)}, *kinds).float()
     small.save_pretrained(tmp_path)
     written = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
@@ -169,4 +169,4 @@ def test_a_norm_without_weights_is_seen(timm):
 
 def test_neurons_that_are_normalised_together_are_left_alone(timm):
     settings = {**SMALL, "img_size": 32, "scale_mlp_norm": True, "mlp_ratio": 1}
-    assert hc.units(timm.create_model("vit_tiny_patch16_224", **settings)).num("row") == 0
+    assert hc.units(timm.create_model("vit_tiny_patch16_224", **settings)).num("neuron") == 0

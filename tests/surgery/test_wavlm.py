@@ -60,7 +60,7 @@ def keeping(model: nn.Module, *heads: list[int]) -> hc.Decision:
 
 
 @pytest.mark.parametrize("more", [{}, {"do_stable_layer_norm": True}], ids=["post", "pre"])
-@pytest.mark.parametrize("kinds", [("head",), ("module",), ()], ids=["heads", "modules", "all"])
+@pytest.mark.parametrize("kinds", [("head",), ("sublayer",), ()], ids=["heads", "sublayers", "all"])
 def test_masked_equals_cut_twice_over(more, kinds):
     assert_exact(wavlm(**more).float(), inputs, *kinds)
 
@@ -114,7 +114,7 @@ def test_gates_have_the_gradient_that_a_small_step_has(checkpointing):
         enable = getattr(model, "activation_checkpointing_enable", None)
         (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
         model.train()
-    units = hc.units(model, "head", "module", "row")
+    units = hc.units(model, "head", "sublayer", "neuron")
     gates = Gates(model, units)
     labels = {"labels": torch.tensor([0, 2])}
 
@@ -158,7 +158,7 @@ def test_heads_have_no_gates_for_each_example_and_modules_do():
     with pytest.raises(PruningError, match=r"one gate for all examples\. Give batches of one"):
         model(**inputs(model))
     gates.remove()
-    units = hc.units(model, "module")
+    units = hc.units(model, "sublayer")
     gates = Gates(model, units)
     value = torch.ones(2, len(units), dtype=torch.float64)
     value[1] = 0.5

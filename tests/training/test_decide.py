@@ -89,8 +89,8 @@ def test_magnitude_keeps_what_is_largest_of_every_kind():
         layers[1].mlp.up_proj.weight[5] *= 9
         layers[2].self_attn.o_proj.weight *= 9
     for budget, expected in (
-        (hc.Budget(rows=1), ("model.layers.1.mlp", "row", 5)),
-        (hc.Budget(modules={"self": 1}), ("model.layers.2.self_attn", "module", 0)),
+        (hc.Budget(neurons=1), ("model.layers.1.mlp", "neuron", 5)),
+        (hc.Budget(sublayers={"self": 1}), ("model.layers.2.self_attn", "sublayer", 0)),
         (hc.Budget(layers=1), ("model.layers.2", "layer", 0)),
     ):
         decision = hc.decide(model, hc.Magnitude(), budget)
@@ -101,7 +101,7 @@ def test_magnitude_keeps_the_group_of_the_largest_weights():
     model = llama()
     with torch.no_grad():
         model.model.layers[0].self_attn.v_proj.weight[4:8] *= 9
-    decision = hc.decide(model, hc.Magnitude(), hc.Budget(groups=1))
+    decision = hc.decide(model, hc.Magnitude(), hc.Budget(kv_heads=1))
     assert [site.kept for site in decision.sites] == [(1,), (), ()]
 
 
@@ -118,10 +118,10 @@ def test_a_method_that_looks_at_data_gets_the_gradient_of_each_example():
 def test_every_kind_gets_its_own_gradients():
     """The scores of a kind do not depend on which other kinds the budget is about."""
     model = bert().double()
-    together = hc.decide(model, Sensitivity(), hc.Budget(heads=5, rows=9), [labelled()])
+    together = hc.decide(model, Sensitivity(), hc.Budget(heads=5, neurons=9), [labelled()])
     alone = [
         hc.decide(model, Sensitivity(), budget, [labelled()])
-        for budget in (hc.Budget(heads=5), hc.Budget(rows=9))
+        for budget in (hc.Budget(heads=5), hc.Budget(neurons=9))
     ]
     apart = [site for decision in alone for site in decision.sites]
     assert [site.key for site in together.sites] == [site.key for site in apart]
@@ -153,10 +153,10 @@ BUDGETS = (
     (hc.Budget(heads=0), {"head": 0}),
     (hc.Budget(heads=7, min_per_layer=2), {"head": 7}),
     (hc.Budget(heads=1, scope="layer"), {"head": 3}),
-    (hc.Budget(heads=5, rows=30), {"head": 5, "row": 30}),
-    (hc.Budget(modules={"self": 1, "ffn": 2}, heads=3), {"module": 3, "head": 3}),
-    (hc.Budget(layers=2, heads=5, rows=9), {"layer": 2, "head": 5, "row": 9}),
-    (hc.Budget(layers=1, modules=1), {"layer": 1, "module": 1}),
+    (hc.Budget(heads=5, neurons=30), {"head": 5, "neuron": 30}),
+    (hc.Budget(sublayers={"self": 1, "ffn": 2}, heads=3), {"sublayer": 3, "head": 3}),
+    (hc.Budget(layers=2, heads=5, neurons=9), {"layer": 2, "head": 5, "neuron": 9}),
+    (hc.Budget(layers=1, sublayers=1), {"layer": 1, "sublayer": 1}),
 )
 
 
@@ -171,15 +171,15 @@ def test_methods_that_look_at_data_keep_every_kind_exactly(method, budget, count
     assert {kind: small.num(kind) for kind in counts} == counts
 
 
-@pytest.mark.parametrize("fields", [{"heads": 12}, {"heads": 4, "scope": "layer"}, {"groups": 5}])
+@pytest.mark.parametrize("fields", [{"heads": 12}, {"heads": 4, "scope": "layer"}, {"kv_heads": 5}])
 @pytest.mark.parametrize("method", LOOKING, ids=lambda method: method.name)
 def test_methods_that_look_at_data_respect_shared_key_value_heads(method, fields):
     model, inputs = llama(), batch()
     batches = [{**inputs, "labels": inputs["input_ids"]}]
     decision = hc.decide(model, method, hc.Budget(**fields), batches)
-    assert decision.num_kept == (5 if "groups" in fields else 12)
+    assert decision.num_kept == (5 if "kv_heads" in fields else 12)
     small = hc.units(hc.cut(model, decision))
-    assert small.num("head") == (10 if "groups" in fields else 12)
+    assert small.num("head") == (10 if "kv_heads" in fields else 12)
 
 
 @pytest.mark.parametrize("make", [list, iter, lambda batches: (b for b in batches)])
@@ -256,7 +256,8 @@ def test_tokens_one_below_the_other_have_the_gates_of_their_example():
     together = [{"input_ids": ids, "labels": ids}]
     apart = [{"input_ids": row, "labels": row} for row in ids.split(1)]
     whole, single = (
-        hc.decide(model, Sensitivity(), hc.Budget(rows=9), batches) for batches in (together, apart)
+        hc.decide(model, Sensitivity(), hc.Budget(neurons=9), batches)
+        for batches in (together, apart)
     )
     for one, other in zip(whole.sites, single.sites, strict=True):
         assert one.scores == pytest.approx(other.scores, abs=1e-10)
@@ -358,7 +359,7 @@ class TestNumbersThatAreNone:
         good = {**batch(), "labels": batch()["input_ids"]}
         bad = {**batch(), "labels": torch.full((3, 7), -100)}
         with pytest.raises(hc.TrainingError, match=r"batch 2 .* labels are -100.*leave the batch"):
-            hc.decide(model, hc.Fisher(), hc.Budget(groups=3), [good, bad])
+            hc.decide(model, hc.Fisher(), hc.Budget(kv_heads=3), [good, bad])
 
     def test_weights(self):
         model = bert()

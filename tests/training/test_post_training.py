@@ -6,7 +6,7 @@ import torch
 import headcount as hc
 from cases import batch, bert
 
-BUDGET = hc.Budget(heads=5, rows=40)
+BUDGET = hc.Budget(heads=5, neurons=40)
 
 
 def batches():
@@ -27,7 +27,7 @@ def test_the_result_is_the_masked_model_with_its_scales():
         expected = model(**batch()).logits
     torch.testing.assert_close(small(**batch()).logits, expected, atol=1e-10, rtol=0)
     table = hc.units(small)
-    assert (table.num("head"), table.num("row")) == (5, 40)
+    assert (table.num("head"), table.num("neuron")) == (5, 40)
     assert not small.training
 
 
@@ -44,7 +44,7 @@ def test_methods_that_need_no_data_will_do(method):
     model = bert()
     small, decision = hc.prune_post_training(model, method, BUDGET, batches(), seed=3)
     assert decision.sites == hc.decide(model, method, BUDGET, seed=3).sites
-    assert hc.units(small).num("row") == 40
+    assert hc.units(small).num("neuron") == 40
 
 
 def test_it_saves_and_reloads_with_the_same_bits(tmp_path):

@@ -69,7 +69,7 @@ def test_a_replay_sees_what_a_whole_pass_sees(model_type, steady):
 def test_a_change_behind_the_last_asked_module_is_seen(model_type):
     """Gates are set as scales are: at one module after another."""
     model, batches, gates, layers = prepared(model_type)
-    units = hc.units(model, "head", "row")
+    units = hc.units(model, "head", "neuron")
     order = finishing_order(model, batches[0], [*gates, *layers])
     replay, held = Replay(model, batches, order, layers), Gates(model, units)
     value = torch.ones(len(units), dtype=torch.float64)

@@ -81,7 +81,11 @@ def masked_output(model, decision, scales, inputs):
 
 @pytest.mark.parametrize(
     ("name", "kinds"),
-    [*((name, ("head", "row")) for name in CASES), ("llama", ("group", "row")), ("bert", ("row",))],
+    [
+        *((name, ("head", "neuron")) for name in CASES),
+        ("llama", ("kv_head", "neuron")),
+        ("bert", ("neuron",)),
+    ],
 )
 def test_the_scales_are_those_of_an_explicit_least_squares_problem(name, kinds):
     make, places = CASES[name]
@@ -108,7 +112,7 @@ def test_a_unit_takes_over_from_its_twin():
             layer.intermediate.dense.bias[7] = layer.intermediate.dense.bias[2]
             layer.output.dense.weight[:, 7] = layer.output.dense.weight[:, 2]
         keep[32 * index + 7] = False
-    units = hc.units(model, "row")
+    units = hc.units(model, "neuron")
     decision = hc.Decision.of(units, keep, keep.double(), {})
     scales = hc.rescale(model, decision, batches_of(), damping=1e-12)
     assert scales.view(3, 32)[:, 2].tolist() == pytest.approx([2] * 3, abs=1e-4)
@@ -123,7 +127,7 @@ def test_nothing_removed_leaves_all_scales_at_one():
     assert hc.rescale(model, decision, batches_of()).tolist() == pytest.approx([1] * 12, abs=1e-12)
 
 
-@pytest.mark.parametrize("kind", ["head", "row"])
+@pytest.mark.parametrize("kind", ["head", "neuron"])
 @pytest.mark.parametrize(
     "model_type", ["bert", "gpt2", "t5", "bart", "gemma2", "qwen3", "vit", "swin", "clip"]
 )
@@ -164,9 +168,9 @@ def distance(model, gate, decision, scales, inputs):
 def test_layers_that_share_their_weights_share_their_scales():
     """ALBERT's layers are one module, called several times."""
     model = tiny_model("albert").double().eval()
-    decision = random_decision(hc.units(model, "head", "row"), seed=1)
+    decision = random_decision(hc.units(model, "head", "neuron"), seed=1)
     scales = hc.rescale(model, decision, [dummy_inputs(model, batch=4)])
-    assert torch.equal(scales != 0, decision.keep(hc.units(model, "head", "row")))
+    assert torch.equal(scales != 0, decision.keep(hc.units(model, "head", "neuron")))
     assert (scales[scales != 0] - 1).abs().min() > 0
 
 
@@ -174,7 +178,7 @@ def test_layers_that_share_their_weights_share_their_scales():
 def test_padding_does_not_count(make):
     """OPT puts the tokens of all examples one below the other."""
     model = make().double().eval()
-    decision = random_decision(hc.units(model, "head", "row"), seed=2)
+    decision = random_decision(hc.units(model, "head", "neuron"), seed=2)
     other = copy.deepcopy(batches_of())
     for each in other:
         each["input_ids"][each["attention_mask"] == 0] = 11
@@ -214,23 +218,23 @@ def test_padding_of_the_encoder_does_not_hide_tokens_of_the_decoder():
 def test_modules_and_layers_keep_scales_of_one_and_zero():
     model = bert().double()
     decision = random_decision(hc.units(model), seed=5)
-    assert any(not any(site.keep) for site in decision.sites if site.kind == "module")
+    assert any(not any(site.keep) for site in decision.sites if site.kind == "sublayer")
     scales = hc.rescale(model, decision, batches_of())
     for site, span in zip(decision.sites, hc.units(model).slices, strict=True):
-        if site.kind in ("module", "layer"):
+        if site.kind in ("sublayer", "layer"):
             assert scales[span].tolist() == [float(kept) for kept in site.keep]
 
 
 def test_of_heads_and_groups_together_the_heads_are_scaled():
     """A group's scale on top of its heads' would say nothing new."""
     model = llama().double()
-    units = hc.units(model, "group", "head")
+    units = hc.units(model, "kv_head", "head")
     decision = random_decision(units, seed=2)
     scales = hc.rescale(model, decision, batches_of())
     alone = hc.Decision(sites=tuple(site for site in decision.sites if site.kind == "head"))
     expected = hc.rescale(model, alone, batches_of())
     for site, span in zip(units.sites, units.slices, strict=True):
-        if site.kind == "group":
+        if site.kind == "kv_head":
             assert set(scales[span].tolist()) <= {0.0, 1.0}
     found = [scales[p] for s, p in zip(units.sites, units.slices, strict=True) if s.kind == "head"]
     torch.testing.assert_close(torch.cat(found), expected, atol=1e-10, rtol=0)
@@ -268,7 +272,7 @@ def test_the_model_is_left_alone():
 
 def test_single_precision_gives_nearly_the_same():
     model = bert()
-    decision = random_decision(hc.units(model, "head", "row"), seed=2)
+    decision = random_decision(hc.units(model, "head", "neuron"), seed=2)
     exact = hc.rescale(copy.deepcopy(model).double(), decision, batches_of(), damping=0.1)
     found = hc.rescale(model, decision, batches_of(), damping=0.1)
     assert found.dtype == torch.float64
@@ -280,7 +284,7 @@ def test_half_precision_solves_the_problem_of_single(dtype, caplog):
     """No residual terms are lost to rounding, and the model has its own weights again."""
     model = bert().to(dtype)
     before = copy.deepcopy(model.state_dict())
-    decision = random_decision(hc.units(model, "head", "row"), seed=2)
+    decision = random_decision(hc.units(model, "head", "neuron"), seed=2)
     found = hc.rescale(model, decision, batches_of(), damping=0.1)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert {value.dtype for value in model.parameters()} == {dtype}
@@ -292,7 +296,7 @@ def test_half_precision_solves_the_problem_of_single(dtype, caplog):
 def test_terms_that_are_left_out_are_logged(caplog):
     """Gemma 2 normalises the output of a sublayer before it is added."""
     model = tiny_model("gemma2").eval()
-    decision = random_decision(hc.units(model, "row"), seed=1)
+    decision = random_decision(hc.units(model, "neuron"), seed=1)
     hc.rescale(model, decision, [dummy_inputs(model, batch=4)])
     assert "for 2 of 2 sublayers no sum with the residual stream was found" in caplog.text
 

@@ -191,11 +191,13 @@ def test_something_of_the_wrong_type_is_refused_with_the_right_one(given, messag
 
 def test_a_model_without_heads_left_is_refused():
     empty = hc.cut(bert(), hc.decide(bert(), hc.Random(seed=0), hc.Budget(heads=0)))
-    message = r"Budget\(heads=0\): the model has no heads. It has 3 layers, 6 modules, 96 rows: ask"
+    message = (
+        r"Budget\(heads=0\): the model has no heads. It has 3 layers, 6 sublayers, 96 neurons: ask"
+    )
     with pytest.raises(hc.BudgetError, match=message):
         hc.attach(empty, hc.DSP(), hc.Budget(heads=0), num_steps=1)
-    with hc.attach(empty, hc.DSP(), hc.Budget(rows=9), num_steps=1) as session:
-        assert session.decision().num("row") == 9
+    with hc.attach(empty, hc.DSP(), hc.Budget(neurons=9), num_steps=1) as session:
+        assert session.decision().num("neuron") == 9
 
 
 def test_a_model_without_any_unit_left_is_refused():
@@ -210,14 +212,14 @@ def ids(method):
 
 
 SEVERAL = (
-    (hc.Budget(heads=5, rows=30), {"head": 5, "row": 30}),
-    (hc.Budget(modules={"self": 1, "ffn": 2}, heads=3), {"module": 3, "head": 3}),
+    (hc.Budget(heads=5, neurons=30), {"head": 5, "neuron": 30}),
+    (hc.Budget(sublayers={"self": 1, "ffn": 2}, heads=3), {"sublayer": 3, "head": 3}),
     (
-        hc.Budget(modules={"ffn": 1, "self": 3}, heads=7, rows=20),
-        {"module": 4, "head": 7, "row": 20},
+        hc.Budget(sublayers={"ffn": 1, "self": 3}, heads=7, neurons=20),
+        {"sublayer": 4, "head": 7, "neuron": 20},
     ),
-    (hc.Budget(layers=2, heads=5, rows=9), {"layer": 2, "head": 5, "row": 9}),
-    (hc.Budget(layers=1, modules=1), {"layer": 1, "module": 1}),
+    (hc.Budget(layers=2, heads=5, neurons=9), {"layer": 2, "head": 5, "neuron": 9}),
+    (hc.Budget(layers=1, sublayers=1), {"layer": 1, "sublayer": 1}),
 )
 """Budgets over several kinds of units, and the counts that they mean."""
 
@@ -250,7 +252,8 @@ def test_a_session_is_about_what_the_budget_names(budget, counts):
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize(
-    ("fields", "outer"), [({"modules": {"self": 1, "ffn": 2}}, "module"), ({"layers": 1}, "layer")]
+    ("fields", "outer"),
+    [({"sublayers": {"self": 1, "ffn": 2}}, "sublayer"), ({"layers": 1}, "layer")],
 )
 @pytest.mark.parametrize("method", [hc.Random(), hc.Magnitude(), hc.DSP()], ids=ids)
 def test_heads_inside_what_is_removed_are_not_kept(method, fields, outer, seed):
@@ -285,8 +288,13 @@ def test_evaluation_of_several_kinds_is_what_the_masked_and_the_cut_model_comput
 
 
 def test_metrics_of_several_kinds_are_told_apart():
-    with hc.attach(bert(), hc.DSP(), hc.Budget(heads=5, rows=9), num_steps=1) as session:
-        assert session.metrics().keys() == {"head_size", "head_entropy", "row_size", "row_entropy"}
+    with hc.attach(bert(), hc.DSP(), hc.Budget(heads=5, neurons=9), num_steps=1) as session:
+        assert session.metrics().keys() == {
+            "head_size",
+            "head_entropy",
+            "neuron_size",
+            "neuron_entropy",
+        }
 
 
 def test_metrics_of_several_places_are_told_apart():
@@ -297,7 +305,7 @@ def test_metrics_of_several_places_are_told_apart():
 
 @pytest.mark.parametrize("method", METHODS, ids=ids)
 def test_a_saved_session_of_several_kinds_goes_on_the_same_way(method):
-    budget = hc.Budget(modules={"self": 2}, heads=5, rows=9)
+    budget = hc.Budget(sublayers={"self": 2}, heads=5, neurons=9)
     first = train(bert(), method, budget, 3)
     second = hc.attach(bert(), method, budget, num_steps=6, seed=99)
     second.load_state_dict(first.state_dict())
@@ -313,7 +321,7 @@ def test_a_saved_session_of_several_kinds_goes_on_the_same_way(method):
 
 def test_a_state_of_another_budget_is_refused():
     saved = train(bert(), hc.DSP(), 5, 1).state_dict()
-    other = hc.attach(bert(), hc.DSP(), hc.Budget(heads=5, rows=9), num_steps=1)
+    other = hc.attach(bert(), hc.DSP(), hc.Budget(heads=5, neurons=9), num_steps=1)
     with pytest.raises(hc.CheckpointError, match="Resume with the model, method and budget"):
         other.load_state_dict(saved)
 
@@ -331,7 +339,7 @@ def test_what_lies_elsewhere_is_left_alone(fields):
     assert after.at(place).num("head") == decision.num_kept == 2
     gone = before.at(place).num("head") - 2
     assert after.num("head") == before.num("head") - gone
-    assert after.num("row") == before.num("row")
+    assert after.num("neuron") == before.num("neuron")
     assert after.num("layer") == before.num("layer")
 
 
@@ -371,7 +379,7 @@ def test_query_heads_stay_in_equal_numbers_for_every_key_value_head(method, head
     assert falls[-1] == total
     small = hc.units(hc.cut(model, decision))
     assert small.num("head") == decision.num_kept == total
-    assert small.num("group") == sum(4 for site in decision.sites if any(site.keep))
+    assert small.num("kv_head") == sum(4 for site in decision.sites if any(site.keep))
 
 
 @pytest.mark.parametrize("method", METHODS, ids=ids)
@@ -400,22 +408,22 @@ def test_query_heads_stay_in_equal_numbers_in_every_layer(method, heads):
 def test_whole_groups_are_kept_exactly(method, limits):
     model, total = llama(), 9 if "scope" in limits else 3
     least = 3 if "scope" in limits else limits.get("min_per_layer", 0)
-    with train_llama(model, method, hc.Budget(groups=3, **limits), 3) as session:
-        assert session.units.kinds == {"group"}
+    with train_llama(model, method, hc.Budget(kv_heads=3, **limits), 3) as session:
+        assert session.units.kinds == {"kv_head"}
         decision = session.decision()
-    assert decision.num("group") == decision.num_kept == total
+    assert decision.num("kv_head") == decision.num_kept == total
     assert min(decision.kept_per_layer) >= least
     small = hc.units(hc.cut(model, decision))
-    assert (small.num("group"), small.num("head")) == (total, 2 * total)
+    assert (small.num("kv_head"), small.num("head")) == (total, 2 * total)
 
 
 @pytest.mark.parametrize("method", GQA, ids=ids)
 @pytest.mark.parametrize(
     ("budget", "counts"),
     [
-        (hc.Budget(groups=3, rows=20), {"group": 3, "row": 20}),
-        (hc.Budget(modules={"self": 2, "ffn": 2}, heads=12), {"module": 4, "head": 12}),
-        (hc.Budget(layers=2, groups=5, rows=11), {"layer": 2, "group": 5, "row": 11}),
+        (hc.Budget(kv_heads=3, neurons=20), {"kv_head": 3, "neuron": 20}),
+        (hc.Budget(sublayers={"self": 2, "ffn": 2}, heads=12), {"sublayer": 4, "head": 12}),
+        (hc.Budget(layers=2, kv_heads=5, neurons=11), {"layer": 2, "kv_head": 5, "neuron": 11}),
     ],
     ids=str,
 )
@@ -462,7 +470,9 @@ def test_one_session_decides_for_many_budgets(method):
         assert (own.keep(units) <= large.keep(units)).all()
 
 
-@pytest.mark.parametrize("budget", [hc.Budget(rows=3), hc.Budget(heads=2, where="cross")], ids=repr)
+@pytest.mark.parametrize(
+    "budget", [hc.Budget(neurons=3), hc.Budget(heads=2, where="cross")], ids=repr
+)
 def test_decisions_about_other_units_are_refused(budget):
     with (
         hc.attach(with_cross_attention(), hc.DSP(), hc.Budget(heads=6), num_steps=0) as session,

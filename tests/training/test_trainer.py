@@ -161,7 +161,7 @@ def test_methods_of_one_seed_see_the_same_rows_however_much_they_draw(tmp_path):
 
 
 def test_a_killed_run_over_several_kinds_resumes_to_the_same_decision(tmp_path):
-    several = {"budget": hc.Budget(modules={"self": 2, "ffn": 2}, heads=5, rows=30)}
+    several = {"budget": hc.Budget(sublayers={"self": 2, "ffn": 2}, heads=5, neurons=30)}
     whole = trainer(tmp_path / "whole", **several)
     whole.train()
     with pytest.raises(KeyboardInterrupt):
@@ -170,9 +170,9 @@ def test_a_killed_run_over_several_kinds_resumes_to_the_same_decision(tmp_path):
     second.train(True)
     decision = second.decision()
     assert decision.sites == whole.decision().sites
-    assert [decision.num(kind) for kind in ("module", "head", "row")] == [4, 5, 30]
+    assert [decision.num(kind) for kind in ("sublayer", "head", "neuron")] == [4, 5, 30]
     small = hc.units(second.prune())
-    assert [small.num(kind) for kind in ("module", "head", "row")] == [4, 5, 30]
+    assert [small.num(kind) for kind in ("sublayer", "head", "neuron")] == [4, 5, 30]
 
 
 def test_a_half_written_checkpoint_is_passed_over(tmp_path):

@@ -12,14 +12,14 @@ from cases import bert, llama, with_cross_attention
 from headcount.units.nesting import allowed
 
 BERT, BOTH, GROUPED = hc.units(bert()), hc.units(with_cross_attention()), hc.units(llama())
-"""12 heads of an encoder; 36 heads of an encoder and a decoder; 24 heads that share 12 groups."""
+"""12 heads of an encoder; 36 of an encoder and a decoder; 24 that share 12 key-value heads."""
 
 
 def uneven():
-    """8, 6 and 8 heads that share 4, 3 and 4 groups."""
+    """8, 6 and 8 heads that share 4, 3 and 4 key-value heads."""
     model = llama()
     keep = torch.arange(12) != 7
-    decision = hc.Decision.of(hc.units(model, "group"), keep, keep.double(), {})
+    decision = hc.Decision.of(hc.units(model, "kv_head"), keep, keep.double(), {})
     return hc.units(hc.cut(model, decision))
 
 
@@ -43,12 +43,12 @@ def kinds_and_counts(budget, table):
 @pytest.mark.parametrize(
     ("heads", "message"),
     [
-        ({}, r"nothing is asked. Give a number of heads"),
+        ({}, r"nothing is asked. Give a number of neurons"),
         ({3: 1}, r"Budget\(heads=\{3: 1\}\)"),
         (13, r"Budget\(heads=13\): the model has 12 heads. Give 0 to 12."),
         (-1, r"Budget\(heads=-1\): a count cannot be negative"),
         ("12", r"Budget\(heads='12'\): str is not a number"),
-        (None, r"Budget\(\): nothing is asked. Give a number of heads, groups, rows, modules or"),
+        (None, r"Budget\(\): nothing is asked. Give a number of neurons, heads, kv_heads, "),
         (True, r"bool is not a number"),
         (1.5, r"a fraction lies between 0.0 and 1.0"),
         (float("nan"), r"a fraction lies between 0.0 and 1.0"),
@@ -62,7 +62,7 @@ def test_a_budget_that_cannot_be_met_says_what_can(heads, message):
         hc.Budget(heads=heads).pools(BERT)
 
 
-@pytest.mark.parametrize("kind", ["groups", "rows", "modules", "layers"])
+@pytest.mark.parametrize("kind", ["kv_heads", "neurons", "sublayers", "layers"])
 @pytest.mark.parametrize(
     ("value", "message"),
     [
@@ -114,9 +114,9 @@ def test_a_fraction_is_rounded_as_it_is_written(thousandths, size):
     """Halves up, in decimals: 0.58 of 25 heads is 14.5, of which the float is a little less."""
     written = f"0.{thousandths:03}" if thousandths < 1000 else "1.0"
     expected = int((Decimal(written) * size).quantize(Decimal(1), ROUND_HALF_UP))
-    row = replace(BERT.only("row").sites[0], num_units=size)
+    row = replace(BERT.only("neuron").sites[0], num_units=size)
     for scope in ("global", "layer"):
-        budget = hc.Budget(rows=float(written), scope=scope)
+        budget = hc.Budget(neurons=float(written), scope=scope)
         assert quota(budget, hc.UnitTable(sites=(row,))).num_keep == expected
 
 
@@ -136,11 +136,17 @@ def test_scope_layer_holds_for_every_layer():
 @pytest.mark.parametrize(
     ("budget", "expected"),
     [
-        (hc.Budget(heads=5, rows=0.25), [("head", 12, 5), ("row", 96, 24)]),
-        (hc.Budget(rows=7, layers=2), [("layer", 3, 2), ("row", 96, 7)]),
+        (hc.Budget(heads=5, neurons=0.25), [("head", 12, 5), ("neuron", 96, 24)]),
+        (hc.Budget(neurons=7, layers=2), [("layer", 3, 2), ("neuron", 96, 7)]),
         (
-            hc.Budget(rows=7, heads=4, modules={"self": 1, "ffn": 2}, layers=3),
-            [("layer", 3, 3), ("module", 3, 1), ("module", 3, 2), ("head", 12, 4), ("row", 96, 7)],
+            hc.Budget(neurons=7, heads=4, sublayers={"self": 1, "ffn": 2}, layers=3),
+            [
+                ("layer", 3, 3),
+                ("sublayer", 3, 1),
+                ("sublayer", 3, 2),
+                ("head", 12, 4),
+                ("neuron", 96, 7),
+            ],
         ),
     ],
 )
@@ -149,9 +155,9 @@ def test_several_kinds_have_a_pool_each_the_outermost_first(budget, expected):
 
 
 def test_scope_and_floors_hold_for_every_kind():
-    pools = hc.Budget(heads=2, rows=8, scope="layer").pools(BERT)
+    pools = hc.Budget(heads=2, neurons=8, scope="layer").pools(BERT)
     assert [pool.quota.floors for pool in pools] == [(2, 2, 2), (8, 8, 8)]
-    pools = hc.Budget(heads=6, rows=30, min_per_layer=2).pools(BERT)
+    pools = hc.Budget(heads=6, neurons=30, min_per_layer=2).pools(BERT)
     assert [pool.quota.floors for pool in pools] == [(2, 2, 2)] * 2
     assert [pool.quota.ceilings for pool in pools] == [(4, 4, 4), (32, 32, 32)]
 
@@ -192,18 +198,18 @@ def test_places_have_numbers_of_their_own(heads, expected):
 
 
 def test_where_and_places_both_hold():
-    budget = hc.Budget(heads={"self": 3, "cross": 2}, rows=4, where="decoder")
+    budget = hc.Budget(heads={"self": 3, "cross": 2}, neurons=4, where="decoder")
     pools = budget.pools(BOTH)
-    assert kinds_and_counts(budget, BOTH) == [("head", 12, 3), ("head", 12, 2), ("row", 96, 4)]
+    assert kinds_and_counts(budget, BOTH) == [("head", 12, 3), ("head", 12, 2), ("neuron", 96, 4)]
     assert {site.stack for pool in pools for site in pool.units.sites} == {"decoder"}
 
 
 def test_a_place_of_a_feed_forward_network():
-    budget = hc.Budget(modules={"ffn": 2, "encoder.self": 1, "cross": 3})
+    budget = hc.Budget(sublayers={"ffn": 2, "encoder.self": 1, "cross": 3})
     assert kinds_and_counts(budget, BOTH) == [
-        ("module", 6, 2),
-        ("module", 3, 1),
-        ("module", 3, 3),
+        ("sublayer", 6, 2),
+        ("sublayer", 3, 1),
+        ("sublayer", 3, 3),
     ]
 
 
@@ -240,10 +246,10 @@ def matches(text):
             "cross. Give one of these, or several joined by dots.",
         ),
         (
-            hc.Budget(heads=3, rows=0.5, where="self"),
+            hc.Budget(heads=3, neurons=0.5, where="self"),
             BERT,
-            "Budget(rows=0.5) at 'self': the model has no rows there. It has rows at: encoder. "
-            "Give one of these, or several joined by dots.",
+            "Budget(neurons=0.5) at 'self': the model has no neurons there. It has neurons at: "
+            "encoder. Give one of these, or several joined by dots.",
         ),
     ],
 )
@@ -254,11 +260,11 @@ def test_a_place_without_units_is_refused_with_those_there_are(budget, table, me
 
 def test_a_kind_that_the_model_does_not_have_is_refused_with_those_it_has():
     message = (
-        "Budget(groups=3): the model has no groups. It has 3 layers, 6 modules, 12 heads, 96 rows: "
-        "ask for these."
+        "Budget(kv_heads=3): the model has no key-value heads. It has 3 layers, 6 sublayers, 12 "
+        "heads, 96 neurons: ask for these."
     )
     with pytest.raises(hc.BudgetError, match=matches(message)):
-        hc.Budget(groups=3).pools(BERT)
+        hc.Budget(kv_heads=3).pools(BERT)
 
 
 @pytest.mark.parametrize(
@@ -283,27 +289,27 @@ def test_two_numbers_for_the_same_units_are_refused(budget):
 def test_heads_and_groups_together_are_refused(values):
     heads, groups = values
     message = (
-        f"Budget(heads={heads!r}, groups={groups!r}): give one of them. A group stays or goes with "
-        "all its query heads."
+        f"Budget(heads={heads!r}, kv_heads={groups!r}): give one of them. A key-value head "
+        "stays or goes with all its query heads."
     )
     with pytest.raises(hc.BudgetError, match=matches(message)):
-        hc.Budget(heads=heads, groups=groups)
+        hc.Budget(heads=heads, kv_heads=groups)
 
 
 @pytest.mark.parametrize(
     ("budget", "message"),
     [
         (
-            hc.Budget(modules={"self": 1, "ffn": 2}, heads=5),
-            "Budget(modules=1, heads=5): the modules that stay may hold only 4 heads. Give heads 0 "
-            "to 4 without min_per_layer, or name places: Budget(modules={'self': ..., 'ffn': "
-            "...}).",
+            hc.Budget(sublayers={"self": 1, "ffn": 2}, heads=5),
+            "Budget(sublayers=1, heads=5): the sublayers that stay may hold only 4 heads. Give "
+            "heads 0 to 4 without min_per_layer, or name places: Budget(sublayers={'self': ..., "
+            "'ffn': ...}).",
         ),
         (
-            hc.Budget(modules=4, heads=5),
-            "Budget(modules=4, heads=5): the modules that stay may hold only 4 heads. Give heads 0 "
-            "to 4 without min_per_layer, or name places: Budget(modules={'self': ..., 'ffn': "
-            "...}).",
+            hc.Budget(sublayers=4, heads=5),
+            "Budget(sublayers=4, heads=5): the sublayers that stay may hold only 4 heads. Give "
+            "heads 0 to 4 without min_per_layer, or name places: Budget(sublayers={'self': ..., "
+            "'ffn': ...}).",
         ),
     ],
 )
@@ -316,18 +322,21 @@ def test_units_for_which_there_may_be_no_room_are_refused(budget, message):
     ("fields", "room"),
     [
         ({"layers": 2, "heads": 9}, "2, heads=9): the layers that stay may hold only 8 heads"),
-        ({"layers": 1, "rows": 33}, "1, rows=33): the layers that stay may hold only 32 rows"),
         (
-            {"layers": 1, "modules": 3},
-            "1, modules=3): the layers that stay may hold only 2 modules",
+            {"layers": 1, "neurons": 33},
+            "1, neurons=33): the layers that stay may hold only 32 neurons",
         ),
         (
-            {"modules": {"ffn": 2}, "rows": 65},
-            "2, rows=65): the modules that stay may hold only 64",
+            {"layers": 1, "sublayers": 3},
+            "1, sublayers=3): the layers that stay may hold only 2 sublayers",
         ),
         (
-            {"modules": 4, "heads": 3, "min_per_layer": 1},
-            "heads=3): the modules that stay may hold only 4 heads. Give heads 0 to 4 without",
+            {"sublayers": {"ffn": 2}, "neurons": 65},
+            "2, neurons=65): the sublayers that stay may hold only 64",
+        ),
+        (
+            {"sublayers": 4, "heads": 3, "min_per_layer": 1},
+            "heads=3): the sublayers that stay may hold only 4 heads. Give heads 0 to 4 without",
         ),
     ],
 )
@@ -351,7 +360,8 @@ def test_a_total_that_shared_key_value_heads_cannot_have_is_refused(heads, below
     message = (
         f"Budget(heads={heads}): the model cannot keep exactly {heads} heads: each of the 4 "
         "key-value heads of a layer keeps equally many query heads. Give "
-        f"{below} or {above}, or a budget of groups, which takes whole key-value heads."
+        f"{below} or {above}, or Budget(kv_heads=...), which takes a key-value head with "
+        "all of them."
     )
     with pytest.raises(hc.BudgetError, match=matches(message)):
         hc.Budget(heads=heads).pools(GROUPED)
@@ -379,7 +389,7 @@ def test_a_fraction_goes_to_the_nearest_legal_total(count):
 
 @given(st.integers(0, 12))
 def test_whole_groups_may_go_freely(groups):
-    found = quota(hc.Budget(groups=groups), GROUPED)
+    found = quota(hc.Budget(kv_heads=groups), GROUPED)
     assert (found.num_keep, found.bundles) == (groups, ())
 
 
@@ -403,10 +413,10 @@ def test_a_quota_keeps_the_best_of_what_is_allowed(allowed):
     [
         (hc.Budget(heads=12), {"heads": 12}),
         (hc.Budget(heads=0.5, scope="layer"), {"heads": 0.5, "scope": "layer"}),
-        (hc.Budget(rows=8, layers=2, min_per_layer=1),
-         {"layers": 2, "rows": 8, "min_per_layer": 1}),
-        (hc.Budget(modules={"self": 2}, where="decoder"),
-         {"modules": {"self": 2}, "where": "decoder"}),
+        (hc.Budget(neurons=8, layers=2, min_per_layer=1),
+         {"layers": 2, "neurons": 8, "min_per_layer": 1}),
+        (hc.Budget(sublayers={"self": 2}, where="decoder"),
+         {"sublayers": {"self": 2}, "where": "decoder"}),
     ],
 )  # fmt: skip
 def test_a_budget_describes_what_was_asked_and_no_more(budget, asked):
@@ -423,11 +433,11 @@ def test_a_budget_describes_what_was_asked_and_no_more(budget, asked):
         (hc.Budget(heads=8, min_per_layer=1), "llama"),
         (hc.Budget(heads=16, min_per_layer=5), "llama"),
         (hc.Budget(layers={"encoder": 1, "decoder": 1}, heads=13), "both"),
-        (hc.Budget(layers={"encoder": 2, "decoder": 0}, rows=65), "both"),
-        (hc.Budget(modules={"self": 0, "cross": 0}, heads=1), "both"),
-        (hc.Budget(modules={"self": 3, "cross": 3}, heads=25), "both"),
-        (hc.Budget(layers={"decoder": 2}, modules={"cross": 1}, heads={"decoder": 13}), "both"),
-        (hc.Budget(modules={"self": 2}, heads=14), "uneven"),
+        (hc.Budget(layers={"encoder": 2, "decoder": 0}, neurons=65), "both"),
+        (hc.Budget(sublayers={"self": 0, "cross": 0}, heads=1), "both"),
+        (hc.Budget(sublayers={"self": 3, "cross": 3}, heads=25), "both"),
+        (hc.Budget(layers={"decoder": 2}, sublayers={"cross": 1}, heads={"decoder": 13}), "both"),
+        (hc.Budget(sublayers={"self": 2}, heads=14), "uneven"),
         (hc.Budget(heads=4, scope="layer"), "uneven"),
     ],
     ids=repr,
@@ -443,12 +453,12 @@ def test_what_could_turn_out_impossible_is_refused_before_training(budget, name)
         (hc.Budget(heads=12, min_per_layer=1), "llama"),
         (hc.Budget(heads=16, min_per_layer=4), "llama"),
         (hc.Budget(layers={"encoder": 1, "decoder": 1}, heads=12), "both"),
-        (hc.Budget(layers={"encoder": 2, "decoder": 0}, rows=64), "both"),
-        (hc.Budget(modules={"self": 3, "cross": 3}, heads=24), "both"),
-        (hc.Budget(layers={"decoder": 2}, modules={"cross": 1}, heads={"decoder": 8}), "both"),
-        (hc.Budget(heads=6, rows=48, min_per_layer=1), "bert"),
-        (hc.Budget(heads=2, rows=8, scope="layer"), "bert"),
-        (hc.Budget(groups=2, rows=8, scope="layer"), "llama"),
+        (hc.Budget(layers={"encoder": 2, "decoder": 0}, neurons=64), "both"),
+        (hc.Budget(sublayers={"self": 3, "cross": 3}, heads=24), "both"),
+        (hc.Budget(layers={"decoder": 2}, sublayers={"cross": 1}, heads={"decoder": 8}), "both"),
+        (hc.Budget(heads=6, neurons=48, min_per_layer=1), "bert"),
+        (hc.Budget(heads=2, neurons=8, scope="layer"), "bert"),
+        (hc.Budget(kv_heads=2, neurons=8, scope="layer"), "llama"),
     ],
     ids=repr,
 )
@@ -472,7 +482,7 @@ def check_kept(budget, table, seed):
         assert all(floor <= count <= ceiling for floor, count, ceiling in limits)
         for site, span in zip(pool.units.sites, pool.units.slices, strict=True):
             assert len(set(keep[span].view(site.num_groups, -1).sum(1).tolist())) == 1
-            if site.kind in ("layer", "module") and not keep[span].any():
+            if site.kind in ("layer", "sublayer") and not keep[span].any():
                 removed.add(site.key)
 
 
@@ -485,7 +495,7 @@ VALUES = st.one_of(AMOUNTS, st.dictionaries(PLACES, AMOUNTS, min_size=1, max_siz
 @given(
     name=st.sampled_from(sorted(TABLES)),
     amounts=st.dictionaries(
-        st.sampled_from(["heads", "groups", "rows", "modules", "layers"]),
+        st.sampled_from(["heads", "kv_heads", "neurons", "sublayers", "layers"]),
         VALUES,
         min_size=1,
         max_size=3,

@@ -12,7 +12,7 @@ from cases import LOOKING, batch, bert, clip, llama, with_cross_attention
 from headcount.reports.measure import macs
 from headcount.zoo.tiny import tiny_model
 
-COARSE = {"layer", "module"}
+COARSE = {"layer", "sublayer"}
 
 
 def num_params(model):
@@ -74,7 +74,7 @@ def test_the_parameters_of_the_cut_model_are_what_was_reported(name, inner):
     units = hc.units(model)
     grouped = any(site.num_groups > 1 for site in units.sites)
     outer = sorted(COARSE & units.kinds) if inner else []
-    kinds = (*outer, "group" if grouped else "head", "row")
+    kinds = (*outer, "kv_head" if grouped else "head", "neuron")
     costs = hc.Budget(params=1.0, kinds=kinds).pools(units)[0].quota.costs
     for seed, share in enumerate((0.0, 0.3, 0.85, 1.0)):
         limit = costs.base + math.ceil(share * (costs.whole - costs.base))
@@ -84,7 +84,7 @@ def test_the_parameters_of_the_cut_model_are_what_was_reported(name, inner):
         assert (cost["whole"], cost["asked"]) == (num_params(model), limit)
 
 
-@pytest.mark.parametrize("kinds", [("head",), ("head", "row"), ("module", "row")])
+@pytest.mark.parametrize("kinds", [("head",), ("head", "neuron"), ("sublayer", "neuron")])
 @pytest.mark.parametrize("alike", [False, True])
 def test_tables_that_layers_share_are_copied_only_where_layers_differ(kinds, alike):
     model = tiny_model("t5")
@@ -92,7 +92,7 @@ def test_tables_that_layers_share_are_copied_only_where_layers_differ(kinds, ali
     costs = hc.Budget(params=1.0, kinds=kinds).pools(hc.units(model))[0].quota.costs
     keep = torch.ones(len(units), dtype=torch.bool)
     for site, span in zip(units.sites, units.slices, strict=True):
-        if site.kind in ("head", "module") and (alike or site.layer == 1):
+        if site.kind in ("head", "sublayer") and (alike or site.layer == 1):
             keep[span.start] = site.where == "ffn"
     small = hc.cut(model, hc.Decision.of(units, keep, keep.double(), {}))
     assert costs.of(keep) == num_params(small)
@@ -138,19 +138,19 @@ READ_TOKENS = sorted(MODELS.keys() - {"clip", "vit"})
 
 
 @pytest.mark.parametrize("name", READ_TOKENS)
-@pytest.mark.parametrize("inner", [(), ("module",), ("layer",)], ids=str)
+@pytest.mark.parametrize("inner", [(), ("sublayer",), ("layer",)], ids=str)
 def test_the_macs_that_a_counter_counts_fall_by_what_was_reported(name, inner):
     """Attention without heads runs on in most models, with one head of zeros."""
     model = MODELS[name]().eval()
     units = hc.units(model)
     if inner and not set(inner) <= units.kinds:
         pytest.skip("no such units")
-    heads = "group" if any(site.num_groups > 1 for site in units.sites) else "head"
+    heads = "kv_head" if any(site.num_groups > 1 for site in units.sites) else "head"
     ids = torch.randint(3, 30, (1, 20), generator=torch.Generator().manual_seed(0))
     inputs = {"input_ids": ids}
     if model.config.is_encoder_decoder:
         inputs["decoder_input_ids"] = ids
-    (pool,) = hc.Budget(macs=1.0, kinds=(*inner, heads, "row"), length=20).pools(units)
+    (pool,) = hc.Budget(macs=1.0, kinds=(*inner, heads, "neuron"), length=20).pools(units)
     costs, before = pool.quota.costs, macs(model, inputs)
     rng = torch.Generator().manual_seed(0)
     for share in (0.0, 0.2, 0.6):
@@ -222,7 +222,7 @@ def test_every_method_trains_within_a_cost(name, budget, method):
     [
         hc.Budget(macs=0.5, length=7),
         hc.Budget(params=0.8),
-        hc.Budget(macs=0.6, length=7, kinds=("module", "head", "row")),
+        hc.Budget(macs=0.6, length=7, kinds=("sublayer", "head", "neuron")),
     ],
     ids=repr,
 )
@@ -240,7 +240,7 @@ def test_methods_that_look_at_data_decide_within_a_cost(method, budget):
 
 def test_the_price_of_nested_units_is_that_of_the_products_of_their_chances():
     """As in CoFi: what hard concrete gates cost on the mean, and its gradient, reach all kinds."""
-    model, kinds = bert(), ("module", "head", "row")
+    model, kinds = bert(), ("sublayer", "head", "neuron")
     budget = hc.Budget(params=0.8, kinds=kinds)
     with hc.attach(model, hc.HardConcrete(), budget, num_steps=10) as session:
         session.num_done = 4
@@ -286,19 +286,19 @@ def test_magnitude_does_not_prefer_a_kind_for_its_size():
         for linear in (m for m in layer.modules() if isinstance(m, torch.nn.Linear)):
             torch.nn.init.normal_(linear.weight)
     decision, _ = decided(model, hc.Budget(macs=0.5), method=hc.Magnitude())
-    assert 0 < decision.num("row") < 96
+    assert 0 < decision.num("neuron") < 96
     counted = hc.decide(model, hc.Magnitude(), hc.Budget(heads=5))
     norms = torch.tensor([score for site in counted.sites for score in site.scores])
     assert (norms > 5).all()  # of 288 weights each, undivided
 
 
 def test_bert_base_costs_what_is_published():
-    """Kwon et al. 2022: 128 tokens, 144 heads and 36,864 rows."""
+    """Kwon et al. 2022: 128 tokens, 144 heads and 36,864 neurons."""
     with torch.device("meta"):
         model = transformers.BertModel(transformers.BertConfig())
     units = hc.units(model)
-    costs = {kind: units.only(kind).sites[0].cost.macs(128) for kind in ("head", "row")}
-    assert costs == {"head": 27_262_976, "row": 196_608}
+    costs = {kind: units.only(kind).sites[0].cost.macs(128) for kind in ("head", "neuron")}
+    assert costs == {"head": 27_262_976, "neuron": 196_608}
     (pool,) = hc.Budget(macs=1.0).pools(units)
     assert pool.quota.target == pool.quota.whole(units) == 11_173_625_856
     (half,) = hc.Budget(macs=0.5).pools(units)
@@ -311,10 +311,10 @@ def test_the_place_and_the_kinds_say_what_may_go():
     model = with_cross_attention()
     decision, _ = decided(model, hc.Budget(macs=0.5, where="decoder.cross"))
     assert {site.module.split(".")[-2] for site in decision.sites} == {"crossattention"}
-    decision, _ = decided(model, hc.Budget(params=0.9, kinds=("row",)))
-    assert decision.kinds == ("row",)
+    decision, _ = decided(model, hc.Budget(params=0.9, kinds=("neuron",)))
+    assert decision.kinds == ("neuron",)
     grouped, _ = decided(llama(), hc.Budget(params=0.8))
-    assert sorted(grouped.kinds) == ["group", "row"]
+    assert sorted(grouped.kinds) == ["kv_head", "neuron"]
 
 
 def test_every_layer_keeps_its_best_units_of_each_kind():
@@ -371,13 +371,13 @@ UNITS = hc.units(bert())
         ),
         (
             {"params": 0.5, "kinds": ("head", "tail")},
-            "Budget(kinds=('head', 'tail')): give some of layer, module, group, head, row, each "
-            "once.",
+            "Budget(kinds=('head', 'tail')): give some of layer, sublayer, kv_head, head, neuron, "
+            "each once.",
         ),
         (
-            {"params": 0.5, "kinds": ("head", "group")},
-            "Budget(kinds=('head', 'group')): give 'head' or 'group'. A group goes with all its "
-            "query heads.",
+            {"params": 0.5, "kinds": ("head", "kv_head")},
+            "Budget(kinds=('head', 'kv_head')): give 'head' or 'kv_head'. A key-value head "
+            "goes with all its query heads.",
         ),
         (
             {"heads": 3, "kinds": ("head",)},
@@ -390,15 +390,15 @@ UNITS = hc.units(bert())
         ),
         ({"macs": 0.5, "length": 0}, "Budget(length=0): give a number of tokens, 1 or more."),
         (
-            {"params": 0.5, "kinds": ("module", "row"), "min_per_layer": 1},
-            "Budget(params=0.5, kinds=('module', 'row'), min_per_layer=1): a layer or module that "
-            "goes takes its units along. Give min_per_layer=0, or kinds without 'layer' and "
-            "'module'.",
+            {"params": 0.5, "kinds": ("sublayer", "neuron"), "min_per_layer": 1},
+            "Budget(params=0.5, kinds=('sublayer', 'neuron'), min_per_layer=1): a layer or "
+            "sublayer that goes takes its units along. Give min_per_layer=0, or kinds without "
+            "'layer' and 'sublayer'.",
         ),
         (
             {"latency": 0.5, "kinds": ("layer",)},
-            "Budget(latency=0.5, kinds=('layer',)): latencies are measured for heads, groups and "
-            "rows. Give some of these.",
+            "Budget(latency=0.5, kinds=('layer',)): latencies are measured for key-value heads, "
+            "heads and neurons. Give some of these.",
         ),
     ],
 )
@@ -412,9 +412,9 @@ def test_a_cost_that_cannot_be_is_refused(fields, message):
     [
         (
             {"params": 0.2},
-            "Budget(params=0.2): the heads and rows are 78.1% of the model's parameters (11832 of "
-            "15147). Without them, 3315 are left: give at least 0.2189 or 3315, or let more kinds "
-            "go.",
+            "Budget(params=0.2): the heads and neurons are 78.1% of the model's parameters (11832 "
+            "of 15147). Without them, 3315 are left: give at least 0.2189 or 3315, or let more "
+            "kinds go.",
         ),
         (
             {"params": 99_999},
@@ -422,7 +422,7 @@ def test_a_cost_that_cannot_be_is_refused(fields, message):
         ),
         (
             {"macs": 0.1, "min_per_layer": 2},
-            "Budget(macs=0.1): the heads and rows are 100% of the model's MACs (3833856 of "
+            "Budget(macs=0.1): the heads and neurons are 100% of the model's MACs (3833856 of "
             "3833856). With 2 of each in every layer, 1658880 are left: give at least 0.4327 or "
             "1658880.",
         ),
@@ -432,9 +432,9 @@ def test_a_cost_that_cannot_be_is_refused(fields, message):
             "to 4.",
         ),
         (
-            {"params": 0.5, "kinds": ("group",)},
-            "Budget(params=0.5, kinds=('group',)): the model has no groups there. It has 3 layers, "
-            "6 modules, 12 heads, 96 rows: ask for these.",
+            {"params": 0.5, "kinds": ("kv_head",)},
+            "Budget(params=0.5, kinds=('kv_head',)): the model has no key-value heads there. It "
+            "has 3 layers, 6 sublayers, 12 heads, 96 neurons: ask for these.",
         ),
         (
             {"params": 0.5, "where": "decoder"},
@@ -475,8 +475,8 @@ def test_query_heads_that_share_keys_go_as_groups():
     ("budget", "asked"),
     [
         (hc.Budget(params=0.6), {"params": 0.6}),
-        (hc.Budget(macs=10**6, kinds=("row",), length=64, min_per_layer=1),
-         {"macs": 10**6, "kinds": ["row"], "length": 64, "min_per_layer": 1}),
+        (hc.Budget(macs=10**6, kinds=("neuron",), length=64, min_per_layer=1),
+         {"macs": 10**6, "kinds": ["neuron"], "length": 64, "min_per_layer": 1}),
         (hc.Budget(macs=0.5, where="cross"), {"macs": 0.5, "where": "cross"}),
     ],
 )  # fmt: skip

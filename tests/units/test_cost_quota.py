@@ -23,7 +23,7 @@ def site(module, kind, layer, num_units, params, rest=0, pair=0):
         kind=kind,
         layer=layer,
         stack="encoder",
-        where="layer" if kind == "layer" else "ffn" if kind == "row" else "self",
+        where="layer" if kind == "layer" else "ffn" if kind == "neuron" else "self",
         num_units=num_units,
         width=1,
         gate=module,
@@ -38,7 +38,12 @@ def flat(*prices, rest=0):
     """Two layers with a site for each price."""
     sites = tuple(
         site(
-            f"{layer}.{name}", "row" if name % 2 else "head", layer, 2, price, rest * (1 - name % 2)
+            f"{layer}.{name}",
+            "neuron" if name % 2 else "head",
+            layer,
+            2,
+            price,
+            rest * (1 - name % 2),
         )
         for layer in range(2)
         for name, price in enumerate(prices)
@@ -53,9 +58,9 @@ def nested(*, rows=2, layers=False, rest=0):
         heads, neurons = 2 * 7 + rest, 3 * rows
         sites += [
             site(f"{layer}.a", "head", layer, 2, 7, rest),
-            site(f"{layer}.a", "module", layer, 1, heads + 3),
-            site(f"{layer}.f", "row", layer, rows, 3),
-            site(f"{layer}.f", "module", layer, 1, neurons + 1),
+            site(f"{layer}.a", "sublayer", layer, 1, heads + 3),
+            site(f"{layer}.f", "neuron", layer, rows, 3),
+            site(f"{layer}.f", "sublayer", layer, 1, neurons + 1),
         ]
         if layers:
             sites.append(site(f"{layer}", "layer", layer, 1, heads + 3 + neurons + 1 + 4))
@@ -78,7 +83,7 @@ def values_of(table, costs, scores, additive):
     if additive:
         return [score - min(0.0, *scores) for score in scores]
     ranks = list(scores)
-    for kind in ("layer", "module"):
+    for kind in ("layer", "sublayer"):
         for outer, around in zip(table.sites, table.slices, strict=True):
             for inner, span in zip(table.sites, table.slices, strict=True):
                 below = inner.module == outer.module or inner.module.startswith(f"{outer.module}.")
@@ -188,7 +193,7 @@ def test_ties_go_to_the_lowest_index_and_whole_and_nothing_are_met():
 
 def test_ranks_go_by_score_and_sums_by_score_for_its_cost():
     """An expensive unit of the highest score: it stays first, or only if it outweighs the rest."""
-    sites = (site("0.a", "head", 0, 1, 12), site("0.f", "row", 0, 4, 3))
+    sites = (site("0.a", "head", 0, 1, 12), site("0.f", "neuron", 0, 4, 3))
     costs = params_of(hc.UnitTable(sites=sites, num_params=24))
     scores = torch.tensor([5.0, 4.0, 3.0, 2.0, 1.0])
     layer = costs.units.layer_of_unit
@@ -218,7 +223,7 @@ def test_the_best_units_of_each_kind_in_each_layer_stay(scores, floor, more):
     quota = CostQuota(costs=costs, limit=costs.base + 2 * 10 + more, asked=1, floor=floor)
     keep = quota.keep(torch.tensor(scores).double(), layer=table.layer_of_unit)
     assert costs.of(keep) <= quota.limit
-    for kind in ("head", "row") if floor else ():
+    for kind in ("head", "neuron") if floor else ():
         for layer in range(2):
             inside = [
                 unit

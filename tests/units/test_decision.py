@@ -77,7 +77,7 @@ def test_json_keeps_where_a_site_is():
     assert places == [(s.tower, s.stack, s.layer, s.where, s.key) for s in table.sites]
 
 
-@given(st.sets(st.sampled_from(["head", "row", "module", "layer"])), st.randoms())
+@given(st.sets(st.sampled_from(["head", "neuron", "sublayer", "layer"])), st.randoms())
 def test_sites_that_a_decision_is_not_about_stay_whole(kinds, random):
     part = BERT.only(*kinds)
     keep = torch.tensor([random.random() < 0.5 for _ in part], dtype=torch.bool)
@@ -116,8 +116,8 @@ def test_what_is_not_a_decision_is_refused(text):
 
 def test_another_format_is_refused():
     text = keep_decision(bert(), torch.ones(12, dtype=torch.bool)).to_json()
-    with pytest.raises(hc.DecisionError, match="format 1; this version of headcount reads 2"):
-        hc.Decision.from_json(text.replace('"format": 2', '"format": 1'))
+    with pytest.raises(hc.DecisionError, match="format 1; this version of headcount reads 3"):
+        hc.Decision.from_json(text.replace('"format": 3', '"format": 1'))
 
 
 def test_a_unit_outside_its_site_is_refused():
@@ -143,7 +143,7 @@ def test_a_decision_about_a_site_that_is_not_there_is_refused():
     with pytest.raises(hc.DecisionError, match=r"the model has no such site. Decide again"):
         decision.check(hc.units(with_cross_attention()))
     with pytest.raises(hc.DecisionError, match=r"the model has no such site. Decide again"):
-        decision.keep(BERT.only("row"))
+        decision.keep(BERT.only("neuron"))
 
 
 def test_a_decision_survives_a_file(tmp_path):
@@ -154,8 +154,8 @@ def test_a_decision_survives_a_file(tmp_path):
 
 def test_a_kind_that_no_model_has_is_not_counted_as_none():
     decision = keep_decision(bert(), torch.ones(12, dtype=torch.bool))
-    assert (decision.num("head"), decision.num("row")) == (12, 0)
-    with pytest.raises(hc.DecisionError, match=r"num\('heads'\): give one of layer, module"):
+    assert (decision.num("head"), decision.num("neuron")) == (12, 0)
+    with pytest.raises(hc.DecisionError, match=r"num\('heads'\): give one of layer, sublayer"):
         decision.num("heads")
 
 
@@ -177,7 +177,7 @@ def one_site(**changes):
         ({"kept": [1, 1]}, "sites[0].kept is [1, 1], not a list of rising numbers below 4"),
         ({"kept": [-1]}, "sites[0].kept[0] is -1, not a number of 0 or more"),
         ({"kept": [0, 1]}, "num_kept is 12, not the 10 of the sites together"),
-        ({"kind": "poem"}, "sites[0].kind is 'poem', not 'layer' or 'module'"),
+        ({"kind": "poem"}, "sites[0].kind is 'poem', not a kind of unit"),
         ({"module": None}, "sites[0].module is None, not a text"),
         ({"layer": True}, "sites[0].layer is True, not a whole number"),
         (

@@ -18,9 +18,9 @@ UNITS = hc.units(bert())
 
 
 def table_of(units, heads, rows, whole_ns, *, inner=(1, 8)):
-    """A curve of three costs for all heads, and one for all rows."""
+    """A curve of three costs for all heads, and one for all neurons."""
     curves = []
-    for kind, costs, middle in (("head", heads, inner[0]), ("row", rows, inner[1])):
+    for kind, costs, middle in (("head", heads, inner[0]), ("neuron", rows, inner[1])):
         sites = units.only(kind).sites
         modules = tuple(site.module for site in sites)
         counts = (0, middle, sites[0].num_units)
@@ -65,7 +65,7 @@ def test_the_predicted_latency_is_within_the_budget_and_no_unit_more_would_fit(s
     scores=st.lists(st.integers(0, 9), min_size=18, max_size=18),
 )
 def test_no_other_counts_within_the_time_are_worth_more(heads, rows, share, scores):
-    """By brute force over what each site keeps: three sites of two heads, three of four rows."""
+    """By brute force over what each site keeps: three sites of two heads, three of four neurons."""
     small = hc.UnitTable(
         sites=tuple(
             hc.Site(
@@ -73,7 +73,7 @@ def test_no_other_counts_within_the_time_are_worth_more(heads, rows, share, scor
                 num_units=number, width=1, gate="", parts=(), config_key="",
                 cost=hc.Cost(params=1, macs_per_token=1),
             )
-            for layer in range(3) for kind, number in (("head", 2), ("row", 4))
+            for layer in range(3) for kind, number in (("head", 2), ("neuron", 4))
         )
     )  # fmt: skip
     costs = [(0, *sorted(pair)) for pair in (heads, rows)]
@@ -144,8 +144,8 @@ def test_what_is_no_table_is_refused(text):
 
 
 def test_a_table_of_another_format_is_refused():
-    text = TABLE.to_json().replace('"format": 1', '"format": 2')
-    message = r"format 2; this version of headcount reads 1"
+    text = TABLE.to_json().replace('"format": 2', '"format": 3')
+    message = r"format 3; this version of headcount reads 2"
     with pytest.raises(hc.CheckpointError, match=message):
         hc.LatencyTable.from_json(text)
 
@@ -161,11 +161,11 @@ def test_a_curve_that_falls_or_does_not_begin_at_nothing_is_refused(counts, cost
 
 def test_a_table_of_another_model_is_refused():
     message = (
-        "Budget(latency=...): the table of latencies knows no 4 groups in "
+        "Budget(latency=...): the table of latencies knows no 4 key-value heads in "
         "model.layers.0.self_attn, of 768 parameters each. Measure it on this very model, with "
         "these kinds: latency_table(model, kinds=...)."
     )
-    kinds = ("group",)
+    kinds = ("kv_head",)
     with pytest.raises(hc.PruningError, match=f"^{re.escape(message)}$"):
         hc.Budget(latency=0.7, costs=TABLE, kinds=kinds).pools(hc.units(llama()))
 

@@ -52,7 +52,7 @@ def test_what_a_unit_costs_is_what_removing_it_saves(name):
         ("bros", "head", "boxes are multiplied, too"),
         ("deepseek_v32", "layer", "products of its own choose the tokens"),
         ("informer", "head", "queries are chosen by samples"),
-        ("kosmos-2", "module", "its queries are other tokens than its keys"),
+        ("kosmos-2", "sublayer", "its queries are other tokens than its keys"),
         ("led", "head", "attention stays within windows"),
         ("luke", "head", "words and entities have maps of their own"),
         pytest.param(
@@ -62,7 +62,7 @@ def test_what_a_unit_costs_is_what_removing_it_saves(name):
             marks=pytest.mark.filterwarnings("ignore:Initializing zero-element"),
         ),
         ("mobilevit", "head", "an example is several sequences"),
-        ("pegasus_x", "row", "global tokens run through it, too"),
+        ("pegasus_x", "neuron", "global tokens run through it, too"),
         ("perceiver", "head", "queries and keys are of two lengths"),
         ("sam_vision_model[use_rel_pos=False]", "head", "attention stays within windows"),
         ("t5gemma2", "head", "keys of the encoder and of the decoder are read at once"),
@@ -77,7 +77,7 @@ def test_a_cost_that_is_not_known_is_refused(name, kind, reason):
 
 def test_rows_beside_such_attention_are_counted():
     units = hc.units(tiny_model("deberta-v2[relative_attention=True]"))
-    assert macs_of(units.only("row"), length=8).whole == 2 * 64 * 2 * 32 * 8
+    assert macs_of(units.only("neuron"), length=8).whole == 2 * 64 * 2 * 32 * 8
 
 
 def test_experts_count_whatever_implementation_runs_them():

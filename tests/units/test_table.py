@@ -6,7 +6,7 @@ import headcount as hc
 from cases import bert, clip, llama, with_cross_attention
 
 BERT, BOTH, GROUPED = hc.units(bert()), hc.units(with_cross_attention()), hc.units(llama())
-KINDS = ("head", "group", "row", "module", "layer")
+KINDS = ("head", "kv_head", "neuron", "sublayer", "layer")
 PLACES = ("encoder", "decoder", "self", "cross", "ffn", "layer", "encoder.self", "cross.decoder")
 TOWERS = hc.units(clip())
 TABLES = {"bert": BERT, "encoder-decoder": BOTH, "llama": GROUPED, "clip": TOWERS}
@@ -15,10 +15,10 @@ TABLES = {"bert": BERT, "encoder-decoder": BOTH, "llama": GROUPED, "clip": TOWER
 @pytest.mark.parametrize(
     ("table", "counts"),
     [
-        (BERT, {"head": 12, "row": 96, "module": 6, "layer": 3}),
-        (BOTH, {"head": 36, "row": 192, "module": 15, "layer": 6}),
-        (GROUPED, {"head": 24, "group": 12, "row": 72, "module": 6, "layer": 3}),
-        (TOWERS, {"head": 16, "row": 96, "module": 8, "layer": 4}),
+        (BERT, {"head": 12, "neuron": 96, "sublayer": 6, "layer": 3}),
+        (BOTH, {"head": 36, "neuron": 192, "sublayer": 15, "layer": 6}),
+        (GROUPED, {"head": 24, "kv_head": 12, "neuron": 72, "sublayer": 6, "layer": 3}),
+        (TOWERS, {"head": 16, "neuron": 96, "sublayer": 8, "layer": 4}),
     ],
     ids=TABLES,
 )
@@ -42,20 +42,22 @@ def test_only_takes_the_sites_of_the_kinds_in_their_order(name, kinds):
 def test_units_of_one_kind_are_the_part_of_the_table(make, kind):
     whole = hc.units(make())
     assert hc.units(make(), kind) == whole.only(kind)
-    assert hc.units(make(), kind, "row") == whole.only(kind, "row")
+    assert hc.units(make(), kind, "neuron") == whole.only(kind, "neuron")
 
 
 def test_an_unknown_kind_is_refused_with_the_known_ones():
-    with pytest.raises(hc.ArchitectureError, match=r"'neuron'.*layer, module, group, head, row"):
-        hc.units(bert(), "head", "neuron")
+    with pytest.raises(
+        hc.ArchitectureError, match=r"'poem'.*layer, sublayer, kv_head, head, neuron"
+    ):
+        hc.units(bert(), "head", "poem")
 
 
 @pytest.mark.parametrize("call", ["num", "only"])
 def test_a_kind_of_no_model_is_refused_and_one_that_the_model_lacks_is_not(call):
-    kinds = "layer, module, group, head, row"
+    kinds = "layer, sublayer, kv_head, head, neuron"
     with pytest.raises(hc.ArchitectureError, match=rf"{call}\('heads'\): no kind .* {kinds}\."):
         getattr(BERT, call)("heads")
-    assert BERT.num("group") == len(BERT.only("group")) == 0
+    assert BERT.num("kv_head") == len(BERT.only("kv_head")) == 0
 
 
 def test_a_place_of_no_model_is_refused_with_the_known_ones():
@@ -68,20 +70,20 @@ def test_a_place_of_no_model_is_refused_with_the_known_ones():
 
 def test_a_part_of_a_table_knows_the_towers_of_the_whole():
     assert not TOWERS.at("text_model").at("vision_model").sites
-    assert not TOWERS.only("group").at("vision_model").sites
+    assert not TOWERS.only("kv_head").at("vision_model").sites
 
 
 @pytest.mark.parametrize(
     ("place", "counts"),
     [
-        ("", {"head": 36, "row": 192, "module": 15, "layer": 6}),
-        ("encoder", {"head": 12, "row": 96, "module": 6, "layer": 3}),
-        ("decoder", {"head": 24, "row": 96, "module": 9, "layer": 3}),
-        ("self", {"head": 24, "module": 6}),
-        ("cross", {"head": 12, "module": 3}),
-        ("ffn", {"row": 192, "module": 6}),
-        ("decoder.self", {"head": 12, "module": 3}),
-        ("self.decoder", {"head": 12, "module": 3}),
+        ("", {"head": 36, "neuron": 192, "sublayer": 15, "layer": 6}),
+        ("encoder", {"head": 12, "neuron": 96, "sublayer": 6, "layer": 3}),
+        ("decoder", {"head": 24, "neuron": 96, "sublayer": 9, "layer": 3}),
+        ("self", {"head": 24, "sublayer": 6}),
+        ("cross", {"head": 12, "sublayer": 3}),
+        ("ffn", {"neuron": 192, "sublayer": 6}),
+        ("decoder.self", {"head": 12, "sublayer": 3}),
+        ("self.decoder", {"head": 12, "sublayer": 3}),
         ("encoder.cross", {}),
     ],
 )
@@ -102,7 +104,7 @@ def test_a_tower_is_a_place():
     for tower in ("text_model", "vision_model"):
         part = TOWERS.at(tower)
         assert {site.tower for site in part.sites} == {tower}
-        assert (part.num("head"), part.num("row")) == (8, 48)
+        assert (part.num("head"), part.num("neuron")) == (8, 48)
         assert part.at("self").num("head") == 8
     assert {tower for tower, _, _ in TOWERS.layers} == {"text_model", "vision_model"}
 
@@ -112,7 +114,7 @@ def test_a_tower_is_a_place():
     [
         (BERT, ("encoder", "self")),
         (BOTH, ("encoder", "self", "decoder", "cross")),
-        (BOTH.only("row"), ("encoder", "decoder")),
+        (BOTH.only("neuron"), ("encoder", "decoder")),
         (BOTH.at("cross"), ("decoder", "cross")),
         (GROUPED, ("decoder", "self")),
     ],

@@ -50,14 +50,14 @@ def test_every_check_is_ok(model_type):
     assert all(not outcome.reason for name, outcome in found.checks.items() if name in MASKED)
 
 
-MASKED = ("heads", "heads_empty", "modules", "mixture")
+MASKED = ("heads", "heads_empty", "sublayers", "mixture")
 
 
 @pytest.mark.parametrize(("model_type", "groups"), [("bert", False), ("llama", True)])
 def test_what_a_model_has_not_is_not_checked(model_type, groups):
     found = check_type(model_type, onnx=False)
     assert found.units["head"] == 8
-    assert (found.state("groups") == "ok") is groups
+    assert (found.state("kv_heads") == "ok") is groups
     assert (found.state("generate") == "ok") is groups
     assert "import" in found.reason("reload")
 
@@ -178,11 +178,11 @@ def test_the_types_that_must_be_exact():
 def test_the_counts():
     records = {
         "bert": record("bert"),
-        "gpt2": record("gpt2", rows=Outcome(state="fails", reason="differs by 1")),
+        "gpt2": record("gpt2", neurons=Outcome(state="fails", reason="differs by 1")),
         "vit": record("vit", generate=NONE, heads=Outcome(state="fails", reason="differs by 1")),
         "bark": Record(model_type="bark", checks={"built": Outcome(state="fails", reason="x")}),
         "bert[a=1]": record("bert[a=1]"),
-        "bert[b=1]": record("bert[b=1]", rows=Outcome(state="refused", reason="no")),
+        "bert[b=1]": record("bert[b=1]", neurons=Outcome(state="refused", reason="no")),
         "bert[c=1]": record("bert[c=1]", forward=Outcome(state="fails", reason="no")),
         "bert[d=1]": record("bert[d=1]", built=NONE),
     }
@@ -208,7 +208,7 @@ def test_the_counts():
     assert body["summary"] == counts
     assert list(body["types"]) == list(records)
     assert body["types"]["bark"]["checks"] == {"built": "fails: x"}
-    assert body["types"]["gpt2"]["checks"]["rows"] == "fails: differs by 1"
+    assert body["types"]["gpt2"]["checks"]["neurons"] == "fails: differs by 1"
     assert body["types"]["gpt2"]["checks"]["heads"] == "ok"
     assert body["types"]["bert[b=1]"]["verdict"] == "refused"
     assert len(as_json(records, ABOUT).splitlines()) < 100 + len(records)
@@ -222,10 +222,10 @@ def test_the_page():
     records["vit"] = record("vit", onnx=Outcome(state="unchecked"), beams=NONE)
     for name, outcome in {
         "a": OK,
-        "b": Outcome(state="refused", reason="no rows"),
+        "b": Outcome(state="refused", reason="no neurons"),
         "c": OK,
     }.items():
-        records[f"vit[{name}=1]"] = record(f"vit[{name}=1]", rows=outcome)
+        records[f"vit[{name}=1]"] = record(f"vit[{name}=1]", neurons=outcome)
     page = as_markdown(records, ABOUT)
     for name, count in summary(records, ABOUT).items():
         assert f"| {name} | {count} |" in page
@@ -233,7 +233,7 @@ def test_the_page():
     assert "- differs by 1e-3: `bert` (heads), `gpt2` (heads)" in page
     assert "| `vit` | Some | 8 heads | exact | 2 exact, 1 refused | ok |" in page
     assert "### Refused (1)" in page
-    assert "- no rows: `vit[b=1]` (rows)" in page
+    assert "- no neurons: `vit[b=1]` (neurons)" in page
     assert page.rstrip().endswith("headcount coverage\n```")
 
 
@@ -251,8 +251,8 @@ def test_a_page_with_exports_names_the_command_that_made_them():
     ("states", "verdict"),
     [
         ({}, "exact"),
-        ({"rows": "refused"}, "refused"),
-        ({"rows": "refused", "heads": "fails"}, "not exact"),
+        ({"neurons": "refused"}, "refused"),
+        ({"neurons": "refused", "heads": "fails"}, "not exact"),
         ({"macs": "fails", "onnx": "fails"}, "exact"),
         ({"units": "refused"}, "refused"),
         ({"units": "none"}, "not found"),

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import GenerationConfig
 
+from headcount.units.kinds import WHOLE
 from headcount.units.nesting import holds
 from headcount.units.site import Site
 
@@ -120,7 +121,7 @@ def _named(pair: Any, layers: dict[int, _Layer]) -> tuple[int, int] | None:
 def _layers(sites: Iterable[Site], kept: Kept) -> dict[int, _Layer]:
     """Decoder layer -> its cross-attention heads."""
     found = {}
-    gone = [key for key, index in kept.items() if key[1] in ("module", "layer") and not len(index)]
+    gone = [key for key, index in kept.items() if key[1] in WHOLE and not len(index)]
     for site in sites:
         if site.kind != "head" or site.where != "cross":
             continue

@@ -16,12 +16,13 @@ from transformers import PreTrainedConfig
 from headcount.architectures import names
 from headcount.architectures.depth import MOVED, Shorter
 from headcount.architectures.discover import find_sites
-from headcount.architectures.maps import is_emptied, is_run_apart
-from headcount.architectures.mark import FORMAT, Left
+from headcount.architectures.maps import is_emptied, is_piece, is_run_apart
+from headcount.architectures.mark import FORMAT, Left, renamed_mark
 from headcount.architectures.places import owner_of, parts_of
 from headcount.architectures.stock import STOCK, is_stock, stock_class
 from headcount.errors import SurgeryError
 from headcount.pieces import PART, Overridden
+from headcount.units.kinds import SLICES
 from headcount.units.site import Site
 
 MARK = "headcount"
@@ -93,7 +94,7 @@ def own_configs(model: nn.Module) -> None:
     memo: dict[int, Any] = {}
     for module in model.modules():
         for name, value in vars(module).items():
-            if isinstance(value, PreTrainedConfig | Overridden):
+            if isinstance(value, PreTrainedConfig) or is_piece(Overridden, value):
                 vars(module)[name] = copy.deepcopy(value, memo)
 
 
@@ -114,14 +115,14 @@ def mark_of(config: object) -> Mark | None:
         True
     """
     value = vars(config).get(MARK) if isinstance(config, PreTrainedConfig) else None
-    return value if is_mark(value) else None
+    return renamed_mark(value) if isinstance(value, dict) and is_mark(value) else None
 
 
 def is_mark(value: object) -> bool:
     """Whether a value is a mark, right or damaged.
 
     Example:
-        >>> is_mark({"format": 2, "left": {}}), is_mark(12)
+        >>> is_mark({"format": 3, "left": {}}), is_mark(12)
         (True, False)
     """
     return isinstance(value, dict) and bool(value.keys() & {"format", "left"})
@@ -174,7 +175,7 @@ def _write(
             module = vars(model.get_submodule(name)) if (name, kind) in sites else {}
             if kind == "head" and module.get("own_bias"):
                 left[path]["own_bias"] = 1
-            if kind == "group" and module.get("kept_heads"):  # how many is not enough
+            if kind == "kv_head" and module.get("kept_heads"):  # how many is not enough
                 left[path]["head"] = _left(model, sites.get((name, "head")))
     if left:
         setattr(config, MARK, {"format": FORMAT, "left": left})
@@ -185,7 +186,7 @@ def _left(model: nn.Module, site: Site | None) -> int | list[int]:
     if site is None or not site.num_units:
         return 0
     module = model.get_submodule(site.module)
-    options = {"head": names.QUERY_NORMS, "group": names.KEY_NORMS}.get(site.kind, ())
+    options = {"head": names.QUERY_NORMS, "kv_head": names.KEY_NORMS}.get(site.kind, ())
     norms = (vars(module._modules[name]) for name in options if name in module._modules)
     chosen = next((norm["handed_on"] for norm in norms if "handed_on" in norm), None)
     if chosen is None and site.kind == "head":
@@ -250,7 +251,7 @@ def _uniform(sites: list[Site]) -> tuple[dict[str, Any], int] | None:
     counts: dict[str, set[int]] = defaultdict(set)
     sizes = set()
     for site in sites:
-        if site.kind in ("head", "group", "row") and site.where != "cross":
+        if site.kind in SLICES and site.where != "cross":
             counts[site.config_key].add(site.configured)
         if site.kind == "head":
             sizes.add(site.width)

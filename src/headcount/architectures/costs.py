@@ -15,6 +15,7 @@ from headcount.architectures.maps import child, is_map, tensors, width
 from headcount.architectures.match import resolve
 from headcount.architectures.places import Place, nearest_config
 from headcount.units.cost import Cost
+from headcount.units.kinds import WHOLE
 from headcount.units.site import Part, Site
 
 
@@ -152,14 +153,14 @@ def experts_of(model: nn.Module, path: str) -> tuple[int, int]:
 
 def uncounted(model: nn.Module, site: Site) -> str:
     """Why the MACs of a site's units are not known exactly; empty if they are."""
-    if site.kind == "row" and any(_in_experts(part.module) for part in site.parts):
+    if site.kind == "neuron" and any(_in_experts(part.module) for part in site.parts):
         return "which experts a token runs through depends on the token"
     if site.kind != "layer" and site.module.rpartition(".")[2] in names.POOLING:
         return "its queries are other tokens than its keys"
     for name, module in model.get_submodule(site.module).named_modules():
         path = f"{site.module}.{name}".strip(".")
         reason = "" if site.where == "ffn" and name else _unknown_attention(module)
-        if site.kind in ("module", "layer"):
+        if site.kind in WHOLE:
             reason = reason or _unknown_network(model, path, module)
         if reason:
             return f"{reason} ({type(module).__name__})"

@@ -20,17 +20,17 @@ from headcount.architectures.costs import (
 from headcount.architectures.experts import fused_experts_of
 from headcount.architectures.feedforward import FeedForward, feed_forward_of
 from headcount.architectures.layers import is_removable
-from headcount.architectures.left_out import Found, left_out, refuse_changed
+from headcount.architectures.left_out import Found, left_out, nothing_found, refuse_changed
 from headcount.architectures.lists import cost_in_lists
-from headcount.architectures.maps import child, is_emptied, is_map, tensors, uncompiled
-from headcount.architectures.match import resolve, unexplained, why_entangled, why_refused
+from headcount.architectures.maps import is_emptied, tensors, uncompiled
+from headcount.architectures.match import resolve, why_entangled
 from headcount.architectures.places import Place, layer_path, nearest_config, place_of
 from headcount.architectures.state import why_packed, why_scattered
-from headcount.architectures.tables import ATTENTION
 from headcount.door.arguments import checks_arguments
 from headcount.errors import ArchitectureError
 from headcount.units.cost import Cost
-from headcount.units.site import KINDS, Part, Site
+from headcount.units.kinds import KINDS
+from headcount.units.site import Part, Site
 from headcount.units.table import UnitTable
 
 
@@ -41,7 +41,8 @@ def units(model: nn.Module, *kinds: str) -> UnitTable:
     Args:
         model: a transformers model, or any module that contains known attention; of what
             ``torch.compile`` made, the model inside.
-        kinds: only these kinds: ``head``, ``group``, ``row``, ``module``, ``layer``; none for all.
+        kinds: only these kinds: ``head``, ``kv_head``, ``neuron``, ``sublayer``, ``layer``; none
+            for all.
 
     Returns:
         The table of units: kind, site, layer, and cost in parameters and MACs. Empty if the model
@@ -56,7 +57,7 @@ def units(model: nn.Module, *kinds: str) -> UnitTable:
     Example:
         >>> import headcount as hc, transformers
         >>> table = hc.units(transformers.BertModel(transformers.BertConfig()))
-        >>> table.num("head"), table.num("row"), table.num("module"), table.num("layer")
+        >>> table.num("head"), table.num("neuron"), table.num("sublayer"), table.num("layer")
         (144, 36864, 24, 12)
         >>> hc.units(transformers.BertModel(transformers.BertConfig()), "head").sites[0].cost.params
         196800
@@ -74,7 +75,7 @@ def units(model: nn.Module, *kinds: str) -> UnitTable:
     sites = find_sites(model, sublayers)
     known = any(site.kind == "head" for site in sites)
     if not known and not any(map(is_emptied, model.modules())):
-        raise ArchitectureError(_nothing_found(model))
+        raise ArchitectureError(nothing_found(model))
     total = sum(parameter.numel() for parameter in model.parameters())
     table = UnitTable(
         sites=tuple(site for site in sites if site.num_units),
@@ -220,15 +221,15 @@ def _sites(model: nn.Module, sublayer: Sublayer, copied: dict[str, int]) -> Iter
     elif sublayer.feed_forward is not None:
         found = sublayer.feed_forward
         routed = ".experts." in f".{sublayer.name}."
-        options = names.CONFIG_EXPERT_ROWS if routed else names.CONFIG_ROWS
+        options = names.CONFIG_EXPERT_NEURONS if routed else names.CONFIG_NEURONS
         yield Site(
             **common,
-            kind="row",
-            num_units=found.num_rows,
+            kind="neuron",
+            num_units=found.num_neurons,
             width=1,
-            parts=found.rows,
+            parts=found.neurons,
             config_key=_config_name(model, sublayer.name, options),
-            cost=cost_of(model, found.rows, 0),
+            cost=cost_of(model, found.neurons, 0),
             gated="weight" if found.num_experts else "input",
             routed=routed,
             num_groups=max(1, found.num_experts),
@@ -247,14 +248,14 @@ def _attention_sites(
     if found.shares_keys:
         yield Site(
             **common,
-            kind="group",
+            kind="kv_head",
             gated=found.row.gated,
             num_units=found.num_groups,
             width=share * found.head_size,
             parts=found.groups,
             config_key=_config_name(model, found.name, names.CONFIG_GROUPS),
             cost=cost_of(model, found.groups, share * pair_size(found)).plus(
-                cost_in_lists(model, found, "group")
+                cost_in_lists(model, found, "kv_head")
             ),
         )
     yield Site(
@@ -291,7 +292,7 @@ def _module_site(model: nn.Module, sublayer: Sublayer, common: dict, heads: Cost
     cost = cost_of(model, parts, 0) if heads is None else heads.plus(cost_of(model, bias, 0))
     return Site(
         **common,
-        kind="module",
+        kind="sublayer",
         gated="output",
         num_units=int(alive),
         width=0,
@@ -361,40 +362,3 @@ def _config_name(model: nn.Module, name: str, options: tuple[str, ...]) -> str:
     mapped_to = [option for option in own if option in mapped]
     unset = [option for option in own if option in plain]
     return next(iter((*known, *mapped_to, *unset, options[0])))
-
-
-def _nothing_found(model: nn.Module) -> str:
-    classes = {type(module).__name__: module for module in model.modules()}
-    attention = [name for name in sorted(classes) if re.search("attention|attn", name.lower())]
-    if attention:
-        shown = "; ".join(_describe(name, classes[name]) for name in attention[:6])
-        rows = ", ".join(row.name for row in ATTENTION)
-        return (
-            f"units({type(model).__name__}): no table describes how its attention is built. Found "
-            f"{shown}. Looked for the layouts {rows}. To add one, write a row in "
-            "headcount/architectures/tables (docs/architecture.md, 'Adding an architecture')."
-        )
-    return (
-        f"units({type(model).__name__}): the model has no attention heads. Looked for modules that "
-        f"fit the layouts in headcount/architectures/tables; found "
-        f"{', '.join(sorted(classes)[:12])}."
-    )
-
-
-def _describe(name: str, module: nn.Module) -> str:
-    """A class, its children, and what about it no row explains."""
-    if why_refused(module):
-        return f"{name} ({why_refused(module)})"
-    children = ", ".join(key for key, _ in module.named_children()) or "no children"
-    parts = {path: child(module, path) for row in ATTENTION for path in row.projections}
-    odd = {path: sub for path, sub in parts.items() if sub is not None and not is_map(sub)}
-    if odd:
-        path, sub = next(iter(odd.items()))
-        return (
-            f"{name}, whose {path} is a {type(sub).__name__} and no linear map that can be cut: "
-            "if the weights are quantised, load the model unquantised"
-        )
-    rows = [r for r in ATTENTION if all(is_map(child(module, p)) for p in r.projections)]
-    extra = unexplained(module, rows[0]) if rows else []
-    text = f"{name} ({children})"
-    return f"{text}, like {rows[0].name!r} but with {', '.join(extra[:4])}" if extra else text

@@ -38,8 +38,8 @@ def fused_experts_of(name: str, module: nn.Module) -> FeedForward | None:
     return FeedForward(
         name=name,
         row=FeedForwardLayout(up=(up,), down=DOWN, fused=2 if values["has_gate"] else 1),
-        num_rows=num_experts * each,
-        rows=tuple(_parts(name, module, up, each)),
+        num_neurons=num_experts * each,
+        neurons=tuple(_parts(name, module, up, each)),
         num_experts=num_experts,
     )
 

@@ -20,9 +20,9 @@ class FeedForward:
     """Qualified name of the module that holds its projections."""
     row: FeedForwardLayout
     """How it is built."""
-    num_rows: int
+    num_neurons: int
     """Neurons; 0 if they were cut."""
-    rows: tuple[Part, ...]
+    neurons: tuple[Part, ...]
     """What goes with a neuron."""
     num_experts: int = 0
     """Experts whose neurons these are, equally many of each, in one tensor; 0 for a network that
@@ -49,13 +49,16 @@ def _read(name: str, module: nn.Module, row: FeedForwardLayout) -> FeedForward |
     ups = {path: child(module, path) for path in row.up}
     if not is_map(down) or not all(is_map(up) for up in ups.values()) or down is None:
         return None
-    num_rows = width(down, 1)
-    if {_outputs(up) for up in ups.values() if up is not None} != {max(1, num_rows) * row.fused}:
+    num_neurons = width(down, 1)
+    if {_outputs(up) for up in ups.values() if up is not None} != {max(1, num_neurons) * row.fused}:
         return None
-    if _norm_between(module, row, num_rows) or _between(module, row):
+    if _norm_between(module, row, num_neurons) or _between(module, row):
         return None
     return FeedForward(
-        name=name, row=row, num_rows=num_rows, rows=tuple(_parts(name, module, row, num_rows))
+        name=name,
+        row=row,
+        num_neurons=num_neurons,
+        neurons=tuple(_parts(name, module, row, num_neurons)),
     )
 
 
@@ -64,13 +67,13 @@ def _outputs(mapping: nn.Module) -> int:
     return width(mapping, 0) or vars(mapping).get("out_features", 0)
 
 
-def _norm_between(module: nn.Module, row: FeedForwardLayout, num_rows: int) -> bool:
+def _norm_between(module: nn.Module, row: FeedForwardLayout, num_neurons: int) -> bool:
     """Whether the neurons are normalised together before they are projected back."""
     taken = {path.split(".")[0] for path in (*row.up, row.down)}
     others = [sub for key, sub in module.named_children() if key not in taken]
     weights = [tensors(sub).get("weight") for sub in others if not is_map(sub)]
     size = width(module.get_submodule(row.down), 0)
-    return any(w is not None and w.shape == (num_rows,) and num_rows != size for w in weights)
+    return any(w is not None and w.shape == (num_neurons,) and num_neurons != size for w in weights)
 
 
 def _between(module: nn.Module, row: FeedForwardLayout) -> list[nn.Module]:
@@ -93,11 +96,13 @@ def _between(module: nn.Module, row: FeedForwardLayout) -> list[nn.Module]:
     ]
 
 
-def _parts(name: str, module: nn.Module, row: FeedForwardLayout, num_rows: int) -> Iterator[Part]:
+def _parts(
+    name: str, module: nn.Module, row: FeedForwardLayout, num_neurons: int
+) -> Iterator[Part]:
     for path in row.up:
         mapping = module.get_submodule(path)
         for half in range(row.fused):
-            starts = range(half * num_rows, (half + 1) * num_rows)
+            starts = range(half * num_neurons, (half + 1) * num_neurons)
             for tensor in tensors(mapping):
                 dim = output_dim(mapping) if tensor == "weight" else 0
                 full = f"{name}.{path}" if name else path
@@ -107,5 +112,5 @@ def _parts(name: str, module: nn.Module, row: FeedForwardLayout, num_rows: int) 
     if "weight" in tensors(mapping):
         yield Part(
             module=full, name="weight", dim=1 - output_dim(mapping), role="down", width=1,
-            starts=range(num_rows),
+            starts=range(num_neurons),
         )  # fmt: skip

@@ -19,7 +19,7 @@ from headcount.architectures.maps import ORIGINAL, child, is_emptied, is_map
 from headcount.architectures.match import near_fit, resolve, unexplained, why_refused
 from headcount.architectures.places import layer_path
 from headcount.architectures.state import KNOWN, oddities
-from headcount.architectures.tables import FEED_FORWARD, REFUSED
+from headcount.architectures.tables import ATTENTION, FEED_FORWARD, REFUSED
 from headcount.errors import ArchitectureError
 
 _ATTENTION = re.compile("attention|attn", re.IGNORECASE)
@@ -230,3 +230,41 @@ def _why(model: nn.Module, name: str, module: nn.Module) -> str:
         return f"like {row.name!r} but with {', '.join(extra[:3])}"
     parts = ", ".join(key for key, _ in module.named_children()) or "no modules"
     return f"no row has its parts ({parts})"
+
+
+def nothing_found(model: nn.Module) -> str:
+    """What to say of a model without known attention: what was looked for, and what it has."""
+    classes = {type(module).__name__: module for module in model.modules()}
+    attention = [name for name in sorted(classes) if re.search("attention|attn", name.lower())]
+    if attention:
+        shown = "; ".join(_describe(name, classes[name]) for name in attention[:6])
+        rows = ", ".join(row.name for row in ATTENTION)
+        return (
+            f"units({type(model).__name__}): no table describes how its attention is built. Found "
+            f"{shown}. Looked for the layouts {rows}. To add one, write a row in "
+            "headcount/architectures/tables (docs/architecture.md, 'Adding an architecture')."
+        )
+    return (
+        f"units({type(model).__name__}): the model has no attention heads. Looked for modules that "
+        f"fit the layouts in headcount/architectures/tables; found "
+        f"{', '.join(sorted(classes)[:12])}."
+    )
+
+
+def _describe(name: str, module: nn.Module) -> str:
+    """A class, its children, and what about it no row explains."""
+    if why_refused(module):
+        return f"{name} ({why_refused(module)})"
+    children = ", ".join(key for key, _ in module.named_children()) or "no children"
+    parts = {path: child(module, path) for row in ATTENTION for path in row.projections}
+    odd = {path: sub for path, sub in parts.items() if sub is not None and not is_map(sub)}
+    if odd:
+        path, sub = next(iter(odd.items()))
+        return (
+            f"{name}, whose {path} is a {type(sub).__name__} and no linear map that can be cut: "
+            "if the weights are quantised, load the model unquantised"
+        )
+    rows = [r for r in ATTENTION if all(is_map(child(module, p)) for p in r.projections)]
+    extra = unexplained(module, rows[0]) if rows else []
+    text = f"{name} ({children})"
+    return f"{text}, like {rows[0].name!r} but with {', '.join(extra[:4])}" if extra else text

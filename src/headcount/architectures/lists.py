@@ -21,13 +21,13 @@ def is_of_queries(path: str) -> bool:
 
 
 def cost_in_lists(model: nn.Module, found: Attention, kind: str) -> Cost:
-    """What a head or a group costs in the lists."""
+    """What a head or a key-value head costs in the lists."""
     share = found.num_heads // found.num_groups if found.num_groups else 1
     cost = NOTHING
     for path, modules in lists_of(model, found).items():
-        each = share if kind == "group" else 1
+        each = share if kind == "kv_head" else 1
         if not is_of_queries(path):
-            each = int(kind == "group" or share == 1)
+            each = int(kind == "kv_head" or share == 1)
         params = sum(parameter.numel() for parameter in modules[0].parameters())
         cost = cost.plus(Cost(params=params, macs_per_token=0), each)
     return cost

@@ -5,6 +5,7 @@ from transformers.pytorch_utils import Conv1D
 
 from headcount.architectures import names
 from headcount.architectures.state import oddities
+from headcount.architectures.stock import CODE
 from headcount.pieces import Overridden, WithoutWeight
 
 ORIGINAL = "_orig_mod"
@@ -15,7 +16,7 @@ def is_map(module: nn.Module | None) -> bool:
     """Whether a module is a linear map whose weight can be cut, or what is left of one."""
     if isinstance(module, nn.Linear | Conv1D):
         return not any(oddities(module))
-    return isinstance(module, WithoutWeight)
+    return is_piece(WithoutWeight, module)
 
 
 def uncompiled(model: nn.Module) -> nn.Module:
@@ -38,13 +39,20 @@ def is_skipped(module: nn.Module | None) -> bool:
 
 def is_emptied(module: nn.Module) -> bool:
     """Whether a module stands for something that was removed as a whole."""
-    return isinstance(module, WithoutWeight) or is_skipped(module)
+    return is_piece(WithoutWeight, module) or is_skipped(module)
 
 
 def is_run_apart(module: nn.Module) -> bool:
     """Whether experts are run in another way than the configuration says, which they cannot be."""
     config = vars(module).get("config")
-    return isinstance(config, Overridden) and names.EXPERTS in vars(config)
+    return is_piece(Overridden, config) and names.EXPERTS in vars(config)
+
+
+def is_piece(kind: type, thing: object) -> bool:
+    """Whether something is of a class of ``pieces``, or of the copy beside standalone weights."""
+    classes = type(thing).__mro__
+    copied = (cls for cls in classes if cls.__module__.rpartition(".")[2] == CODE)
+    return kind in classes or any(cls.__name__ == kind.__name__ for cls in copied)
 
 
 def output_dim(module: nn.Module) -> int:

@@ -7,9 +7,13 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 from headcount.door.files import checked
 from headcount.door.shape import Count, Matching, Misfit, fit
 from headcount.errors import CheckpointError
-from headcount.units.site import KINDS, Site
+from headcount.units.kinds import KINDS, new_name
+from headcount.units.site import Site
 
-FORMAT = 2
+FORMAT = 3
+
+RENAMED = 2
+"""The format before it, which is read: it has other names of kinds."""
 
 Left = dict[str, dict[str, int | list[int]]]
 """Module, relative to the base model -> kind -> how many units are left, or which."""
@@ -30,7 +34,7 @@ _Kind = Annotated[str, Matching("|".join((*KINDS, *EXTRAS)), "a kind of unit")]
 class Mark(TypedDict):
     """What stands in a configuration."""
 
-    format: Literal[2]
+    format: Literal[3]
     left: dict[str, dict[_Kind, Count | list[Count]]]
     per_layer_keys: NotRequired[bool]
 
@@ -46,14 +50,18 @@ def check_mark(mark: Any, call: str = "from_pretrained: config.json") -> Left:
         CheckpointError: a mark of another version, or none that headcount could have written.
 
     Example:
-        >>> check_mark({"format": 2, "left": {"layer.0": {"head": 3}}})
+        >>> check_mark({"format": 3, "left": {"layer.0": {"head": 3}}})
         {'layer.0': {'head': 3}}
-        >>> check_mark({"format": 2, "left": {"layer.0": {"head": -1}}})
+        >>> check_mark({"format": 2, "left": {"layer.0": {"row": 3}}})  # of an older version
+        {'layer.0': {'neuron': 3}}
+        >>> check_mark({"format": 3, "left": {"layer.0": {"head": -1}}})
         Traceback (most recent call last):
             ...
         headcount.errors.CheckpointError: ...: headcount.left['layer.0'].head is -1, not ...
     """
     found = mark.get("format") if isinstance(mark, dict) else None
+    if found == RENAMED:
+        mark, found = renamed_mark(mark), FORMAT
     whole = isinstance(mark, dict) and (found is None or isinstance(found, int))
     if whole and found != FORMAT:
         raise CheckpointError(
@@ -71,6 +79,26 @@ def check_mark(mark: Any, call: str = "from_pretrained: config.json") -> Left:
         except Misfit as problem:
             raise problem.below("headcount") from None
     return left
+
+
+def renamed_mark(mark: dict[str, Any]) -> dict[str, Any]:
+    """A mark by the names of today, which nothing has looked at yet.
+
+    Example:
+        >>> renamed_mark({"format": 2, "left": {"layer.0.mlp": {"row": 3}}})
+        {'format': 3, 'left': {'layer.0.mlp': {'neuron': 3}}}
+    """
+    if mark.get("format") != RENAMED:
+        return mark
+    left = mark.get("left")
+    if isinstance(left, dict):
+        left = {
+            path: {new_name(kind): units for kind, units in kinds.items()}
+            if isinstance(kinds, dict)
+            else kinds
+            for path, kinds in left.items()
+        }
+    return mark | {"format": FORMAT, "left": left}
 
 
 def _check_order(units: int | list[int], place: str) -> None:
@@ -123,9 +151,9 @@ def _check_shares(place: str, site: Site | None, kinds: Mapping[str, int | list[
     heads = kinds.get("head")
     if site is None or site.num_groups < 2 or not isinstance(heads, int):
         return
-    left = kinds.get("group", site.num_groups)
+    left = kinds.get("kv_head", site.num_groups)
     groups = len(left) if isinstance(left, list) else left
     most = groups * site.num_units // site.num_groups
     if heads > most or (heads % groups if groups else heads):
-        wanted = f"equally many for each of {groups} groups, {most} at most"
+        wanted = f"equally many for each of {groups} key-value heads, {most} at most"
         raise Misfit(heads, wanted, place=place)

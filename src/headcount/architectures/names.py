@@ -109,7 +109,7 @@ QUERY_NORMS = ("q_norm", "q_layernorm", "query_layernorm", "ln_q")
 KEY_NORMS = ("k_norm", "k_layernorm", "key_layernorm")
 """Those that keys go through."""
 
-NUM_ROWS = (
+NUM_NEURONS = (
     "intermediate_size",
     "intermediate_dim",
     "inner_dim",
@@ -170,7 +170,7 @@ CONFIG_GROUPS = ("num_key_value_heads", "num_kv_heads")
 CONFIG_HEAD_SIZE = ("head_dim", "d_kv", "attention_head_size", "kv_channels")
 """Configurations' names for the size of a head."""
 
-CONFIG_ROWS = (
+CONFIG_NEURONS = (
     "intermediate_size",
     "d_ff",
     "ffn_dim",
@@ -185,7 +185,7 @@ CONFIG_ROWS = (
 EXPERTS = "_experts_implementation"
 """Their name for the way in which experts are run."""
 
-CONFIG_EXPERT_ROWS = ("moe_intermediate_size", "expert_ffn_hidden_size", *CONFIG_ROWS)
+CONFIG_EXPERT_NEURONS = ("moe_intermediate_size", "expert_ffn_hidden_size", *CONFIG_NEURONS)
 """Their names for the neurons of one expert."""
 
 TUPLE_LAYERS = (

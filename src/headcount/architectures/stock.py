@@ -7,6 +7,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+CODE = "modeling_headcount"
+"""Name of the module beside the weights of a standalone model, with copies of ``pieces``."""
+
 STOCK = "_headcount_stock"
 """Attribute of the classes in a standalone folder: the class of transformers that they extend."""
 

@@ -34,7 +34,7 @@ def weight_norms(
         for part in site.parts:
             weight = model.get_submodule(part.module).get_parameter(part.name).detach()
             if weight.ndim < 2 or (part.role not in roles and site.where != "layer"
-                                   and site.kind != "module"):  # fmt: skip
+                                   and site.kind != "sublayer"):  # fmt: skip
                 continue
             own = (0, part.dim) if part.stacked else (part.dim,)
             others = [dim for dim in range(weight.ndim) if dim not in own]

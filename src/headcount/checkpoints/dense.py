@@ -75,9 +75,9 @@ def kept_of(model: PreTrainedModel, left: Left) -> dict[tuple[str, str], Tensor]
         for site in by_path.get(path, []):
             heads = asked.get("head")
             if (
-                site.kind == "group"
+                site.kind == "kv_head"
                 and isinstance(heads, list)
-                and not isinstance(asked.get("group"), list)
+                and not isinstance(asked.get("kv_head"), list)
             ):  # the groups that these heads belong to
                 share = num_heads[site.module] // site.num_units
                 kept[site.key] = (torch.tensor(heads, dtype=torch.long) // share).unique()
@@ -111,7 +111,7 @@ def _kept(site: Site, asked: dict[str, int | list[int]]) -> Tensor:
     count = asked[site.kind]
     index = torch.tensor(count) if isinstance(count, list) else torch.arange(count)
     if site.num_groups > 1 and not isinstance(count, list):
-        groups = asked.get("group", site.num_groups)
+        groups = asked.get("kv_head", site.num_groups)
         num_groups = len(groups) if isinstance(groups, list) else groups
         share, over = divmod(count, num_groups) if num_groups else (0, count)
         if over:

@@ -12,6 +12,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from headcount.architectures.config import MARK, is_mark, mark_of
+from headcount.architectures.mark import renamed_mark
 from headcount.errors import CheckpointError
 from headcount.pieces import GUARD, PART, PER_LAYER, guarded, unguarded
 
@@ -48,6 +49,8 @@ def unguarding(original: Callable[..., None]) -> Callable[..., None]:
                     "was saved, or prune again."
                 )
             kwargs = unguarded(kwargs)
+        if isinstance(kwargs.get(MARK), dict) and is_mark(kwargs[MARK]):
+            kwargs[MARK] = renamed_mark(kwargs[MARK])
         original(self, **kwargs)
 
     return __post_init__

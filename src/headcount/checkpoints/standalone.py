@@ -8,11 +8,11 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from headcount import pieces
-from headcount.architectures.stock import STOCK, stock_class
+from headcount.architectures.stock import CODE, STOCK, stock_class
 from headcount.checkpoints.autos import auto_classes
 from headcount.checkpoints.dense import plan_again
 
-CODE_FILE = "modeling_headcount.py"
+CODE_FILE = f"{CODE}.py"
 
 _HEADER = '''\
 """A pruned {stock}: transformers' own class, made smaller before its weights are loaded.

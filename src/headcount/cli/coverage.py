@@ -57,7 +57,7 @@ def coverage_command(
 ) -> None:
     """Check every model type of the installed transformers, tiny and random, with no download.
 
-    Masked must equal cut, for heads, key-value groups, feed-forward rows, modules and layers; what
+    Masked must equal cut, for heads, key-value heads, neurons, sublayers and layers; what
     is generated and what is reloaded must be the same; without headcount a folder must load right
     or say what is missing. Each type is checked with its default configuration, and in variants.
     Writes OUTPUT.json and OUTPUT.md. The exit code is 1 if one of the 40 types that must be exact

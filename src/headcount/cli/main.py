@@ -26,6 +26,7 @@ from headcount.prune import BASELINES, Options, prune
 from headcount.training.arm import NUM_EXAMPLES
 from headcount.training.recipe import Recipe
 from headcount.units.budget import Budget
+from headcount.units.kinds import KINDS
 
 app = typer.Typer(
     name="headcount",
@@ -66,7 +67,10 @@ def prune_command(
         str | None, typer.Option(help="Or: latency at most, 0.7 of the dense model's, measured.")
     ] = None,
     kinds: Annotated[
-        str, typer.Option(help="What may go for these: head,row (default), module, layer, group.")
+        str,
+        typer.Option(
+            help=f"What may go for these: some of {', '.join(KINDS)}; by default head,neuron."
+        ),
     ] = "",
     task: options.Task = "nli",
     method: Annotated[str, typer.Option(help=f"One of: {', '.join(METHODS)}.")] = "dsp",

@@ -21,7 +21,7 @@ from headcount.prune import Pruned
 from headcount.reports.table import render
 from headcount.reports.wording import cost_words, kept_words
 from headcount.units.budget import Budget
-from headcount.units.site import KINDS
+from headcount.units.kinds import KINDS
 from headcount.units.table import UnitTable
 
 
@@ -115,8 +115,8 @@ def budget_of(
         BudgetError: not exactly one number is asked, or it cannot be a budget.
 
     Example:
-        >>> budget_of({"heads": None, "params": "0.6"}, "head,row", "global", 0, "")
-        Budget(params=0.6, kinds=['head', 'row'])
+        >>> budget_of({"heads": None, "params": "0.6"}, "head,neuron", "global", 0, "")
+        Budget(params=0.6, kinds=['head', 'neuron'])
     """
     given = {name: number(text, name) for name, text in asked.items() if text is not None}
     if len(given) != 1:

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -197,6 +197,7 @@ def parse_format(
     call: str,
     what: str,
     error: type[PruningError] = CheckpointError,
+    older: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] | None = None,
 ) -> Any:
     """The values of a JSON text that says, with the key ``format``, which version wrote it.
 
@@ -207,6 +208,8 @@ def parse_format(
         call: what reads it, for the message.
         what: what it should be, for the message.
         error: what to raise.
+        older: versions that are read, too, and what makes the values of one, which nothing has
+            looked at yet, into those of today.
 
     Raises:
         PruningError: ``error``: another version, or something else.
@@ -222,8 +225,11 @@ def parse_format(
         if "format" not in body:
             raise Misfit(sorted(body), "a mapping with the key 'format'")
         found = body.pop("format")
-        if found == version and not isinstance(found, bool):
-            return fit(body, wanted, plain=True)
+        if isinstance(found, int) and not isinstance(found, bool):
+            if found in (older or {}):
+                found, body = version, (older or {})[found](body)
+            if found == version:
+                return fit(body, wanted, plain=True)
     raise error(f"{call}: format {short(found)}; this version of headcount reads {version}.")
 
 

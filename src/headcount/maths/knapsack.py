@@ -57,13 +57,14 @@ def choose(streams: Sequence[Stream], room: int) -> list[int]:
 
     Example:
         >>> head = Stream(np.array([0.0, 5.0, 9.0]), np.array([0, 10, 20]))
-        >>> row = Stream(np.array([0.0, 2.0, 3.5, 4.0]), np.array([0, 3, 6, 9]))
-        >>> choose([head, row], 17), choose([head, row], 20)
+        >>> neuron = Stream(np.array([0.0, 2.0, 3.5, 4.0]), np.array([0, 3, 6, 9]))
+        >>> choose([head, neuron], 17), choose([head, neuron], 20)
         ([1, 2], [1, 3])
 
-    Source: the sweep, for heads and rows: Kwon et al. 2022, arXiv 2204.09656, algorithm 1. Dynamic
-        programming over the choices that a bound leaves: Dyer, Riha, Walker, "A hybrid dynamic
-        programming/branch-and-bound algorithm for the multiple-choice knapsack problem", 1995.
+    Source: the sweep, for heads and neurons: Kwon et al. 2022, arXiv 2204.09656, algorithm 1.
+        Dynamic programming over the choices that a bound leaves: Dyer, Riha, Walker, "A hybrid
+        dynamic programming/branch-and-bound algorithm for the multiple-choice knapsack problem",
+        1995.
     """
     if _can_be_swept(streams):
         return fill(streams, _sweep(streams, room), room)
@@ -117,8 +118,8 @@ def fill(streams: Sequence[Stream], counts: Sequence[int], room: int) -> list[in
         Counts to which no unit can be added.
 
     Example:
-        >>> row = Stream(np.array([0.0, 2.0, 2.0]), np.array([0, 3, 6]))
-        >>> fill([row], [0], 7)
+        >>> neuron = Stream(np.array([0.0, 2.0, 2.0]), np.array([0, 3, 6]))
+        >>> fill([neuron], [0], 7)
         [2]
     """
     full = list(counts)

@@ -54,7 +54,7 @@ class Fisher(Method):
         >>> model = transformers.BertForSequenceClassification(
         ...     transformers.BertConfig(num_hidden_layers=1))
         >>> batches = [{"input_ids": torch.arange(40).view(4, 10), "labels": torch.arange(4) % 2}]
-        >>> hc.decide(model, hc.Fisher(), hc.Budget(heads=5, rows=100), batches).num_kept
+        >>> hc.decide(model, hc.Fisher(), hc.Budget(heads=5, neurons=100), batches).num_kept
         105
 
     Source: Kwon, Kim, Mahoney, Hassoun, Keutzer, Gholami, "A Fast Post-Training Pruning Framework

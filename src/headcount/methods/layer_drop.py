@@ -11,10 +11,9 @@ from headcount.door.arguments import check_fields
 from headcount.errors import BudgetError
 from headcount.maths.spacing import evenly_spaced
 from headcount.methods.method import Method, Step
+from headcount.units.kinds import WHOLE, in_words
 from headcount.units.quota import AnyQuota
 from headcount.units.table import UnitTable
-
-KINDS = {"layer", "module"}
 
 
 class Row(nn.Module):
@@ -66,14 +65,15 @@ class LayerDrop(Method):
         """Nothing but the units and the quota.
 
         Raises:
-            BudgetError: the units are neither layers nor modules.
+            BudgetError: the units are neither layers nor sublayers.
         """
         del generator
-        if not units.kinds <= KINDS:
-            named = " and ".join(f"{kind}s" for kind in sorted(units.kinds - KINDS))
+        others = units.kinds - {*WHOLE}
+        if others:
             raise BudgetError(
-                f"LayerDrop(): the budget is about {named}. Evenly spaced ones are no choice of "
-                "these: give Budget(layers=...) or Budget(modules=...), or another method."
+                f"LayerDrop(): the budget is about {in_words(others)}. Evenly spaced ones are no "
+                "choice of these: give Budget(layers=...) or Budget(sublayers=...), or another "
+                "method."
             )
         return Row(units, quota)
 

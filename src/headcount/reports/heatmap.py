@@ -12,6 +12,7 @@ from matplotlib.text import Text
 from headcount.errors import DecisionError
 from headcount.reports.panels import Panel, panels
 from headcount.units.decision import Decision, SiteDecision
+from headcount.units.kinds import KIND
 
 CELL_INCHES = 0.3
 DOTS_PER_INCH = 160
@@ -91,7 +92,7 @@ class _Page:
             self._fit(text, _TITLE_SIZE)
             y += _TITLE
         kinds = {site.kind for site in self.decision.sites}
-        noun = f"{kinds.pop()}s" if len(kinds) == 1 else "units"
+        noun = KIND[kinds.pop()].nouns if len(kinds) == 1 else "units"
         summary = f"{self.decision.num_kept} of {self.decision.num_units} {noun} kept"
         self._text(self.width / 2, y + 0.3, summary, size=9.5, color=_PALE if self.title else _INK)
         y += _SUMMARY

@@ -43,7 +43,7 @@ def latency_table(
     divided among the sites. So the many small savings are measured together, and what else the
     machine does falls on both. Where the cost of a site would fall with more units, by noise,
     neighbours are averaged; between the measured numbers it is interpolated linearly. Numbers of
-    rows are measured odd: most that a budget leads to are not the round ones that processors are
+    neurons are measured odd: most that a budget leads to are not the round ones that processors are
     fastest with.
 
     A choice by a table prefers what was measured too cheap, so what comes out is rather slower than
@@ -54,7 +54,8 @@ def latency_table(
         inputs: keyword arguments of the model; token ids by default.
         batch: sequences of a pass, where there are no ``inputs``.
         length: tokens of each, likewise.
-        kinds: some of ``head``, ``group``, ``row``; None for rows, and heads or groups.
+        kinds: some of ``head``, ``kv_head``, ``neuron``; None for neurons, and heads or key-value
+            heads.
         shares: shares of the units of a site at which to measure, below 1; none of its units and
             one are measured always, since the first brings with it what all need.
         num_runs: timed passes of each model; more where other work runs on the machine.
@@ -73,7 +74,7 @@ def latency_table(
         >>> model = transformers.BertModel(transformers.BertConfig(num_hidden_layers=2))
         >>> table = hc.latency_table(model, batch=1, length=4, shares=(), num_runs=1)
         >>> [(curve.kind, len(curve.modules), curve.counts) for curve in table.curves]
-        [('row', 2, (0, 1, 3072)), ('head', 2, (0, 1, 12))]
+        [('neuron', 2, (0, 1, 3072)), ('head', 2, (0, 1, 12))]
     """
     if not all(0 <= share < 1 for share in shares):
         raise PruningError(

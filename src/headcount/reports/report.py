@@ -11,8 +11,9 @@ from headcount.door.arguments import check_fields, check_value
 from headcount.door.files import checked, parse_format, read_text
 from headcount.door.shape import Count
 from headcount.errors import CheckpointError, PruningError
+from headcount.units.kinds import renamed_budget
 
-FORMAT = 1
+FORMAT = 2
 FILE = "report.json"
 """Name of the report in a saved folder."""
 DENSE = "dense"
@@ -142,7 +143,14 @@ class Report:
         Raises:
             CheckpointError: the text is not a report of this format.
         """
-        return parse_format(text, cls, version=FORMAT, call="Report.from_json", what="a report")
+        return parse_format(
+            text,
+            cls,
+            version=FORMAT,
+            call="Report.from_json",
+            what="a report",
+            older={1: lambda body: body | {"budget": renamed_budget(body.get("budget"))}},
+        )
 
     def save(self, folder: str | Path) -> None:
         """Write ``report.json`` into a folder."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from headcount.units.decision import Decision
+from headcount.units.kinds import ALL, Kind, counted, in_words
 
 
 def short(number: float, unit: str = "") -> str:
@@ -74,7 +75,7 @@ def kept_words(decision: Decision) -> str:
     totals: dict[str, int] = {}
     for site in decision.sites:
         totals[site.kind] = totals.get(site.kind, 0) + len(site.keep)
-    parts = (f"{decision.num(kind)} of {total} {kind}s" for kind, total in totals.items())
+    parts = (f"{decision.num(kind)} of {counted(total, kind)}" for kind, total in totals.items())
     return ", ".join(parts)
 
 
@@ -89,16 +90,15 @@ def budget_words(budget: Mapping[str, Any]) -> str:
         '12 heads, at least 1 in every layer'
         >>> budget_words({"heads": 0.25, "scope": "layer", "min_per_layer": 0})
         '25% of the heads in every layer'
-        >>> budget_words({"params": 0.6, "kinds": ["row"]}), budget_words({"macs": 1000})
-        ('at most 60% of the parameters, rows may go', 'at most 1000 MACs')
-        >>> budget_words({"heads": {"cross": 1, "encoder": 4}, "rows": 0.5})
-        '1 head at cross, 4 heads at encoder, 50% of the rows'
+        >>> budget_words({"params": 0.6, "kinds": ["neuron"]}), budget_words({"macs": 1000})
+        ('at most 60% of the parameters, neurons may go', 'at most 1000 MACs')
+        >>> budget_words({"heads": {"cross": 1, "encoder": 4}, "neurons": 0.5})
+        '1 head at cross, 4 heads at encoder, 50% of the neurons'
     """
-    kinds = ("layers", "modules", "groups", "heads", "rows")
     parts = [
-        _amount(amount, kind.removesuffix("s"), place)
-        for kind in kinds
-        for place, amount in _places(budget.get(kind))
+        _amount(amount, kind, place)
+        for kind in ALL
+        for place, amount in _places(budget.get(kind.plural))
     ]
     parts += [_ceiling(name, budget) for name in _NOUNS if budget.get(name) is not None]
     if not parts:
@@ -115,7 +115,7 @@ _NOUNS = {"params": "parameters", "macs": "MACs", "latency": "latency"}
 def _ceiling(name: str, budget: Mapping[str, Any]) -> str:
     amount, noun = budget[name], _NOUNS[name]
     most = f"{100 * amount:.4g}% of the {noun}" if isinstance(amount, float) else f"{amount} {noun}"
-    kinds = " and ".join(f"{kind}s" for kind in budget.get("kinds") or ())
+    kinds = in_words(budget.get("kinds") or ())
     return f"at most {most}" + (f", {kinds} may go" if kinds else "")
 
 
@@ -146,11 +146,11 @@ def _places(value: Any) -> list[tuple[str, Any]]:
     return [] if value is None else [("", value)]
 
 
-def _amount(amount: float, unit: str, place: str) -> str:
+def _amount(amount: float, kind: Kind, place: str) -> str:
     at = f" at {place}" if place else ""
     if isinstance(amount, float):
-        return f"{100 * amount:.4g}% of the {unit}s{at}"
-    return f"{amount} {unit}{'' if amount == 1 else 's'}{at}"
+        return f"{100 * amount:.4g}% of the {kind.nouns}{at}"
+    return f"{counted(amount, kind.name)}{at}"
 
 
 def machine_words(environment: Mapping[str, Any], device: str | None) -> str:

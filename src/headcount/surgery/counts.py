@@ -48,6 +48,6 @@ def choose_width(draft: Draft, found: Attention, num_heads: int) -> None:
     draft.set(found.name, {"width_of_heads": num_heads * found.head_size})
 
 
-def new_rows(values: Mapping[str, Any], before: int, after: int) -> dict[str, int]:
+def new_neurons(values: Mapping[str, Any], before: int, after: int) -> dict[str, int]:
     """The attributes of a feed-forward network that change with its neurons."""
-    return {name: after for name in names.NUM_ROWS if before and values.get(name) == before}
+    return {name: after for name in names.NUM_NEURONS if before and values.get(name) == before}

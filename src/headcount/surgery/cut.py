@@ -28,8 +28,8 @@ from headcount.surgery.draft import Plan
 from headcount.surgery.plan import Kept, plan
 from headcount.surgery.refuse import refuse, refuse_torn, refuse_untied
 from headcount.units.decision import Decision, SiteDecision, refuse_not_finite
+from headcount.units.kinds import KIND, KINDS, SLICES
 from headcount.units.nesting import holds
-from headcount.units.site import KINDS
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -39,7 +39,7 @@ def cut(model: M, decision: Decision, *, in_place: bool = False) -> M:
     """A smaller model that computes what the masked model computes.
 
     The removed units' slices of all weights are gone, and with them their cost. A sublayer
-    without heads or rows keeps its residual and the output projection's bias; a removed module
+    without heads or neurons keeps its residual and the output projection's bias; a removed sublayer
     keeps its residual alone; a removed layer hands its input on. The configuration says how many
     units each layer has, so that the model saves and reloads.
 
@@ -173,7 +173,7 @@ def _sliced(parameter: nn.Parameter, dims: dict[int, Tensor]) -> nn.Parameter:
 
 def _check_nesting(decision: Decision) -> None:
     """Refuse a decision that keeps units inside of what it removes."""
-    removed = [site for site in decision.sites if site.kind in ("layer", "module", "group")]
+    removed = [site for site in decision.sites if KIND[site.kind].holds != "nothing"]
     for outer in removed:
         for inner in decision.sites:
             if KINDS.index(outer.kind) < KINDS.index(inner.kind) and _orphans(outer, inner):
@@ -185,7 +185,7 @@ def _check_nesting(decision: Decision) -> None:
 
 
 def _orphans(outer: SiteDecision, inner: SiteDecision) -> bool:
-    if outer.kind == "group":
+    if KIND[outer.kind].holds == "a share of the heads":
         share = len(inner.keep) // len(outer.keep) if inner.kind == "head" else 0
         same = inner.module == outer.module and share > 0
         return same and any(not outer.keep[head // share] for head in inner.kept)
@@ -195,11 +195,7 @@ def _orphans(outer: SiteDecision, inner: SiteDecision) -> bool:
 
 def _recount(model: nn.Module, decision: Decision) -> None:
     found = {site.key: site.num_units for site in find_sites(model)}
-    hollow = {
-        site.module
-        for site in decision.sites
-        if site.kind in ("head", "group", "row") and not any(site.keep)
-    }
+    hollow = {site.module for site in decision.sites if site.kind in SLICES and not any(site.keep)}
     wrong = {
         site.key: (found.get(site.key, 0), sum(site.keep))
         for site in decision.sites

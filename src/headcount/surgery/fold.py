@@ -12,12 +12,10 @@ from headcount.architectures.discover import units as find_units
 from headcount.door.arguments import checks_arguments
 from headcount.errors import DecisionError, SurgeryError
 from headcount.units.decision import Decision, SiteDecision
+from headcount.units.kinds import SLICES
 from headcount.units.site import Site
 
 M = TypeVar("M", bound=nn.Module)
-
-GATED = ("group", "head", "row")
-"""The kinds whose units are slices of a projection's input."""
 
 
 @checks_arguments
@@ -31,7 +29,7 @@ def fold(model: M, decision: Decision, scales: Float[Tensor, " n"], *, in_place:
         model: the dense model the decision is about, or the one that was cut by it.
         decision: what stays.
         scales: one for each unit that the decision is about, as ``rescale`` gives them. Those of
-            modules and layers are one, or zero for what goes.
+            sublayers and layers are one, or zero for what goes.
         in_place: change this very model instead of a copy.
 
     Returns:
@@ -68,14 +66,14 @@ def fold(model: M, decision: Decision, scales: Float[Tensor, " n"], *, in_place:
 
 
 def _factors(model: nn.Module, decision: Decision, scales: Tensor) -> list[tuple[Site, Tensor]]:
-    """The model's sites of heads, groups and rows, with the scales of the units they have."""
+    """The model's sites of slices of weights, with the scales of the units they have."""
     found = {site.key: site for site in find_units(model).sites}
     is_cut = vars(model).get("headcount_decision") == decision
-    hollow = {site.module for site in decision.sites if site.kind in GATED and not site.kept}
+    hollow = {site.module for site in decision.sites if site.kind in SLICES and not site.kept}
     split = scales.split([len(site.keep) for site in decision.sites])
     factors = []
     for decided, own in zip(decision.sites, split, strict=True):
-        if decided.kind not in GATED:
+        if decided.kind not in SLICES:
             _check_whole(decided, own)
             continue
         name = name_now(model, decided.module) if is_cut else decided.module
@@ -97,7 +95,7 @@ def _check_whole(decided: SiteDecision, scales: Tensor) -> None:
     if any(scale not in (0.0, 1.0) for scale in scales.tolist()):
         raise SurgeryError(
             f"fold: the scale of the {decided.kind} {decided.module!r} is {scales.tolist()}. "
-            "Modules and layers are kept or removed: give one or zero."
+            "Sublayers and layers are kept or removed: give one or zero."
         )
 
 
@@ -106,7 +104,7 @@ def output_weight(model: nn.Module, site: Site) -> Float[Tensor, "i o"]:
 
     Args:
         model: the model the site is in.
-        site: heads, groups or rows.
+        site: heads, key-value heads or neurons.
 
     Returns:
         A view of the weight, the units' inputs first, or behind the experts; without a gradient.
@@ -114,7 +112,7 @@ def output_weight(model: nn.Module, site: Site) -> Float[Tensor, "i o"]:
     Example:
         >>> import headcount as hc, transformers
         >>> model = transformers.BertModel(transformers.BertConfig(num_hidden_layers=1))
-        >>> output_weight(model, hc.units(model, "row").sites[0]).shape
+        >>> output_weight(model, hc.units(model, "neuron").sites[0]).shape
         torch.Size([3072, 768])
     """
     part = next(part for part in site.parts if part.role in ("output", "down"))

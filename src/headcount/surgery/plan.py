@@ -18,7 +18,7 @@ from headcount.surgery.biases import (
     pick_from_lists,
     replace_forward,
 )
-from headcount.surgery.counts import choose_width, new_counts, new_rows
+from headcount.surgery.counts import choose_width, new_counts, new_neurons
 from headcount.surgery.draft import Draft, Plan
 from headcount.surgery.empty import empty
 from headcount.units.nesting import holds
@@ -81,7 +81,7 @@ class _Planner:
 
     def sublayer(self, sublayer: Sublayer) -> None:
         """One attention module or feed-forward network."""
-        module = self.sites.get((sublayer.name, "module"))
+        module = self.sites.get((sublayer.name, "sublayer"))
         whole = module is not None and module.num_units > 0 and self._num_kept(module) == 0
         if sublayer.attention is not None:
             if sublayer.attention.num_heads or whole:
@@ -101,7 +101,7 @@ class _Planner:
             own_biases(self.draft, members, self.heads, self.gone, forced=forced)
 
     def _feed_forward(self, sublayer: Sublayer, fused: int, *, whole: bool) -> None:
-        site = self.sites[sublayer.name, "row"]
+        site = self.sites[sublayer.name, "neuron"]
         if site.num_groups > 1:
             self._experts(site)
         elif whole or (site.num_units and self._num_kept(site) == 0):
@@ -111,7 +111,7 @@ class _Planner:
         elif self._num_kept(site) < site.num_units:
             values = vars(self.model.get_submodule(sublayer.name))
             self.draft.remove(site.parts, self.kept[site.key].tolist())
-            self.draft.set(sublayer.name, new_rows(values, site.num_units, self._num_kept(site)))
+            self.draft.set(sublayer.name, new_neurons(values, site.num_units, self._num_kept(site)))
 
     def _experts(self, site: Site) -> None:
         """The neurons of experts that lie in one tensor."""
@@ -133,7 +133,7 @@ class _Planner:
         left = len(kept) // site.num_groups
         values = vars(self.model.get_submodule(site.module))
         self.draft.remove(site.parts, kept.tolist())
-        self.draft.set(site.module, new_rows(values, each, left))
+        self.draft.set(site.module, new_neurons(values, each, left))
         if left % GROUPED:
             self.draft.override(site.module, {names.EXPERTS: "eager"})
 
@@ -146,7 +146,7 @@ class _Planner:
         if not heads:
             empty(self.draft, sublayer, found, whole=whole)
             return
-        for kind in ("group", "head"):
+        for kind in ("kv_head", "head"):
             site = self.sites.get((found.name, kind))
             if site is not None and self._num_kept(site) < site.num_units:
                 self.draft.remove(site.parts, self.kept[site.key].tolist())
@@ -186,20 +186,20 @@ class _Planner:
         share = found.num_heads // found.num_groups if found.num_groups else 1
         heads = range(found.num_heads)
         kept_heads = set(self._kept_indices(found.name, "head", heads))
-        kept_groups = set(self._kept_indices(found.name, "group", range(found.num_groups)))
+        kept_groups = set(self._kept_indices(found.name, "kv_head", range(found.num_groups)))
         return tuple(h for h in heads if h in kept_heads and h // share in kept_groups)
 
     def _num_groups_left(self, found: Attention, heads: tuple[int, ...]) -> int:
         if found.num_groups == found.num_heads:
             return len(heads)
         share = found.num_heads // found.num_groups
-        groups = self._kept_indices(found.name, "group", range(found.num_groups))
+        groups = self._kept_indices(found.name, "kv_head", range(found.num_groups))
         counts = [sum(head // share == group for head in heads) for group in groups]
         if len(set(counts)) > 1:
             raise SurgeryError(
                 f"cut: {found.name} would keep {counts} query heads for its {len(counts)} "
                 "key-value heads. Attention needs equally many for each: keep a multiple of the "
-                "number of key-value heads, or remove whole groups."
+                "number of key-value heads, or remove whole key-value heads."
             )
         return len(counts)
 

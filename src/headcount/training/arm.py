@@ -31,7 +31,7 @@ from headcount.training.resume import complete_checkpoints
 from headcount.training.trainer import PruningTrainer
 from headcount.units.budget import Budget
 from headcount.units.decision import Decision
-from headcount.units.site import KINDS
+from headcount.units.kinds import KIND, KINDS
 
 RESULT_FILE = "result.json"
 NUM_EXAMPLES = 2048
@@ -246,7 +246,7 @@ def _everything(model: PreTrainedModel) -> Budget:
     """Any kind will do, heads if there are some left: all of them stay."""
     left = units(model).kinds
     kind = next((kind for kind in ("head", *KINDS) if kind in left), "head")
-    whole: dict[str, Any] = {f"{kind}s": 1.0}
+    whole: dict[str, Any] = {KIND[kind].plural: 1.0}
     return Budget(**whole)
 
 

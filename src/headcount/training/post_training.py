@@ -59,8 +59,8 @@ def prune_post_training(
         ...     transformers.BertConfig(num_hidden_layers=1))
         >>> batches = [{"input_ids": torch.arange(40).view(4, 10), "labels": torch.arange(4) % 2}]
         >>> small, decision = hc.prune_post_training(
-        ...     model, hc.Fisher(), hc.Budget(heads=4, rows=500), batches)
-        >>> hc.units(small).num("head"), hc.units(small).num("row")
+        ...     model, hc.Fisher(), hc.Budget(heads=4, neurons=500), batches)
+        >>> hc.units(small).num("head"), hc.units(small).num("neuron")
         (4, 500)
 
     Source: Kwon et al. 2022, arXiv 2204.09656.

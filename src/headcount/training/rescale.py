@@ -49,10 +49,10 @@ def rescale(
     does not simply add (it scales or normalises the output first), the terms in r are left out,
     which is logged. Tokens of padding do not count.
 
-    Heads, groups and rows get scales; modules, layers and the neurons of experts keep theirs at
-    one. The model is not changed; ``fold`` puts the scales into weights, ``masked`` tries them out.
-    A model in half precision runs in float32 until the scales are found; then it has its own
-    weights again.
+    Heads, key-value heads and neurons get scales; sublayers, layers and the neurons of experts keep
+    theirs at one. The model is not changed; ``fold`` puts the scales into weights, ``masked`` tries
+    them out. A model in half precision runs in float32 until the scales are found; then it has its
+    own weights again.
 
     Args:
         model: the dense model the decision is about.
@@ -188,12 +188,12 @@ class _Tuner:
     def places(self) -> Iterable[tuple[Site, slice]]:
         """A site of each projection that something goes into, in the order of the model.
 
-        Where heads and whole groups are decided upon, it is the heads that are scaled.
+        Where heads and key-value heads are decided upon, it is the heads that are scaled.
         """
         found = {
             site.gate: (site, span)
             for site, span in zip(self.units.sites, self.units.slices, strict=True)
-            if _reads_all_tokens(site) and (site.kind != "group" or site.gate not in self._heads)
+            if _reads_all_tokens(site) and (site.kind != "kv_head" or site.gate not in self._heads)
         }
         for gate in dict.fromkeys(self.order):
             site, span = found[gate]

@@ -32,6 +32,7 @@ from headcount.training.parallel import check_whole
 from headcount.training.rerun import Reruns
 from headcount.units.budget import Budget
 from headcount.units.decision import Decision
+from headcount.units.kinds import WHOLE
 from headcount.units.nesting import allowed
 from headcount.units.quota import Pool
 from headcount.units.table import UnitTable
@@ -196,7 +197,7 @@ class Session:
                 allowed=allowed(pool, removed) if removed else None,
             )
             for site, span in zip(pool.units.sites, pool.units.slices, strict=True):
-                if site.kind in ("layer", "module") and not keep[span].any():
+                if site.kind in WHOLE and not keep[span].any():
                     removed.add(site.key)
             keeps.append(keep)
         return torch.cat(keeps)

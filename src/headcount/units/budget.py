@@ -10,10 +10,10 @@ from headcount.errors import BudgetError
 from headcount.maths.select import Bundle, totals
 from headcount.maths.shares import exactly, halves_up
 from headcount.units.ceiling import CURRENCIES, Ceiling
+from headcount.units.kinds import ALL, KIND, KINDS, counted
 from headcount.units.latency import LatencyTable
 from headcount.units.nesting import check_nesting, kind_of
 from headcount.units.quota import Pool, Quota
-from headcount.units.site import KINDS
 from headcount.units.table import UnitTable
 
 Amount = int | float
@@ -40,12 +40,12 @@ class Budget:
         'layer'
         >>> Budget(heads=24, where="cross")       # of the cross-attention heads
         Budget(heads=24, where='cross')
-        >>> Budget(heads={"encoder": 6, "decoder.cross": 2}, rows=0.5).rows
+        >>> Budget(heads={"encoder": 6, "decoder.cross": 2}, neurons=0.5).neurons
         0.5
         >>> Budget(params=0.6)                    # 60% of the model's parameters, at most
         Budget(params=0.6)
-        >>> Budget(macs=0.5, kinds=("row",))      # half of the MACs of all rows
-        Budget(macs=0.5, kinds=['row'])
+        >>> Budget(macs=0.5, kinds=("neuron",))      # half of the MACs of all neurons
+        Budget(macs=0.5, kinds=['neuron'])
 
     Raises:
         BudgetError: a value that cannot be a budget, whatever the model.
@@ -54,11 +54,11 @@ class Budget:
 
     heads: Amount | Mapping[str, Amount] | None = None
     """Query heads to keep. Where they share key-value heads, each of these keeps equally many."""
-    groups: Amount | Mapping[str, Amount] | None = None
+    kv_heads: Amount | Mapping[str, Amount] | None = None
     """Key-value heads to keep, each with all its query heads."""
-    rows: Amount | Mapping[str, Amount] | None = None
+    neurons: Amount | Mapping[str, Amount] | None = None
     """Neurons of feed-forward networks to keep."""
-    modules: Amount | Mapping[str, Amount] | None = None
+    sublayers: Amount | Mapping[str, Amount] | None = None
     """Attention modules and feed-forward networks to keep; places: ``self``, ``cross``, ``ffn``."""
     layers: Amount | Mapping[str, Amount] | None = None
     """Layers to keep."""
@@ -70,8 +70,8 @@ class Budget:
     latency: float | None = None
     """Latency at most, as a fraction of the model's own; by the measured ``costs``."""
     kinds: tuple[str, ...] | None = None
-    """For a cost: the kinds of unit that may go. None: rows and heads, or key-value groups where
-    query heads share them."""
+    """For a cost: the kinds of unit that may go. None: neurons, and heads or, where
+    these share key-value heads, the latter."""
     length: int = 128
     """For ``macs``: tokens of the sequence."""
     costs: LatencyTable | None = None
@@ -86,7 +86,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         check_value("Budget", "kinds", self.kinds, Collection[str] | None)
-        counts = (f"{kind}s" for kind in KINDS)
+        counts = (kind.plural for kind in ALL)
         check_fields(self, but=(*counts, *CURRENCIES, "scope", "min_per_layer"))
         if self.kinds is not None:
             object.__setattr__(self, "kinds", tuple(self.kinds))
@@ -144,13 +144,14 @@ class Budget:
     def _check_counts(self) -> None:
         if not any(True for _, value in self._amounts() for _ in _places(value)):
             raise BudgetError(
-                "Budget(): nothing is asked. Give a number of heads, groups, rows, modules or "
-                "layers to keep, such as Budget(heads=12), or a cost, such as Budget(params=0.6)."
+                "Budget(): nothing is asked. Give a number of "
+                f"{', '.join(kind.plural for kind in ALL[:0:-1])} or {ALL[0].plural} to keep, such "
+                "as Budget(heads=12), or a cost, such as Budget(params=0.6)."
             )
-        if self.heads is not None and self.groups is not None:
+        if self.heads is not None and self.kv_heads is not None:
             raise BudgetError(
-                f"Budget(heads={self.heads!r}, groups={self.groups!r}): give one of them. A group "
-                "stays or goes with all its query heads."
+                f"Budget(heads={self.heads!r}, kv_heads={self.kv_heads!r}): give one of them. "
+                "A key-value head stays or goes with all its query heads."
             )
         for name, value in self._amounts():
             for place, amount in _places(value):
@@ -215,21 +216,23 @@ class Budget:
         return units.at(self.where)
 
     def _amounts(self) -> Iterator[tuple[str, Amount | Mapping[str, Amount] | None]]:
-        for kind in KINDS:
-            yield f"{kind}s", getattr(self, f"{kind}s")
+        for kind in ALL:
+            yield kind.plural, getattr(self, kind.plural)
 
     def _pool(self, units: UnitTable, name: str, place: str, amount: Amount) -> Pool:
-        kind = name.removesuffix("s")
+        kind = next(kind for kind in ALL if kind.plural == name)
         call = f"Budget({name}={amount!r})"
-        own = units.only(kind)
+        own = units.only(kind.name)
         if not own.sites:
-            has = ", ".join(f"{units.num(k)} {k}s" for k in KINDS if k in units.kinds)
-            raise BudgetError(f"{call}: the model has no {name}. It has {has}: ask for these.")
+            has = ", ".join(counted(units.num(k), k) for k in KINDS if k in units.kinds)
+            raise BudgetError(
+                f"{call}: the model has no {kind.nouns}. It has {has}: ask for these."
+            )
         for part in (self.where, place):
             if part and not own.has(part):
                 raise BudgetError(
-                    f"{call} at {part!r}: the model has no {name} there. It has {name} at: "
-                    f"{', '.join(own.places)}. Give one of these, or several joined by dots."
+                    f"{call} at {part!r}: the model has no {kind.nouns} there. It has {kind.nouns} "
+                    f"at: {', '.join(own.places)}. Give one of these, or several joined by dots."
                 )
             own = own.at(part)
         quota = self._quota(own, call, amount, name)
@@ -340,12 +343,12 @@ def _legal(quota: Quota, units: UnitTable, call: str, amount: Amount, name: str)
     if isinstance(amount, float):
         return replace(quota, num_keep=_nearest(possible, exactly(amount) * len(units)))
     options = " or ".join(str(count) for count in (below, above) if count is not None)
-    if units.kinds == {"row"}:
+    if units.kinds == {"neuron"}:
         why = f"each of the {groups} experts of a layer keeps equally many neurons. Give {options}."
     else:
         why = (
             f"each of the {groups} key-value heads of a layer keeps equally many query heads. Give "
-            f"{options}, or a budget of groups, which takes whole key-value heads."
+            f"{options}, or Budget(kv_heads=...), which takes a key-value head with all of them."
         )
     raise BudgetError(f"{call}: {owner} cannot keep exactly {total} {name}: {why}")
 
@@ -371,7 +374,7 @@ def _check_apart(pools: list[Pool]) -> None:
         for site in pool.units.sites:
             if site.key in seen:
                 raise BudgetError(
-                    f"Budget: two numbers are given for the {site.kind}s of {site.module}. Give "
-                    "places that have no units in common."
+                    f"Budget: two numbers are given for the {KIND[site.kind].nouns} of "
+                    f"{site.module}. Give places that have no units in common."
                 )
             seen[site.key] = pool

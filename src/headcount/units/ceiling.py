@@ -12,10 +12,10 @@ from headcount.errors import BudgetError
 from headcount.maths.shares import exactly
 from headcount.units.cost_quota import CostQuota
 from headcount.units.costs import Costs, latency_of, macs_of, params_of
+from headcount.units.kinds import ALL, KIND, KINDS, WHOLE, counted, in_words
 from headcount.units.latency import LatencyTable
-from headcount.units.nesting import OUTER
 from headcount.units.quota import Pool
-from headcount.units.site import KINDS, Site
+from headcount.units.site import Site
 from headcount.units.table import UnitTable
 
 CURRENCIES = ("params", "macs", "latency")
@@ -40,7 +40,7 @@ class Ceiling:
     amount: int | float
     """A number of parameters or MACs, or a fraction of what the model has."""
     kinds: tuple[str, ...] | None = None
-    """The kinds that may be removed; None for rows, and heads or key-value groups."""
+    """The kinds that may be removed; None for neurons, and heads or key-value heads."""
     length: int = 128
     """Tokens of the sequence for which MACs are counted."""
     floor: int = 0
@@ -55,11 +55,11 @@ class Ceiling:
             raise BudgetError(
                 f"Budget(length={self.length!r}): give a number of tokens, 1 or more."
             )
-        if self.floor and set(OUTER) & set(self.kinds or ()):
+        if self.floor and set(WHOLE) & set(self.kinds or ()):
             raise BudgetError(
                 f"Budget({self.currency}={self.amount!r}, kinds={self.kinds}, min_per_layer="
-                f"{self.floor}): a layer or module that goes takes its units along. Give "
-                "min_per_layer=0, or kinds without 'layer' and 'module'."
+                f"{self.floor}): a layer or sublayer that goes takes its units along. "
+                "Give min_per_layer=0, or kinds without 'layer' and 'sublayer'."
             )
 
     @property
@@ -110,8 +110,7 @@ class Ceiling:
             limit = math.floor(exactly(self.amount) * whole)
         least = costs.base + self._forced(costs)
         if limit < least:
-            kinds = sorted({site.kind for site in costs.units.sites}, key=KINDS.index)
-            names = " and ".join(f"{kind}s" for kind in kinds)
+            names = in_words(costs.units.kinds)
             share = math.ceil(Fraction(10_000 * max(least, 0), whole)) / 10_000
             nearest = f"{share}" if self.currency == "latency" else f"{share} or {least}"
             part = 100 * (whole - costs.base) / whole
@@ -154,15 +153,15 @@ class Ceiling:
             raise BudgetError(
                 f"Budget(kinds={self.kinds}): give some of {', '.join(KINDS)}, each once."
             )
-        if {"head", "group"} <= {*self.kinds}:
+        if {"head", "kv_head"} <= {*self.kinds}:
             raise BudgetError(
-                f"Budget(kinds={self.kinds}): give 'head' or 'group'. A group goes with all its "
-                "query heads."
+                f"Budget(kinds={self.kinds}): give 'head' or 'kv_head'. A key-value head goes with "
+                "all its query heads."
             )
-        if self.currency == "latency" and {*self.kinds} & {*OUTER}:
+        if self.currency == "latency" and {*self.kinds} & {*WHOLE}:
             raise BudgetError(
-                f"{self.call[:-1]}, kinds={self.kinds}): latencies are measured for heads, groups "
-                "and rows. Give some of these."
+                f"{self.call[:-1]}, kinds={self.kinds}): latencies are measured for "
+                f"{in_words(kind.name for kind in ALL if not kind.whole)}. Give some of these."
             )
 
     def _check_floor(self, units: UnitTable) -> None:
@@ -171,7 +170,7 @@ class Ceiling:
             if self.floor > low:
                 raise BudgetError(
                     f"{self.call[:-1]}, min_per_layer={self.floor}): some layer has only {low} "
-                    f"{kind}s. Give min_per_layer 0 to {low}."
+                    f"{KIND[kind].nouns}. Give min_per_layer 0 to {low}."
                 )
 
 
@@ -199,8 +198,8 @@ def removable(
 
     Args:
         units: the units of a model.
-        kinds: the kinds that may; None for rows and heads, or key-value groups where heads share
-            them, but for the neurons of experts that lie in one tensor.
+        kinds: the kinds that may; None for neurons and heads, or key-value heads where query heads
+            share them, but for the neurons of experts that lie in one tensor.
         call: how messages name the call.
 
     Raises:
@@ -211,37 +210,38 @@ def removable(
         >>> import headcount as hc, transformers
         >>> table = hc.units(transformers.BertModel(transformers.BertConfig(num_hidden_layers=1)))
         >>> [site.kind for site in removable(table)]
-        ['row', 'head']
+        ['neuron', 'head']
     """
     bundled = {site.module for site in units.sites if site.kind == "head" and site.num_groups > 1}
-    experts = [site.module for site in units.sites if site.kind == "row" and site.num_groups > 1]
+    experts = [site.module for site in units.sites if site.kind == "neuron" and site.num_groups > 1]
     if kinds is None:
         wanted = [
             site
             for site in units.sites
-            if site.kind in ("row", "group" if site.module in bundled else "head")
+            if KIND[site.kind].usual
+            and site.kind != ("head" if site.module in bundled else "kv_head")
             and site.module not in experts
         ]
         if not wanted:
-            raise BudgetError(f"{call}: the model has no heads or rows there. Give kinds.")
+            raise BudgetError(f"{call}: the model has no heads or neurons there. Give kinds.")
         return tuple(wanted)
     missing = [kind for kind in kinds if kind not in units.kinds]
     if missing:
-        has = ", ".join(f"{units.num(k)} {k}s" for k in KINDS if k in units.kinds)
+        has = ", ".join(counted(units.num(k), k) for k in KINDS if k in units.kinds)
         raise BudgetError(
-            f"{call[:-1]}, kinds={kinds}): the model has no {missing[0]}s there. It has {has}: ask "
-            "for these."
+            f"{call[:-1]}, kinds={kinds}): the model has no {KIND[missing[0]].nouns} there. It has "
+            f"{has}: ask for these."
         )
     if "head" in kinds and bundled:
         raise BudgetError(
             f"{call[:-1]}, kinds={kinds}): query heads share key-value heads in "
-            f"{sorted(bundled)[0]}, where each of these has to keep equally many. Give 'group' "
+            f"{sorted(bundled)[0]}, where each of these has to keep equally many. Give 'kv_head' "
             "instead of 'head', or a number of heads: Budget(heads=...)."
         )
-    if "row" in kinds and experts:
+    if "neuron" in kinds and experts:
         raise BudgetError(
             f"{call[:-1]}, kinds={kinds}): the neurons of experts lie in one tensor in "
-            f"{experts[0]}, where each expert has to keep equally many. Give kinds without 'row', "
-            "or a number of rows: Budget(rows=...)."
+            f"{experts[0]}, where each expert has to keep equally many. Give kinds without "
+            "'neuron', or a number of neurons: Budget(neurons=...)."
         )
     return units.only(*kinds).sites

@@ -14,8 +14,8 @@ from headcount.errors import BudgetError
 from headcount.maths.knapsack import Stream, approach, choose, cost, fill, settle
 from headcount.maths.select import check_finite
 from headcount.units.costs import Costs, fixed_and_each
+from headcount.units.kinds import KINDS
 from headcount.units.quota import AnyQuota, Quota
-from headcount.units.site import KINDS
 from headcount.units.table import UnitTable
 
 Solver = Callable[[Sequence[Stream], int], list[int]]
@@ -31,7 +31,7 @@ class CostQuota(AnyQuota):
 
     - *ranks* (the usual case): its cost times the number of different scores below its own. So
       units go in the order of their scores, whatever their size and however far apart these are,
-      as far as the limit can be met that way; and what lies in a module or layer has no higher
+      as far as the limit can be met that way; and what lies in a sublayer or layer has no higher
       rank than that.
     - *sums* (``additive``): ``s - min(0, s_min)``. Scores are losses that add up, so that an
       expensive unit has to be worth more than the cheap ones that could stay in its place.
@@ -40,7 +40,7 @@ class CostQuota(AnyQuota):
         >>> import headcount as hc, torch, transformers
         >>> from headcount.units.costs import macs_of
         >>> table = hc.units(transformers.BertModel(transformers.BertConfig(num_hidden_layers=1)))
-        >>> costs = macs_of(table.only("head", "row"), length=128)
+        >>> costs = macs_of(table.only("head", "neuron"), length=128)
         >>> quota = CostQuota(costs=costs, limit=costs.whole // 2, asked=0.5)
         >>> keep = quota.keep(torch.arange(12.0 + 3072), layer=costs.units.layer_of_unit)
         >>> costs.of(keep) <= quota.target < costs.of(keep) + 196_608
@@ -69,7 +69,7 @@ class CostQuota(AnyQuota):
         """The keep of the greatest value within the limit.
 
         Units of one cost are taken in the order of their scores, ties by the lowest index; how
-        many of each, ``headcount.maths.knapsack.choose`` finds. Of modules and layers that are
+        many of each, ``headcount.maths.knapsack.choose`` finds. Of sublayers and layers that are
         alike in cost and scores, the first stay.
         """
         check_finite(scores)
@@ -85,9 +85,9 @@ class CostQuota(AnyQuota):
     def draw(self, scores: Float[Tensor, " n"], *, layer: Int[Tensor, " n"]) -> Bool[Tensor, " n"]:
         """A keep within the limit to which no unit could be added.
 
-        It is the best where units have two costs, as all heads and all rows of most models do. Else
-        it is near the best (``headcount.maths.knapsack.approach``), which takes milliseconds, not
-        seconds, on a model of 100 million parameters.
+        It is the best where units have two costs, as all heads and all neurons of most models do.
+        Else it is near the best (``headcount.maths.knapsack.approach``), which takes milliseconds,
+        not seconds, on a model of 100 million parameters.
         """
         check_finite(scores)
         known = scores.detach().cpu().double().numpy()

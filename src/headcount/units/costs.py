@@ -11,8 +11,8 @@ from torch import Tensor
 
 from headcount.errors import BudgetError
 from headcount.units.cost import Cost
-from headcount.units.nesting import OUTER, parents
-from headcount.units.site import KINDS
+from headcount.units.kinds import KIND, KINDS, WHOLE
+from headcount.units.nesting import parents
 from headcount.units.table import UnitTable
 
 Steps = Int[np.ndarray, " n_plus_1"]
@@ -22,13 +22,13 @@ Steps = Int[np.ndarray, " n_plus_1"]
 class Costs:
     """What any keep of a pool's units costs, in whole numbers of one currency.
 
-    A unit inside of a removed module or layer costs nothing. A module or layer costs only what its
-    units do not: the output projection's bias, the norms.
+    A unit inside of a removed sublayer or layer costs nothing. A sublayer or layer costs only what
+    its units do not: the output projection's bias, the norms.
 
     Example:
         >>> import headcount as hc, transformers
         >>> model = transformers.BertModel(transformers.BertConfig(num_hidden_layers=1))
-        >>> costs = macs_of(hc.units(model, "head", "row"), length=128)
+        >>> costs = macs_of(hc.units(model, "head", "neuron"), length=128)
         >>> costs.whole == 12 * 27_262_976 + 3072 * 196_608
         True
     """
@@ -65,7 +65,7 @@ class Costs:
         return total - self._shared(inside, counts)
 
     def inside(self, keep: Bool[Tensor, " n"]) -> Bool[Tensor, " n"]:
-        """A keep without what lies in removed modules and layers."""
+        """A keep without what lies in removed sublayers and layers."""
         inside = keep.clone()
         for site in self.outermost_first:
             parent = self.parents[site]
@@ -76,7 +76,7 @@ class Costs:
     @cached_property
     def outermost_first(self) -> tuple[int, ...]:
         """The sites, each after the one it lies in."""
-        depth = [min(KINDS.index(site.kind), len(OUTER)) for site in self.units.sites]
+        depth = [min(KINDS.index(site.kind), len(WHOLE)) for site in self.units.sites]
         return tuple(sorted(range(len(depth)), key=depth.__getitem__))
 
     def _shared(self, keep: Tensor, counts: Sequence[int]) -> int:
@@ -109,7 +109,7 @@ class Costs:
             own = chances[self.units.slices[site]]
             around = through[self.parents[site]]
             total = total + around * _mean(self.steps[site], own)
-            through[site] = around * own[0] if self.units.sites[site].kind in OUTER else around
+            through[site] = around * own[0] if self.units.sites[site].kind in WHOLE else around
         return total
 
 
@@ -175,8 +175,8 @@ def macs_of(units: UnitTable, length: int) -> Costs:
     unknown = next((site for site in units.sites if site.uncounted), None)
     if unknown is not None:
         raise BudgetError(
-            f"Budget(macs=...): the MACs of {unknown.kind}s in {unknown.module} are not known "
-            f"exactly: {unknown.uncounted}. Give a number of units, params or a latency."
+            f"Budget(macs=...): the MACs of {KIND[unknown.kind].nouns} in {unknown.module} are not "
+            f"known exactly: {unknown.uncounted}. Give a number of units, params or a latency."
         )
     none = (0,) * len(units.sites)
     left = [site.left * length**2 for site in units.sites]
@@ -231,7 +231,7 @@ def _linear(
 ) -> tuple[Steps, ...]:
     steps = []
     for index, site in enumerate(units.sites):
-        rest = 0 if site.kind in OUTER else amount(site.rest) - left[index]
+        rest = 0 if site.kind in WHOLE else amount(site.rest) - left[index]
         each = (own[index] - rest) // site.num_units + copied[index]
         rising = np.arange(site.num_units + 1, dtype=np.int64) * each
         rising[1:] += rest

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,12 +14,12 @@ from torch import Tensor
 
 from headcount.door.arguments import check_fields, check_value
 from headcount.door.files import LARGE, checked, parse_format, read_text
-from headcount.door.shape import Count, Finite, Misfit, Said
+from headcount.door.shape import Count, Finite, Matching, Misfit, Said
 from headcount.errors import DecisionError, check_argument
-from headcount.units.site import KINDS
+from headcount.units.kinds import KINDS, new_name, renamed_budget
 from headcount.units.table import UnitTable
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -217,6 +217,7 @@ class Decision:
             call="Decision.from_json",
             what="a decision",
             error=DecisionError,
+            older={2: _renamed},
         )
         give = "Give what Decision.to_json wrote."
         with checked("Decision.from_json: not a decision", give=give, error=DecisionError):
@@ -290,7 +291,7 @@ class _Entry(TypedDict):
     """A site, as it is written."""
 
     module: str
-    kind: Literal["layer", "module", "group", "head", "row"]
+    kind: Annotated[str, Matching("|".join(KINDS), "a kind of unit")]
     layer: Count
     stack: str
     where: str
@@ -307,6 +308,17 @@ class _Body(TypedDict):
     num_kept: Count
     provenance: dict[str, Any]
     sites: list[_Entry]
+
+
+def _renamed(body: dict[str, Any]) -> dict[str, Any]:
+    """A decision of format 2, whose kinds had other names."""
+    sites, provenance = body.get("sites"), body.get("provenance")
+    for entry in sites if isinstance(sites, list) else ():
+        if isinstance(entry, dict) and "kind" in entry:
+            entry["kind"] = new_name(entry["kind"])
+    if isinstance(provenance, dict) and "budget" in provenance:
+        provenance["budget"] = renamed_budget(provenance["budget"])
+    return body
 
 
 def _site(entry: _Entry, place: str) -> SiteDecision:

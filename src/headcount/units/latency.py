@@ -13,9 +13,10 @@ from headcount.door.arguments import check_fields, check_value
 from headcount.door.files import checked, parse_format, read_text
 from headcount.door.shape import Count
 from headcount.errors import PruningError
+from headcount.units.kinds import KIND, new_name
 from headcount.units.site import Site
 
-FORMAT = 1
+FORMAT = 2
 NUM_CELLS = 4096
 """Costs are whole multiples of the dense model's latency over this number, so that choosing among
 them exactly stays quick. Savings are rounded down: no keep is predicted faster than measured."""
@@ -105,8 +106,8 @@ class LatencyTable:
                 return (cells[0] - cells) * cell
         raise PruningError(
             f"Budget(latency=...): the table of latencies knows no {site.num_units} "
-            f"{site.kind}s in {site.module}, of {site.cost.params} parameters each. Measure it on "
-            "this very model, with these kinds: latency_table(model, kinds=...)."
+            f"{KIND[site.kind].nouns} in {site.module}, of {site.cost.params} parameters each. "
+            "Measure it on this very model, with these kinds: latency_table(model, kinds=...)."
         )
 
     def describe(self) -> dict[str, Any]:
@@ -131,7 +132,12 @@ class LatencyTable:
             CheckpointError: the text is no table of this format.
         """
         return parse_format(
-            text, cls, version=FORMAT, call="LatencyTable.from_json", what="a table of latencies"
+            text,
+            cls,
+            version=FORMAT,
+            call="LatencyTable.from_json",
+            what="a table of latencies",
+            older={1: _renamed},
         )
 
     def save(self, path: str | Path) -> None:
@@ -149,3 +155,13 @@ class LatencyTable:
         give = "Give a file that LatencyTable.save wrote."
         with checked(f"LatencyTable.load({str(path)!r})", give=give):
             return cls.from_json(read_text(path))
+
+
+def _renamed(body: dict[str, Any]) -> dict[str, Any]:
+    """A table of format 1, whose kinds had other names."""
+    curves = body.get("curves")
+    if isinstance(curves, list):
+        for curve in curves:
+            if isinstance(curve, dict) and "kind" in curve:
+                curve["kind"] = new_name(curve["kind"])
+    return body

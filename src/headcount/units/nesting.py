@@ -1,26 +1,23 @@
-"""What lies in what: a head inside a removed module or layer is removed too."""
+"""What lies in what: a head inside a removed sublayer or layer is removed too."""
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
 from headcount.errors import BudgetError
+from headcount.units.kinds import KIND, KINDS, WHOLE, in_words
 from headcount.units.quota import Pool
-from headcount.units.site import KINDS
 from headcount.units.table import UnitTable
-
-OUTER = ("layer", "module")
-"""The kinds of unit that hold others."""
 
 
 def holds(outer: str, kind: str, inner: str) -> bool:
-    """Whether an outer unit holds what sits in a module: a layer all below it, else the same.
+    """Whether an outer unit holds what sits in a module: all below its own, or in the same.
 
     Example:
-        >>> holds("h.0", "layer", "h.0.attn"), holds("h.0", "module", "h.0.attn")
+        >>> holds("h.0", "layer", "h.0.attn"), holds("h.0", "sublayer", "h.0.attn")
         (True, False)
     """
-    return inner == outer or (kind == "layer" and inner.startswith(f"{outer}."))
+    return inner == outer or (KIND[kind].holds == "all below" and inner.startswith(f"{outer}."))
 
 
 def parents(units: UnitTable) -> tuple[int, ...]:
@@ -33,7 +30,7 @@ def parents(units: UnitTable) -> tuple[int, ...]:
         >>> [site.kind for site in table.sites], parents(table)
         (['head', 'head', 'layer', 'layer'], (2, 3, -1, -1))
     """
-    outer = [(i, site) for i, site in enumerate(units.sites) if site.kind in OUTER]
+    outer = [(i, site) for i, site in enumerate(units.sites) if site.kind in WHOLE]
     found = []
     for site in units.sites:
         around = [
@@ -47,7 +44,7 @@ def parents(units: UnitTable) -> tuple[int, ...]:
 
 
 def allowed(pool: Pool, removed: set[tuple[str, str]]) -> Bool[Tensor, " n"]:
-    """The units of a pool that do not lie in removed modules or layers (module, kind)."""
+    """The units of a pool that do not lie in removed sublayers or layers (module, kind)."""
     return torch.tensor(
         [
             not any(holds(name, kind, site.module) for name, kind in removed)
@@ -69,7 +66,7 @@ def check_nesting(pools: list[Pool]) -> None:
         outers = [
             outer
             for outer in pools
-            if kind_of(outer) in OUTER and KINDS.index(kind_of(outer)) < level
+            if kind_of(outer) in WHOLE and KINDS.index(kind_of(outer)) < level
         ]
         outers = [outer for outer in outers if any(_held(outer, inner))]
         if outers:
@@ -99,11 +96,12 @@ def _check_room(outers: list[Pool], inner: Pool) -> None:
     uneven = len(set(asked.bundles)) > 1
     limits = any(asked.floors)
     if asked.num_keep > least or limits or (uneven and asked.num_keep):
-        named = ", ".join(f"{kind_of(outer)}s={outer.quota.target}" for outer in outers)
-        kinds = " and ".join(f"{kind_of(outer)}s" for outer in outers)
+        kind = KIND[kind_of(inner)]
+        named = [f"{KIND[kind_of(outer)].plural}={outer.quota.target}" for outer in outers]
         raise BudgetError(
-            f"Budget({named}, {kind_of(inner)}s={asked.num_keep}): the {kinds} that stay may "
-            f"hold only {least} {kind_of(inner)}s{', not any number of them' if uneven else ''}. "
-            f"Give {kind_of(inner)}s 0 to {least} without min_per_layer, or name places: "
-            f"Budget({kind_of(outers[0])}s={{'self': ..., 'ffn': ...}})."
+            f"Budget({', '.join(named)}, {kind.plural}={asked.num_keep}): the "
+            f"{in_words(map(kind_of, outers))} that stay may hold only {least} "
+            f"{kind.nouns}{', not any number of them' if uneven else ''}. Give {kind.plural} 0 to "
+            f"{least} without min_per_layer, or name places: "
+            f"Budget({KIND[kind_of(outers[0])].plural}={{'self': ..., 'ffn': ...}})."
         )

@@ -5,9 +5,6 @@ from typing import Literal
 
 from headcount.units.cost import NOTHING, Cost
 
-KINDS = ("layer", "module", "group", "head", "row")
-"""The kinds of unit, from the outermost to the innermost."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
@@ -61,8 +58,8 @@ class Site:
     module: str
     """Qualified name of the module that holds the units; with ``kind`` it names the site."""
     kind: str
-    """``head``, ``group`` (a key-value head with the query heads that share it), ``row`` (a neuron
-    of a feed-forward network), ``module`` (attention or feed-forward as a whole), ``layer``."""
+    """``head``; ``kv_head``, a key-value head with the query heads that share it; ``neuron``, of a
+    feed-forward network; ``sublayer``, attention or a feed-forward network; ``layer``."""
     layer: int
     """Index of the layer in its stack, from 0."""
     stack: str
@@ -113,7 +110,7 @@ class Site:
     @property
     def configured(self) -> int:
         """The number that ``config_key`` stands for: units in all, neurons of one expert."""
-        return self.num_units // self.num_groups if self.kind == "row" else self.num_units
+        return self.num_units // self.num_groups if self.kind == "neuron" else self.num_units
 
     @property
     def place(self) -> tuple[str, str, int]:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from headcount.door.arguments import checks_arguments
 from headcount.errors import ArchitectureError
-from headcount.units.site import KINDS, Site
+from headcount.units.kinds import KINDS
+from headcount.units.site import Site
 
 PLACES = ("encoder", "decoder", "self", "cross", "ffn", "layer")
 """The names of places in any model; towers have their own."""
@@ -35,7 +36,7 @@ class UnitTable:
         >>> import headcount as hc, transformers
         >>> table = hc.units(transformers.BertModel(transformers.BertConfig()))
         >>> sorted(table.kinds), table.num("head"), len(table.only("head"))
-        (['head', 'layer', 'module', 'row'], 144, 144)
+        (['head', 'layer', 'neuron', 'sublayer'], 144, 144)
     """
 
     sites: tuple[Site, ...]
@@ -125,7 +126,7 @@ class UnitTable:
     def places(self) -> tuple[str, ...]:
         """The names that ``at`` knows here."""
         found = dict.fromkeys(name for site in self.sites for name in self._names_of(site))
-        said = {"layer"} if self.kinds == {"module"} else {"layer", "ffn"}
+        said = {"layer"} if self.kinds == {"sublayer"} else {"layer", "ffn"}
         return tuple(name for name in found if name not in said)
 
     @staticmethod

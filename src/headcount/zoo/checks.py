@@ -22,7 +22,7 @@ from headcount.errors import ArchitectureError, PruningError
 from headcount.surgery.cut import cut
 from headcount.surgery.masked import masked
 from headcount.units.decision import Decision
-from headcount.units.site import KINDS
+from headcount.units.kinds import KINDS
 from headcount.units.table import UnitTable
 from headcount.zoo.decisions import random_decision
 from headcount.zoo.inputs import dummy_inputs
@@ -55,17 +55,17 @@ Drawn = tuple[tuple[str, ...], bool]
 MIXTURES: tuple[Drawn, ...] = (
     (KINDS, False),
     (KINDS, True),
-    (KINDS[1:], False),  # removed modules in layers that stay
-    (KINDS[2:], True),  # empty sites in modules that stay
+    (KINDS[1:], False),  # removed sublayers in layers that stay
+    (KINDS[2:], True),  # empty sites in sublayers that stay
 )
 
 DECISIONS: dict[str, tuple[Drawn, ...]] = {
     "heads": ((("head",), False),),
     "heads_empty": ((("head",), True),),
-    "groups": ((("group",), False),),
-    "groups_empty": ((("group",), True),),
-    "rows": ((("row",), False), (("row",), True)),
-    "modules": ((("module",), False), (("module",), True)),
+    "kv_heads": ((("kv_head",), False),),
+    "kv_heads_empty": ((("kv_head",), True),),
+    "neurons": ((("neuron",), False), (("neuron",), True)),
+    "sublayers": ((("sublayer",), False), (("sublayer",), True)),
     "layers": ((("layer",), False), (("layer",), True)),
     "mixture": MIXTURES,
 }
@@ -317,7 +317,7 @@ def exports(subject: Subject, *, wanted: bool) -> Outcome:
     if not wanted or missing:
         why = f"not installed: {', '.join(missing)}" if wanted else "not asked for"
         return Outcome(state="unchecked", reason=why)
-    decisions = subject.decisions(DECISIONS["heads"]) or subject.decisions(DECISIONS["groups"])
+    decisions = subject.decisions(DECISIONS["heads"]) or subject.decisions(DECISIONS["kv_heads"])
     try:
         gap = _export_gap(cut(subject.single, decisions[0]))
     except Exception as error:

@@ -15,7 +15,8 @@ from headcount.reports.measure import macs
 from headcount.surgery.cut import cut
 from headcount.units.costs import macs_of
 from headcount.units.decision import Decision
-from headcount.units.site import KINDS, Site
+from headcount.units.kinds import KINDS
+from headcount.units.site import Site
 from headcount.units.table import UnitTable
 from headcount.zoo.checks import Subject, in_one_line, over
 from headcount.zoo.decisions import nested
@@ -49,7 +50,7 @@ def counted(subject: Subject) -> Outcome:
         if not length:
             return ""
         units = subject.units.only(found.kind)
-        if found.kind == "row" and any(one.uncounted for one in units.sites):
+        if found.kind == "neuron" and any(one.uncounted for one in units.sites):
             return ""  # neurons of experts: their layer is checked
         costs = macs_of(units, length)
         keep = torch.tensor([kept for one in decision.sites for kept in one.keep])

@@ -6,6 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from headcount.units.decision import Decision
+from headcount.units.kinds import WHOLE
 from headcount.units.site import Site
 from headcount.units.table import UnitTable
 
@@ -28,7 +29,7 @@ def random_decision(units: UnitTable, *, seed: int, empty: bool = False) -> Deci
 
     Returns:
         A decision that can be cut: query heads that share key-value heads stay in equal numbers,
-        and whatever lies in a removed module or layer is removed.
+        and whatever lies in a removed sublayer or layer is removed.
     """
     generator = Generator().manual_seed(seed)
     first = {site.kind: site.key for site in reversed(units.sites)}
@@ -40,30 +41,28 @@ def random_decision(units: UnitTable, *, seed: int, empty: bool = False) -> Deci
 
 
 def nested(units: UnitTable, keeps: dict[tuple[str, str], Tensor]) -> Decision:
-    """Let what lies in a removed module, group or layer go too."""
+    """Let what lies in a removed sublayer, key-value head or layer go too."""
     gone = [
         site.module for site in units.sites if site.kind == "layer" and not keeps[site.key].any()
     ]
     hollow = {
-        site.module for site in units.sites if site.kind == "module" and not keeps[site.key].any()
+        site.module for site in units.sites if site.kind == "sublayer" and not keeps[site.key].any()
     }
     for site in units.sites:
         inside = any(site.module == name or site.module.startswith(f"{name}.") for name in gone)
-        if (inside and site.kind != "layer") or (
-            site.module in hollow and site.kind not in ("module", "layer")
-        ):
+        if (inside and site.kind != "layer") or (site.module in hollow and site.kind not in WHOLE):
             keeps[site.key] = torch.zeros(site.num_units, dtype=torch.bool)
-        group = keeps.get((site.module, "group"))
-        if site.kind == "head" and group is not None and (site.module, "group") in keeps:
+        group = keeps.get((site.module, "kv_head"))
+        if site.kind == "head" and group is not None and (site.module, "kv_head") in keeps:
             heads = keeps[site.key].unflatten(0, (len(group), -1))
             keeps[site.key] = (heads & group[:, None]).flatten()
             alive = keeps[site.key].unflatten(0, (len(group), -1)).any(1)
-            keeps[site.module, "group"] = group & alive
+            keeps[site.module, "kv_head"] = group & alive
     return decision_of(units, [keeps[site.key] for site in units.sites])
 
 
 def _half(site: Site, generator: Generator) -> Tensor:
-    if site.kind in ("module", "layer"):
+    if site.kind in WHOLE:
         return torch.rand(1, generator=generator) < 0.5
     share = site.num_units // site.num_groups
     low = 1 if share > 1 else 0

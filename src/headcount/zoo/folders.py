@@ -19,6 +19,7 @@ from headcount.checkpoints.folder import rung_of
 from headcount.errors import PruningError
 from headcount.surgery.cut import cut
 from headcount.units.decision import Decision
+from headcount.units.kinds import SLICES
 from headcount.units.site import Site
 from headcount.units.table import UnitTable
 from headcount.zoo.checks import DECISIONS, MIXTURES, Subject, forward, in_one_line, over
@@ -29,10 +30,10 @@ from headcount.zoo.outputs import largest_difference, tensors_of
 from headcount.zoo.records import DENSE, Outcome
 from headcount.zoo.stranger import Visit
 
-UNEVEN = DECISIONS["heads"] + DECISIONS["groups"] + EMPTY
+UNEVEN = DECISIONS["heads"] + DECISIONS["kv_heads"] + EMPTY
 """What is removed from models that are saved and reloaded."""
 
-OTHERS = DECISIONS["rows"] + DECISIONS["modules"] + DECISIONS["layers"]
+OTHERS = DECISIONS["neurons"] + DECISIONS["sublayers"] + DECISIONS["layers"]
 """What is removed beside that from models that are loaded without headcount."""
 
 SIBLINGS = (
@@ -140,7 +141,7 @@ def equal_decisions(subject: Subject) -> Iterator[Decision]:
     One of each module's units goes, or of those that share a key-value head: what is left divides
     no usual width any more.
     """
-    for kind in ("head", "group", "row"):
+    for kind in SLICES:
         units = subject.units.only(kind)
         if units.sites and _alike(units):
             keeps = {site.key: _all_but_one(site, seed) for seed, site in enumerate(units.sites)}

@@ -19,7 +19,7 @@ from headcount.zoo.records import DENSE, Outcome
 NEW_TOKENS = 6
 """Tokens that a model generates."""
 
-EMPTY = DECISIONS["heads_empty"] + DECISIONS["groups_empty"]
+EMPTY = DECISIONS["heads_empty"] + DECISIONS["kv_heads_empty"]
 """What is removed from models that generate."""
 
 

@@ -14,10 +14,10 @@ CHECKS: dict[str, str] = {
     "units": "units are found",
     "heads": "masked = cut, uneven heads",
     "heads_empty": "masked = cut, uneven heads, one attention without any",
-    "groups": "masked = cut, uneven key-value groups",
-    "groups_empty": "masked = cut, uneven key-value groups, one attention without any",
-    "rows": "masked = cut, feed-forward rows, with and without an empty network",
-    "modules": "masked = cut, whole attention or feed-forward modules",
+    "kv_heads": "masked = cut, uneven key-value heads",
+    "kv_heads_empty": "masked = cut, uneven key-value heads, one attention without any",
+    "neurons": "masked = cut, feed-forward neurons, with and without an empty network",
+    "sublayers": "masked = cut, whole attention or feed-forward networks",
     "layers": "masked = cut, whole layers",
     "mixture": "masked = cut, all kinds at once, four ways, empty sites included",
     "twice": "masked = cut on a model that is cut already, one attention of it empty",
@@ -41,7 +41,7 @@ COLUMNS = tuple(CHECKS)[3:]
 EXACT = COLUMNS[:-2]
 """The checks that make a type exact: all but those of MACs and of the export."""
 
-HEADS = ("heads", "heads_empty", "groups", "groups_empty", "generate", "beams", "reload",
+HEADS = ("heads", "heads_empty", "kv_heads", "kv_heads_empty", "generate", "beams", "reload",
          "reload_mixture")  # fmt: skip
 """Those of heads, generation and reload."""
 
