@@ -123,7 +123,7 @@ def test_gates_have_the_gradient_that_a_small_step_has(checkpointing):
         return model(**inputs(model), **labels).loss
 
     value = torch.full((len(units),), 0.7, dtype=torch.float64, requires_grad=True)
-    (grad,) = _gradient(loss(value), value)
+    (grad,) = torch.autograd.grad(loss(value), value)
     direction = torch.randn(len(units), generator=torch.Generator().manual_seed(1)).double()
     with torch.no_grad():
         step = (loss(value + 1e-5 * direction) - loss(value - 1e-5 * direction)) / 2e-5
@@ -132,12 +132,6 @@ def test_gates_have_the_gradient_that_a_small_step_has(checkpointing):
         assert grad[span].abs().min() > 0, site.key
     gates.remove()
     assert all("weight" not in vars(module) for module in model.modules())
-
-
-def _gradient(loss: Tensor, value: Tensor) -> tuple[Tensor]:
-    loss.backward()
-    assert value.grad is not None
-    return (value.grad,)
 
 
 def test_an_error_in_the_pass_leaves_the_weight_as_it_was():

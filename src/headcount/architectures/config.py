@@ -175,7 +175,7 @@ def _write(
             module = vars(model.get_submodule(name)) if (name, kind) in sites else {}
             if kind == "head" and module.get("own_bias"):
                 left[path]["own_bias"] = 1
-            if kind == "kv_head" and module.get("kept_heads"):  # how many is not enough
+            if kind == "kv_head" and module.get("heads_with_slopes"):  # how many is not enough
                 left[path]["head"] = _left(model, sites.get((name, "head")))
     if left:
         setattr(config, MARK, {"format": FORMAT, "left": left})
@@ -190,7 +190,7 @@ def _left(model: nn.Module, site: Site | None) -> int | list[int]:
     norms = (vars(module._modules[name]) for name in options if name in module._modules)
     chosen = next((norm["handed_on"] for norm in norms if "handed_on" in norm), None)
     if chosen is None and site.kind == "head":
-        chosen = vars(module).get("kept_heads")
+        chosen = vars(module).get("heads_with_slopes")
     return site.num_units if chosen is None else list(chosen)
 
 

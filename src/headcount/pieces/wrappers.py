@@ -104,11 +104,11 @@ def own_slopes(kind: type[nn.Module], *dims: list[Any]) -> type[nn.Module]:
 
 
 def _own(every: Tensor, dim: int, attention: Any) -> Tensor:
-    heads = torch.tensor(attention.kept_heads, device=every.device)
+    heads = torch.tensor(attention.heads_with_slopes, device=every.device)
     if dim == -1:
-        by_head = every.unflatten(0, (-1, attention.num_dense_heads))
+        by_head = every.unflatten(0, (-1, attention.num_slopes))
         return by_head.index_select(1, heads).flatten(0, 1)
-    if every.ndim > dim and every.shape[dim] == attention.num_dense_heads:
+    if every.ndim > dim and every.shape[dim] == attention.num_slopes:
         return every.index_select(dim, heads)
     return every  # one for all heads alike
 
@@ -153,8 +153,8 @@ def gated_bias(kind: type[nn.Module]) -> type[nn.Module]:
 
 def _bias_gates(attention: Any, hidden_states: Tensor) -> Tensor:
     """What the position biases of the heads are multiplied by, [B, H, T, 1]."""
-    heads = torch.tensor(attention.kept_heads, device=hidden_states.device)
-    shares = hidden_states.unflatten(-1, (attention.num_dense_heads, -1)).index_select(-2, heads)
+    heads = torch.tensor(attention.heads_with_slopes, device=hidden_states.device)
+    shares = hidden_states.unflatten(-1, (attention.num_slopes, -1)).index_select(-2, heads)
     projected = attention.gru_rel_pos_linear(shares.transpose(1, 2))
     update, reset = projected.unflatten(-1, (2, 4)).sum(-1).sigmoid().chunk(2, dim=-1)
     return update * (reset * attention.gru_rel_pos_const - 1.0) + 2.0

@@ -62,11 +62,15 @@ def replace_forward(draft: Draft, found: Attention, heads: tuple[int, ...]) -> N
 
 
 def _which_heads(draft: Draft, found: Attention, heads: tuple[int, ...]) -> dict[str, Any]:
-    """Which of the dense model's heads are left, and how many it has."""
+    """Which of the dense model's heads are left, and how many it has.
+
+    The names of the attributes are those of the code that stands beside standalone weights, which
+    is read as it was written: they stay, although biases are not slopes with every model.
+    """
     values = vars(draft.model.get_submodule(found.name))
-    before = values.get("kept_heads", list(range(found.num_heads)))
-    total = values.get("num_dense_heads", found.num_heads)
-    return {"kept_heads": [before[head] for head in heads] or [0], "num_dense_heads": total}
+    before = values.get("heads_with_slopes", list(range(found.num_heads)))
+    total = values.get("num_slopes", found.num_heads)
+    return {"heads_with_slopes": [before[head] for head in heads] or [0], "num_slopes": total}
 
 
 def own_biases(

@@ -12,7 +12,7 @@ from headcount.architectures.discover import units as find_units
 from headcount.door.arguments import checks_arguments
 from headcount.errors import DecisionError, SurgeryError
 from headcount.units.decision import Decision, SiteDecision
-from headcount.units.kinds import SLICES
+from headcount.units.kinds import SCALED
 from headcount.units.site import Site
 
 M = TypeVar("M", bound=nn.Module)
@@ -69,11 +69,11 @@ def _factors(model: nn.Module, decision: Decision, scales: Tensor) -> list[tuple
     """The model's sites of slices of weights, with the scales of the units they have."""
     found = {site.key: site for site in find_units(model).sites}
     is_cut = vars(model).get("headcount_decision") == decision
-    hollow = {site.module for site in decision.sites if site.kind in SLICES and not site.kept}
+    hollow = {site.module for site in decision.sites if site.kind in SCALED and not site.kept}
     split = scales.split([len(site.keep) for site in decision.sites])
     factors = []
     for decided, own in zip(decision.sites, split, strict=True):
-        if decided.kind not in SLICES:
+        if decided.kind not in SCALED:
             _check_whole(decided, own)
             continue
         name = name_now(model, decided.module) if is_cut else decided.module

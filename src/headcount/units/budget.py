@@ -143,9 +143,10 @@ class Budget:
 
     def _check_counts(self) -> None:
         if not any(True for _, value in self._amounts() for _ in _places(value)):
+            *inner, outermost = (kind.plural for kind in reversed(ALL))
             raise BudgetError(
                 "Budget(): nothing is asked. Give a number of "
-                f"{', '.join(kind.plural for kind in ALL[:0:-1])} or {ALL[0].plural} to keep, such "
+                f"{', '.join(inner)} or {outermost} to keep, such "
                 "as Budget(heads=12), or a cost, such as Budget(params=0.6)."
             )
         if self.heads is not None and self.kv_heads is not None:

@@ -77,6 +77,9 @@ KINDS = tuple(KIND)
 WHOLE = tuple(kind.name for kind in ALL if kind.whole)
 """The kinds whose units are whole modules, and hold others."""
 
+SCALED = tuple(kind.name for kind in ALL if kind.scaled)
+"""The kinds whose units have a scale."""
+
 SLICES = tuple(kind.name for kind in ALL if not kind.whole)
 """The kinds whose units are slices of weights."""
 
