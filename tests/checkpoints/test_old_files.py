@@ -26,7 +26,7 @@ FOLDERS = {
     "llama": AutoModelForCausalLM,
     "t5": AutoModelForSeq2SeqLM,
     "bloom": AutoModelForCausalLM,
-    "bert-standalone": AutoModelForSequenceClassification,
+    "bloom-standalone": AutoModelForCausalLM,
 }
 IDS = torch.tensor([[3, 5, 7, 9, 11]])
 
@@ -38,7 +38,7 @@ def outputs(model, name):
 
 
 def loaded(name, folder=None, **more):
-    more |= {"trust_remote_code": True} if name == "bert-standalone" else {}
+    more |= {"trust_remote_code": True} if name == "bloom-standalone" else {}
     return FOLDERS[name].from_pretrained(folder or SAMPLES / name, **more).eval()
 
 
@@ -66,8 +66,9 @@ def test_what_is_left_in_an_old_folder_is_what_its_decision_says(name, monkeypat
             assert units.num(kind) == decision.num(kind)
 
 
-@pytest.mark.parametrize("name", ["bert", "llama", "t5", "bloom"])
-def test_old_models_are_cut_on_and_saved_by_the_new_names(name, tmp_path):
+@pytest.mark.parametrize("name", FOLDERS)
+def test_old_models_are_cut_on_and_saved_by_the_new_names(name, monkeypatch, tmp_path):
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path))
     model = loaded(name)
     again = tmp_path / "again"
     model.save_pretrained(again)

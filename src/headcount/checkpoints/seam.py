@@ -69,7 +69,7 @@ def _building(original: Callable[..., None]) -> Callable[..., None]:
         self: PreTrainedModel, config: PreTrainedConfig, *args: Any, **kwargs: Any
     ) -> None:
         mark = mark_of(config)
-        if mark and not hasattr(type(self), STOCK):  # code beside the weights builds them itself
+        if mark and not _built_by_code(self, mark):
             check_mark(mark)
             outer = _under_construction(mark)
             if outer is None:
@@ -85,6 +85,15 @@ def _building(original: Callable[..., None]) -> Callable[..., None]:
         original(self, config, *args, **kwargs)
 
     return __init__
+
+
+def _built_by_code(model: PreTrainedModel, mark: dict[str, Any]) -> bool:
+    """Whether code beside the weights makes what the mark says, of the model or of one around it.
+
+    The model around it is of a class there, its parts are of the stock classes.
+    """
+    around = (builder for _, builder in _builders() if mark_of(vars(builder).get("config")) == mark)
+    return any(hasattr(type(one), STOCK) for one in (model, *around))
 
 
 def _is_inside(model: PreTrainedModel) -> bool:

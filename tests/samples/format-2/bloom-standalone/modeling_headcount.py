@@ -1,4 +1,4 @@
-"""A pruned BertForSequenceClassification: transformers' own class, made smaller before its weights are loaded.
+"""A pruned BloomForCausalLM: transformers' own class, made smaller before its weights are loaded.
 
 Written by headcount. Load it with ``trust_remote_code=True``.
 """
@@ -222,60 +222,13 @@ def own_slopes(kind: type[nn.Module], *dims: list[Any]) -> type[nn.Module]:
 
 
 def _own(every: Tensor, dim: int, attention: Any) -> Tensor:
-    heads = torch.tensor(attention.kept_heads, device=every.device)
+    heads = torch.tensor(attention.heads_with_slopes, device=every.device)
     if dim == -1:
-        by_head = every.unflatten(0, (-1, attention.num_dense_heads))
+        by_head = every.unflatten(0, (-1, attention.num_slopes))
         return by_head.index_select(1, heads).flatten(0, 1)
-    if every.ndim > dim and every.shape[dim] == attention.num_dense_heads:
+    if every.ndim > dim and every.shape[dim] == attention.num_slopes:
         return every.index_select(dim, heads)
     return every  # one for all heads alike
-
-
-@remembered
-def gated_bias(kind: type[nn.Module]) -> type[nn.Module]:
-    """WavLM's attention, whose heads gate their position biases by their shares of the input.
-
-    Stock code hands all weights to one function, which takes the width of its input for that of
-    all heads. Here the projections run as modules; each head that is left still reads the share of
-    the input that was its own. Source: WavLM (Chen et al. 2022), section III-B.
-    """
-
-    def forward(
-        self: Any,
-        hidden_states: Tensor,
-        attention_mask: Tensor | None = None,
-        position_bias: Tensor | None = None,
-        *args: Any,
-        **kwargs: Any,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        del args, kwargs
-        batch, length = hidden_states.shape[:2]
-        given = position_bias is not None
-        of_all = position_bias if given else self.compute_bias(length, length).repeat(batch, 1, 1)
-        scores = _bias_gates(self, hidden_states) * of_all.unflatten(0, (batch, -1))  # [B, H, T, T]
-        if attention_mask is not None:
-            scores = scores.masked_fill(attention_mask.ne(1)[:, None, None], -torch.inf)
-        maps = (self.q_proj, self.k_proj, self.v_proj)
-        query, key, value = (
-            project(hidden_states).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-            for project in maps
-        )
-        weights = (query * self.scaling @ key.transpose(-1, -2) + scores).softmax(-1)
-        weights = nn.functional.dropout(weights, self.dropout, self.training)
-        context = (weights @ value).transpose(1, 2).flatten(-2)
-        mean = weights.mean(1, keepdim=True).expand_as(weights)  # what stock code gives as maps
-        return self.out_proj(context), mean, of_all
-
-    return type(f"GatedBias{kind.__name__}", (kind,), {"forward": forward})
-
-
-def _bias_gates(attention: Any, hidden_states: Tensor) -> Tensor:
-    """What the position biases of the heads are multiplied by, [B, H, T, 1]."""
-    heads = torch.tensor(attention.kept_heads, device=hidden_states.device)
-    shares = hidden_states.unflatten(-1, (attention.num_dense_heads, -1)).index_select(-2, heads)
-    projected = attention.gru_rel_pos_linear(shares.transpose(1, 2))
-    update, reset = projected.unflatten(-1, (2, 4)).sum(-1).sigmoid().chunk(2, dim=-1)
-    return update * (reset * attention.gru_rel_pos_const - 1.0) + 2.0
 
 
 @remembered
@@ -343,8 +296,7 @@ def without_heads(
             context = self.get_submodule(output)(context)
         if returns == "context":
             return context
-        maps = hidden_states.new_zeros(batch, 0, length, length)
-        return (context, maps, None) if returns == "context, map and bias" else (context, maps)
+        return context, hidden_states.new_zeros(batch, 0, length, length)
 
     return type(f"WithoutHeads{kind.__name__}", (kind,), {"forward": forward})
 
@@ -423,7 +375,6 @@ WRAPPERS: dict[str, Maker] = {
     "chosen_features": chosen_features,
     "own_bias": own_bias,
     "own_slopes": own_slopes,
-    "gated_bias": gated_bias,
     "whole_inputs": whole_inputs,
     "own_width": own_width,
     "without_heads": without_heads,
@@ -654,17 +605,17 @@ def unguarded(written: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
-from transformers.models.bert.configuration_bert import BertConfig  # noqa: E402
+from transformers.models.bloom.configuration_bloom import BloomConfig  # noqa: E402
 
-from transformers.models.bert.modeling_bert import BertForSequenceClassification  # noqa: E402
+from transformers.models.bloom.modeling_bloom import BloomForCausalLM  # noqa: E402
 
-from transformers.models.bert.modeling_bert import BertModel  # noqa: E402
+from transformers.models.bloom.modeling_bloom import BloomModel  # noqa: E402
 
 
-class HeadcountBertConfig(BertConfig):
-    """``BertConfig`` that says what was cut."""
+class HeadcountBloomConfig(BloomConfig):
+    """``BloomConfig`` that says what was cut."""
 
-    _headcount_stock = BertConfig
+    _headcount_stock = BloomConfig
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **unguarded(kwargs))
@@ -674,52 +625,50 @@ class HeadcountBertConfig(BertConfig):
 
 
 
-STRUCTURE = {'attributes': {'bert.encoder.layer.0.attention.self': {'all_head_size': 0,
-                                                        'counts_tokens': False,
-                                                        'num_attention_heads': 0},
-                'bert.encoder.layer.1.attention.output.dense': {'in_features': 4,
-                                                                'out_features': 16},
-                'bert.encoder.layer.1.attention.self': {'all_head_size': 4,
-                                                        'num_attention_heads': 1},
-                'bert.encoder.layer.1.attention.self.key': {'in_features': 16, 'out_features': 4},
-                'bert.encoder.layer.1.attention.self.query': {'in_features': 16, 'out_features': 4},
-                'bert.encoder.layer.1.attention.self.value': {'in_features': 16, 'out_features': 4},
-                'bert.encoder.layer.2.attention.self': {'all_head_size': 0,
-                                                        'counts_tokens': False,
-                                                        'num_attention_heads': 0},
-                'bert.encoder.layer.2.intermediate.dense': {'in_features': 16, 'out_features': 5},
-                'bert.encoder.layer.2.output.dense': {'in_features': 5, 'out_features': 16}},
- 'shapes': {'bert.encoder.layer.1.attention.output.dense.weight': [16, 4],
-            'bert.encoder.layer.1.attention.self.key.bias': [4],
-            'bert.encoder.layer.1.attention.self.key.weight': [4, 16],
-            'bert.encoder.layer.1.attention.self.query.bias': [4],
-            'bert.encoder.layer.1.attention.self.query.weight': [4, 16],
-            'bert.encoder.layer.1.attention.self.value.bias': [4],
-            'bert.encoder.layer.1.attention.self.value.weight': [4, 16],
-            'bert.encoder.layer.2.intermediate.dense.bias': [5],
-            'bert.encoder.layer.2.intermediate.dense.weight': [5, 16],
-            'bert.encoder.layer.2.output.dense.weight': [16, 5]},
- 'wrappers': {'bert.encoder.layer.0.attention.self': [['without_heads', ['']]],
-              'bert.encoder.layer.2.attention.self': [['without_heads', ['']]]},
- 'zeros': {'bert.encoder.layer.0.attention.output.dense': 16,
-           'bert.encoder.layer.0.attention.self.key': 0,
-           'bert.encoder.layer.0.attention.self.query': 0,
-           'bert.encoder.layer.0.attention.self.value': 0,
-           'bert.encoder.layer.0.intermediate.dense': 1,
-           'bert.encoder.layer.0.output.dense': 16,
-           'bert.encoder.layer.1.intermediate.dense': 1,
-           'bert.encoder.layer.1.output.dense': 16,
-           'bert.encoder.layer.2.attention.output.dense': 16,
-           'bert.encoder.layer.2.attention.self.key': 0,
-           'bert.encoder.layer.2.attention.self.query': 0,
-           'bert.encoder.layer.2.attention.self.value': 0}}
+STRUCTURE = {'attributes': {'transformer.h.0.self_attention': {'heads_with_slopes': [0],
+                                                   'hidden_size': 4,
+                                                   'num_heads': 1,
+                                                   'num_slopes': 4,
+                                                   'split_size': 4},
+                'transformer.h.1.self_attention': {'heads_with_slopes': [0],
+                                                   'hidden_size': 4,
+                                                   'num_heads': 1,
+                                                   'num_slopes': 4,
+                                                   'split_size': 4},
+                'transformer.h.2.mlp.dense_4h_to_h': {'in_features': 48, 'out_features': 16},
+                'transformer.h.2.mlp.dense_h_to_4h': {'in_features': 16, 'out_features': 48},
+                'transformer.h.2.self_attention': {'heads_with_slopes': [0, 2],
+                                                   'hidden_size': 8,
+                                                   'num_heads': 2,
+                                                   'num_slopes': 4,
+                                                   'split_size': 8},
+                'transformer.h.2.self_attention.dense': {'in_features': 8, 'out_features': 16},
+                'transformer.h.2.self_attention.query_key_value': {'in_features': 16,
+                                                                   'out_features': 24}},
+ 'shapes': {'transformer.h.2.mlp.dense_4h_to_h.weight': [16, 48],
+            'transformer.h.2.mlp.dense_h_to_4h.bias': [48],
+            'transformer.h.2.mlp.dense_h_to_4h.weight': [48, 16],
+            'transformer.h.2.self_attention.dense.weight': [16, 8],
+            'transformer.h.2.self_attention.query_key_value.bias': [24],
+            'transformer.h.2.self_attention.query_key_value.weight': [24, 16]},
+ 'wrappers': {'transformer.h.0.self_attention': [['own_slopes', [['alibi', -1]]]],
+              'transformer.h.1.self_attention': [['own_slopes', [['alibi', -1]]]],
+              'transformer.h.2.self_attention': [['own_slopes', [['alibi', -1]]]]},
+ 'zeros': {'transformer.h.0.mlp.dense_4h_to_h': 16,
+           'transformer.h.0.mlp.dense_h_to_4h': 1,
+           'transformer.h.0.self_attention.dense': 16,
+           'transformer.h.0.self_attention.query_key_value': 12,
+           'transformer.h.1.mlp.dense_4h_to_h': 16,
+           'transformer.h.1.mlp.dense_h_to_4h': 1,
+           'transformer.h.1.self_attention.dense': 16,
+           'transformer.h.1.self_attention.query_key_value': 12}}
 
 
-class HeadcountBertForSequenceClassification(BertForSequenceClassification):
-    """``BertForSequenceClassification`` with the shape that ``STRUCTURE`` describes."""
+class HeadcountBloomForCausalLM(BloomForCausalLM):
+    """``BloomForCausalLM`` with the shape that ``STRUCTURE`` describes."""
 
-    config_class = HeadcountBertConfig
-    _headcount_stock = BertForSequenceClassification
+    config_class = HeadcountBloomConfig
+    _headcount_stock = BloomForCausalLM
 
     def post_init(self):
         super().post_init()
@@ -728,50 +677,49 @@ class HeadcountBertForSequenceClassification(BertForSequenceClassification):
 
 
 
-BASE_STRUCTURE = {'attributes': {'encoder.layer.0.attention.self': {'all_head_size': 0,
-                                                   'counts_tokens': False,
-                                                   'num_attention_heads': 0},
-                'encoder.layer.1.attention.output.dense': {'in_features': 4, 'out_features': 16},
-                'encoder.layer.1.attention.self': {'all_head_size': 4, 'num_attention_heads': 1},
-                'encoder.layer.1.attention.self.key': {'in_features': 16, 'out_features': 4},
-                'encoder.layer.1.attention.self.query': {'in_features': 16, 'out_features': 4},
-                'encoder.layer.1.attention.self.value': {'in_features': 16, 'out_features': 4},
-                'encoder.layer.2.attention.self': {'all_head_size': 0,
-                                                   'counts_tokens': False,
-                                                   'num_attention_heads': 0},
-                'encoder.layer.2.intermediate.dense': {'in_features': 16, 'out_features': 5},
-                'encoder.layer.2.output.dense': {'in_features': 5, 'out_features': 16}},
- 'shapes': {'encoder.layer.1.attention.output.dense.weight': [16, 4],
-            'encoder.layer.1.attention.self.key.bias': [4],
-            'encoder.layer.1.attention.self.key.weight': [4, 16],
-            'encoder.layer.1.attention.self.query.bias': [4],
-            'encoder.layer.1.attention.self.query.weight': [4, 16],
-            'encoder.layer.1.attention.self.value.bias': [4],
-            'encoder.layer.1.attention.self.value.weight': [4, 16],
-            'encoder.layer.2.intermediate.dense.bias': [5],
-            'encoder.layer.2.intermediate.dense.weight': [5, 16],
-            'encoder.layer.2.output.dense.weight': [16, 5]},
- 'wrappers': {'encoder.layer.0.attention.self': [['without_heads', ['']]],
-              'encoder.layer.2.attention.self': [['without_heads', ['']]]},
- 'zeros': {'encoder.layer.0.attention.output.dense': 16,
-           'encoder.layer.0.attention.self.key': 0,
-           'encoder.layer.0.attention.self.query': 0,
-           'encoder.layer.0.attention.self.value': 0,
-           'encoder.layer.0.intermediate.dense': 1,
-           'encoder.layer.0.output.dense': 16,
-           'encoder.layer.1.intermediate.dense': 1,
-           'encoder.layer.1.output.dense': 16,
-           'encoder.layer.2.attention.output.dense': 16,
-           'encoder.layer.2.attention.self.key': 0,
-           'encoder.layer.2.attention.self.query': 0,
-           'encoder.layer.2.attention.self.value': 0}}
+BASE_STRUCTURE = {'attributes': {'h.0.self_attention': {'heads_with_slopes': [0],
+                                       'hidden_size': 4,
+                                       'num_heads': 1,
+                                       'num_slopes': 4,
+                                       'split_size': 4},
+                'h.1.self_attention': {'heads_with_slopes': [0],
+                                       'hidden_size': 4,
+                                       'num_heads': 1,
+                                       'num_slopes': 4,
+                                       'split_size': 4},
+                'h.2.mlp.dense_4h_to_h': {'in_features': 48, 'out_features': 16},
+                'h.2.mlp.dense_h_to_4h': {'in_features': 16, 'out_features': 48},
+                'h.2.self_attention': {'heads_with_slopes': [0, 2],
+                                       'hidden_size': 8,
+                                       'num_heads': 2,
+                                       'num_slopes': 4,
+                                       'split_size': 8},
+                'h.2.self_attention.dense': {'in_features': 8, 'out_features': 16},
+                'h.2.self_attention.query_key_value': {'in_features': 16, 'out_features': 24}},
+ 'shapes': {'h.2.mlp.dense_4h_to_h.weight': [16, 48],
+            'h.2.mlp.dense_h_to_4h.bias': [48],
+            'h.2.mlp.dense_h_to_4h.weight': [48, 16],
+            'h.2.self_attention.dense.weight': [16, 8],
+            'h.2.self_attention.query_key_value.bias': [24],
+            'h.2.self_attention.query_key_value.weight': [24, 16]},
+ 'wrappers': {'h.0.self_attention': [['own_slopes', [['alibi', -1]]]],
+              'h.1.self_attention': [['own_slopes', [['alibi', -1]]]],
+              'h.2.self_attention': [['own_slopes', [['alibi', -1]]]]},
+ 'zeros': {'h.0.mlp.dense_4h_to_h': 16,
+           'h.0.mlp.dense_h_to_4h': 1,
+           'h.0.self_attention.dense': 16,
+           'h.0.self_attention.query_key_value': 12,
+           'h.1.mlp.dense_4h_to_h': 16,
+           'h.1.mlp.dense_h_to_4h': 1,
+           'h.1.self_attention.dense': 16,
+           'h.1.self_attention.query_key_value': 12}}
 
 
-class HeadcountBertModel(BertModel):
-    """``BertModel`` with the shape that ``BASE_STRUCTURE`` describes."""
+class HeadcountBloomModel(BloomModel):
+    """``BloomModel`` with the shape that ``BASE_STRUCTURE`` describes."""
 
-    config_class = HeadcountBertConfig
-    _headcount_stock = BertModel
+    config_class = HeadcountBloomConfig
+    _headcount_stock = BloomModel
 
     def post_init(self):
         super().post_init()
