@@ -9,6 +9,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 import headcount as hc
+from headcount.units.cost import Cost
+from headcount.units.site import Site
 
 TINY = {
     "vocab_size": 40,
@@ -179,3 +181,24 @@ def write_pairs(path, num_rows: int, seed: int = 0) -> str:
         lines.append(f"{' '.join(words[:4])}\t{hypothesis}\t{labels[label]}")
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return str(path)
+
+
+def toy_units(*sizes: int) -> hc.UnitTable:
+    """So many heads in each of some layers, of no model."""
+    sites = tuple(
+        Site(
+            module=f"{layer}.attention",
+            kind="head",
+            layer=layer,
+            stack="encoder",
+            where="self",
+            num_units=size,
+            width=1,
+            gate=f"{layer}.attention",
+            parts=(),
+            config_key="",
+            cost=Cost(params=1, macs_per_token=1),
+        )
+        for layer, size in enumerate(sizes)
+    )
+    return hc.UnitTable(sites=sites)

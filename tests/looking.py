@@ -6,12 +6,14 @@ from typing import ClassVar
 import torch
 
 from headcount.methods.fixed import FixedMethod, FixedState
+from headcount.methods.method import Phase
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Looking(FixedMethod):
     """Scores are sums of absolute gate gradients, over ``rounds`` passes."""
 
+    phase: ClassVar[Phase] = "from data"
     evidence: ClassVar[frozenset[str]] = frozenset({"gate_grads"})
     rounds: int = 1
 
@@ -19,13 +21,13 @@ class Looking(FixedMethod):
     def name(self):
         return "looking"
 
-    def init(self, units, quota, generator):
-        return FixedState(torch.zeros(len(units), dtype=torch.float64), units, quota)
+    def init(self, quota, generator):
+        return FixedState(torch.zeros(len(quota.units), dtype=torch.float64), quota)
 
     def gates(self, state, step, generator):
         return torch.ones_like(state.get_buffer("scores"))
 
-    def num_rounds(self, units, quota):
+    def num_rounds(self, quota):
         return self.rounds
 
     def observe(self, state, evidence):
@@ -40,5 +42,5 @@ class Failing(FixedMethod):
     def name(self):
         return "failing"
 
-    def init(self, units, quota, generator):
+    def init(self, quota, generator):
         raise KeyError("nothing to go by")

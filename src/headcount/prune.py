@@ -240,7 +240,7 @@ def check_model(
     if options.finetuned:
         check_finetuned(name, model)
     if budget.latency is None or budget.costs is not None:
-        budget.pools(units(model))
+        budget.quotas(units(model))
     example_batch(model, options.latency_batch, options.latency_length)
     if output is not None and not options.resume:
         size = sum(p.numel() * p.element_size() for p in model.parameters())
@@ -301,7 +301,7 @@ def with_table(budget: Budget, model: PreTrainedModel, options: Options, file: P
         table.save(draft)
         draft.replace(file)
     measured = replace(budget, costs=LatencyTable.load(file))
-    measured.pools(units(model))
+    measured.quotas(units(model))
     return measured
 
 

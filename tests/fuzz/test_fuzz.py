@@ -130,7 +130,7 @@ def test_tables_of_latencies(tmp_path, share):
     hc.LatencyTable(whole_ns=10**6, curves=curves, batch=8, length=64).save(path)
 
     def use():
-        hc.Budget(latency=0.8, costs=hc.LatencyTable.load(path)).pools(units)
+        hc.Budget(latency=0.8, costs=hc.LatencyTable.load(path)).quotas(units)
 
     assert mutated(path, use, round(80 * share), 3) == []
 

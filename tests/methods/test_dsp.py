@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from torch import Generator
 
 import headcount as hc
-from cases import bert, llama
+from cases import bert, llama, toy_units
 from headcount.methods.estimators import relaxed_keep
 from headcount.methods.method import Step
-from headcount.units.quota import Quota
+from headcount.units.quota import CountQuota
 
 UNITS, GROUPED = hc.units(bert(), "head"), hc.units(llama(), "head")
 ESTIMATORS = (hc.RelaxedTopK(), hc.StraightThrough(), hc.CentredStraightThrough())
@@ -21,8 +21,8 @@ ESTIMATORS = (hc.RelaxedTopK(), hc.StraightThrough(), hc.CentredStraightThrough(
 def started(method, budget, units=UNITS):
     """The method's state at the start, and the generator that goes on."""
     generator = Generator().manual_seed(0)
-    (pool,) = budget.pools(units)
-    return method.init(pool.units, pool.quota, generator), generator
+    (quota,) = budget.quotas(units)
+    return method.init(quota, generator), generator
 
 
 def run(method, budget, total, units=UNITS):
@@ -151,9 +151,9 @@ def test_gates_that_stay_soft_are_said(annealing, soft):
 def test_logits_start_between_the_bounds_of_xavier():
     """sqrt(6 / (L + H)) over the table of layers by heads; here of 3 and 4."""
     units = hc.units(bert(), "head")
-    (pool,) = hc.Budget(heads=5).pools(units)
+    (quota,) = hc.Budget(heads=5).quotas(units)
     bound = math.sqrt(6 / 7)
-    drawn = [hc.DSP().init(pool.units, pool.quota, Generator().manual_seed(s)) for s in range(50)]
+    drawn = [hc.DSP().init(quota, Generator().manual_seed(s)) for s in range(50)]
     logits = torch.cat([state.logits.detach() for state in drawn])
     assert logits.abs().max() <= bound
     assert logits.min() < -0.9 * bound
@@ -163,13 +163,13 @@ def test_logits_start_between_the_bounds_of_xavier():
 
 @pytest.mark.parametrize("num_keep", [1, 5, 11])
 def test_the_gradient_of_straight_through_is_that_of_the_gates(num_keep):
-    quota = Quota(num_keep=num_keep, floors=(0,), ceilings=(12,))
+    units = toy_units(12)
+    quota = CountQuota(units=units, num_keep=num_keep, floors=(0,), ceilings=(12,))
     logits = torch.randn(12, generator=Generator().manual_seed(num_keep), requires_grad=True)
     wanted = torch.randn(12, generator=Generator().manual_seed(9))
     gates = hc.StraightThrough().gates(
         logits,
         quota,
-        layer=torch.zeros(12).long(),
         step=Step(index=0, total=9),
         generator=Generator(),
     )
@@ -188,12 +188,13 @@ def test_relaxed_floors_become_the_exact_choice(seed, layers, more):
     sizes = [size for size, _ in layers]
     floors = tuple(min(size, floor) for size, floor in layers)
     num_keep = min(sum(sizes), sum(floors) + more)
-    quota = Quota(num_keep=num_keep, floors=floors, ceilings=tuple(sizes))
-    layer = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    units = toy_units(*sizes)
+    quota = CountQuota(units=units, num_keep=num_keep, floors=floors, ceilings=tuple(sizes))
+    layer = units.layer_of_unit
     logits = torch.randn(len(layer), generator=Generator().manual_seed(seed), dtype=torch.float64)
-    hard = relaxed_keep(logits, quota, layer=layer, temperature=1e-8)
-    assert hard.round().bool().tolist() == quota.keep(logits, layer=layer).tolist()
-    soft = relaxed_keep(logits, quota, layer=layer, temperature=100.0)
+    hard = relaxed_keep(logits, quota, temperature=1e-8)
+    assert hard.round().bool().tolist() == quota.keep(logits).tolist()
+    soft = relaxed_keep(logits, quota, temperature=100.0)
     assert soft.sum().item() == pytest.approx(num_keep, abs=1e-9)
     if any(floors):
         for index, (size, floor) in enumerate(zip(sizes, floors, strict=True)):
@@ -230,10 +231,10 @@ def test_a_sampling_that_never_draws_is_refused():
 def test_a_gradient_that_all_units_share_moves_no_centred_logit(shift):
     """The forward pass is that of straight-through, and the logits keep their mean."""
     logits = torch.arange(12.0, requires_grad=True)
-    (pool,) = hc.Budget(heads=5).pools(UNITS)
-    layer, step = UNITS.layer_of_unit, Step(index=0, total=1)
+    (quota,) = hc.Budget(heads=5).quotas(UNITS)
+    step = Step(index=0, total=1)
     gates, plain = (
-        estimator.gates(logits, pool.quota, layer=layer, step=step, generator=Generator())
+        estimator.gates(logits, quota, step=step, generator=Generator())
         for estimator in (hc.CentredStraightThrough(), hc.StraightThrough())
     )
     assert torch.equal(gates, plain)

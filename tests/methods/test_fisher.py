@@ -9,8 +9,9 @@ from torch import Generator
 import headcount as hc
 from cases import bert, llama
 from headcount.errors import PruningError
+from headcount.evidence.evidence import Evidence
 from headcount.maths.rearrange import removal_cost
-from headcount.methods.method import Evidence, Step
+from headcount.methods.method import Step
 from headcount.zoo.inputs import dummy_inputs
 from headcount.zoo.tiny import tiny_model
 from reference.rearrangement import one_by_one
@@ -28,13 +29,14 @@ def labelled(seed=0, size=3):
 
 @dataclass(frozen=True)
 class Mixed:
-    """One pool of heads and rows: so many heads, and the best rows, as for a budget of MACs."""
+    """One quota of heads and rows: so many heads, and the best rows, as for a budget of MACs."""
 
     num_heads: int
     num_rows: int
     is_head: torch.Tensor
+    units: hc.UnitTable
 
-    def keep(self, scores, *, layer, allowed=None):
+    def keep(self, scores, *, allowed=None):
         keep = torch.zeros(len(scores), dtype=torch.bool)
         for kind, count in ((self.is_head, self.num_heads), (~self.is_head, self.num_rows)):
             own = kind.nonzero().flatten()
@@ -45,12 +47,12 @@ class Mixed:
 
 def mixed(num_heads, num_rows, units=UNITS):
     is_head = torch.cat([torch.full((s.num_units,), s.kind == "head") for s in units.sites])
-    return Mixed(num_heads, num_rows, is_head)
+    return Mixed(num_heads, num_rows, is_head, units)
 
 
-def state_of(method, quota, grads, units=UNITS):
+def state_of(method, quota, grads):
     """The state after some batches' gradients, [B, N] each."""
-    state = method.init(units, quota, Generator())
+    state = method.init(quota, Generator())
     for each in grads:
         method.observe(state, Evidence(gate_grads=each))
     method.finish_round(state, Step(index=0, total=1))
@@ -97,8 +99,8 @@ def test_the_scores_say_exactly_the_rearranged_keep(heads, rows):
     """Site by site it is the slow way's; each site keeps as many as by importance alone."""
     method, quota, grads = hc.Fisher(), mixed(heads, rows), gradients()
     state = state_of(method, quota, grads)
-    keep = quota.keep(method.scores(state), layer=UNITS.layer_of_unit)
-    diagonal = quota.keep(method.importance(state), layer=UNITS.layer_of_unit)
+    keep = quota.keep(method.scores(state))
+    diagonal = quota.keep(method.importance(state))
     table = torch.stack([g.mean(0) for g in grads])
     for span in UNITS.slices:
         assert keep[span].tolist() == one_by_one(table[:, span], diagonal[span])
@@ -111,8 +113,8 @@ def test_the_scores_say_exactly_the_rearranged_keep(heads, rows):
 def test_rearranging_lowers_the_cost_of_what_is_removed():
     method, quota, grads = hc.Fisher(), mixed(5, 40), gradients()
     state = state_of(method, quota, grads)
-    keep = quota.keep(method.scores(state), layer=UNITS.layer_of_unit)
-    diagonal = quota.keep(method.importance(state), layer=UNITS.layer_of_unit)
+    keep = quota.keep(method.scores(state))
+    diagonal = quota.keep(method.importance(state))
     table = torch.stack([g.mean(0) for g in grads])
     before, after = (
         sum(removal_cost(table[:, span], k[span]) for span in UNITS.slices)
@@ -129,7 +131,7 @@ def test_one_observation_decides_for_several_budgets():
         state.quota = mixed(*counts)
         fresh = state_of(method, mixed(*counts), grads)
         assert torch.equal(method.scores(state), method.scores(fresh))
-        keep = state.quota.keep(method.scores(state), layer=UNITS.layer_of_unit)
+        keep = state.quota.keep(method.scores(state))
         assert (keep[: len(keep)] & state.quota.is_head).sum() == counts[0]
 
 
@@ -146,11 +148,10 @@ def test_limits_per_layer_hold():
 def test_shared_key_value_heads_keep_equally_many_query_heads(heads):
     """Swaps are made, but within a group only."""
     grads = gradients(GROUPED, seed=1)
-    (pool,) = hc.Budget(heads=heads).pools(GROUPED)
-    state = state_of(hc.Fisher(), pool.quota, grads, GROUPED)
+    (quota,) = hc.Budget(heads=heads).quotas(GROUPED)
+    state = state_of(hc.Fisher(), quota, grads)
     keeps = [
-        pool.quota.keep(scores, layer=GROUPED.layer_of_unit)
-        for scores in (hc.Fisher().importance(state), hc.Fisher().scores(state))
+        quota.keep(scores) for scores in (hc.Fisher().importance(state), hc.Fisher().scores(state))
     ]
     counts = [keep.view(3, 4, 2).sum(-1) for keep in keeps]
     assert torch.equal(*counts)
@@ -159,9 +160,9 @@ def test_shared_key_value_heads_keep_equally_many_query_heads(heads):
 
 def test_swaps_within_groups_happen():
     grads = gradients(GROUPED, seed=1)
-    (pool,) = hc.Budget(heads=12).pools(GROUPED)
-    state = state_of(hc.Fisher(), pool.quota, grads, GROUPED)
-    keep = pool.quota.keep(hc.Fisher().scores(state), layer=GROUPED.layer_of_unit)
+    (quota,) = hc.Budget(heads=12).quotas(GROUPED)
+    state = state_of(hc.Fisher(), quota, grads)
+    keep = quota.keep(hc.Fisher().scores(state))
     by_importance = hc.Fisher().importance(state).view(3, 4, 2).argmax(-1)
     assert not torch.equal(keep.view(3, 4, 2).double().argmax(-1), by_importance)
 
@@ -178,18 +179,18 @@ def test_counts_of_every_kind_are_exact_in_the_cut_model(method):
 
 def test_the_gates_are_open_until_all_was_seen():
     method, quota = hc.Fisher(), mixed(5, 20)
-    state = method.init(UNITS, quota, Generator())
+    state = method.init(quota, Generator())
     step = Step(index=0, total=1)
     assert method.gates(state, step, Generator()).tolist() == [1] * 108
     method.observe(state, Evidence(gate_grads=gradients()[0]))
     assert method.gates(state, step, Generator()).tolist() == [1] * 108
     method.finish_round(state, step)
     gates = method.gates(state, step, Generator())
-    assert torch.equal(gates.bool(), quota.keep(method.scores(state), layer=None))
+    assert torch.equal(gates.bool(), quota.keep(method.scores(state)))
 
 
 def test_before_any_gradient_all_scores_are_zero():
-    state = hc.Fisher().init(UNITS, mixed(5, 20), Generator())
+    state = hc.Fisher().init(mixed(5, 20), Generator())
     assert hc.Fisher().scores(state).tolist() == [0] * 108
 
 
@@ -205,7 +206,7 @@ def test_gradients_are_held_as_they_come():
 
 
 def test_evidence_without_gradients_is_refused():
-    state = hc.Fisher().init(UNITS, mixed(5, 20), Generator())
+    state = hc.Fisher().init(mixed(5, 20), Generator())
     with pytest.raises(PruningError, match="no gate_grads"):
         hc.Fisher().observe(state, Evidence())
 

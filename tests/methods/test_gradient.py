@@ -12,8 +12,9 @@ from torch import Generator
 
 import headcount as hc
 from cases import batch, bert, llama
+from headcount.evidence.evidence import Evidence
 from headcount.methods.gradient import Importance, above_removed, over_layer_norm, size_at
-from headcount.methods.method import Evidence, Step
+from headcount.methods.method import Step
 from headcount.units.budget import Budget
 from headcount.units.table import UnitTable
 from reference import gate_gradients as twin
@@ -114,12 +115,12 @@ def test_on_pure_noise_the_gradient_of_a_batch_is_smaller_by_the_root_of_its_siz
     """Why the average matters: a batch of 32 hides what its examples do."""
     generator = Generator().manual_seed(0)
     table = hc.units(bert(), "neuron")
-    (pool,) = hc.Budget(neurons=1).pools(table)
+    (quota,) = hc.Budget(neurons=1).quotas(table)
     found = []
     grads = [torch.randn(32, len(table), generator=generator) for _ in range(40)]
     for average in ("example", "batch"):
         method = hc.GradientImportance(average=average, normalise="none", share=1.0)
-        state = method.init(pool.units, pool.quota, generator)
+        state = method.init(quota, generator)
         for rows in grads:
             method.observe(state, Evidence(gate_grads=rows))
         method.finish_round(state, Step(index=0, total=1))
@@ -129,9 +130,9 @@ def test_on_pure_noise_the_gradient_of_a_batch_is_smaller_by_the_root_of_its_siz
 
 def run(method, units, budget, generator):
     """The units that are on in each round and after the last, and the state."""
-    (pool,) = budget.pools(units)
-    state = method.init(pool.units, pool.quota, generator)
-    total = method.num_rounds(pool.units, pool.quota)
+    (quota,) = budget.quotas(units)
+    state = method.init(quota, generator)
+    total = method.num_rounds(quota)
     keeps = []
     for index in range(total):
         step = Step(index=index, total=total)
@@ -140,9 +141,9 @@ def run(method, units, budget, generator):
             grads = torch.rand(3, len(units), generator=generator) ** 4
             method.observe(state, Evidence(gate_grads=grads))
         method.finish_round(state, step)
-    keeps.append(pool.quota.keep(method.scores(state), layer=pool.units.layer_of_unit))
+    keeps.append(quota.keep(method.scores(state)))
     assert torch.equal(keeps[-1], method.gates(state, Step(index=total, total=total), generator))
-    return keeps, state, pool
+    return keeps, state, quota
 
 
 BUDGETS = st.one_of(
@@ -164,9 +165,9 @@ BUDGETS = st.one_of(
 def test_what_is_removed_stays_removed(case, share, normalise, seed):
     units, budget = case
     method = hc.GradientImportance(share=share, normalise=normalise)
-    keeps, state, pool = run(method, units, budget, Generator().manual_seed(seed))
+    keeps, state, quota = run(method, units, budget, Generator().manual_seed(seed))
     assert keeps[0].all()
-    assert keeps[-1].sum() == pool.quota.num_keep
+    assert keeps[-1].sum() == quota.num_keep
     for before, after in pairwise(keeps):
         assert not (after & ~before).any()
     rounds_on = torch.stack(keeps[:-1]).sum(0)  # a unit that goes later has the higher score
@@ -192,12 +193,12 @@ def test_no_round_takes_more_than_its_share(heads, share, seed):
 def test_uneven_groups_have_equal_counts_in_every_round(groups, share, seed):
     """A head may come back here, where no count of those that are left would add up."""
     method = hc.GradientImportance(share=share)
-    keeps, _, pool = run(
+    keeps, _, quota = run(
         method, UNEVEN, hc.Budget(heads=groups / 24), Generator().manual_seed(seed)
     )
     sizes = [int(keep.sum()) for keep in keeps]
     assert sizes == sorted(sizes, reverse=True)
-    assert sizes[-1] == pool.quota.num_keep
+    assert sizes[-1] == quota.num_keep
     for keep in keeps:
         for site, span in zip(UNEVEN.sites, UNEVEN.slices, strict=True):
             counts = keep[span].view(site.num_groups, -1).sum(1)
@@ -211,13 +212,16 @@ class Weight:
     target: float
     costs: tuple[float, ...]
 
-    def whole(self, units):
+    units = UNITS
+
+    @property
+    def whole(self):
         return sum(self.costs)
 
-    def between(self, sizes, at):
+    def between(self, at):
         return replace(self, target=at(sum(self.costs), self.target))
 
-    def keep(self, scores, *, layer, allowed=None):
+    def keep(self, scores, *, allowed=None):
         ranking = scores.argsort(descending=True, stable=True)
         fits = torch.tensor(self.costs).double()[ranking].cumsum(0) <= self.target
         return torch.zeros(len(scores), dtype=torch.bool).index_fill(0, ranking[fits], True)
@@ -227,9 +231,9 @@ class Weight:
 def test_a_budget_of_a_cost_falls_evenly_over_the_rounds(scale):
     costs = tuple(scale * cost for cost in (1.0, 2.0, 3.0) * 4)
     quota, method = Weight(12.0 * scale, costs), hc.GradientImportance(share=0.25)
-    assert method.num_rounds(UNITS, quota) == 2  # a half goes, a quarter a time
-    assert replace(method, share=0.1).num_rounds(UNITS, quota) == 3  # a tenth: two of twelve
-    state, generator = method.init(UNITS, quota, Generator()), Generator().manual_seed(0)
+    assert method.num_rounds(quota) == 2  # a half goes, a quarter a time
+    assert replace(method, share=0.1).num_rounds(quota) == 3  # a tenth: two of twelve
+    state, generator = method.init(quota, Generator()), Generator().manual_seed(0)
     for index, most in enumerate((24, 18, 12)):
         step = Step(index=index, total=2)
         on = method.gates(state, step, generator).bool()
@@ -242,15 +246,15 @@ def test_a_budget_of_a_cost_falls_evenly_over_the_rounds(scale):
 
 def test_nothing_to_remove_is_one_round():
     method = hc.GradientImportance()
-    (pool,) = hc.Budget(heads=1.0).pools(UNITS)
-    assert method.num_rounds(pool.units, pool.quota) == 1
+    (quota,) = hc.Budget(heads=1.0).quotas(UNITS)
+    assert method.num_rounds(quota) == 1
 
 
 @pytest.mark.parametrize(("share", "units", "rounds"), [(0.07, 100, 15), (0.1, 30, 10)])
 def test_a_share_is_rounded_up_to_whole_units_but_not_because_of_its_last_bit(share, units, rounds):
     table = UnitTable(sites=(replace(UNITS.sites[0], num_units=units),))
-    (pool,) = hc.Budget(heads=0).pools(table)
-    assert hc.GradientImportance(share=share).num_rounds(pool.units, pool.quota) == rounds
+    (quota,) = hc.Budget(heads=0).quotas(table)
+    assert hc.GradientImportance(share=share).num_rounds(quota) == rounds
 
 
 def test_a_layer_without_gradients_scores_zero():
@@ -287,13 +291,13 @@ def test_layers_of_one_unit_are_not_normalised():
 def test_fewer_heads_than_layers_are_chosen_by_what_they_do():
     """When every layer is down to one head, the norm would make them all alike."""
     method, generator = hc.GradientImportance(share=1 / 12), Generator().manual_seed(0)
-    (pool,) = hc.Budget(heads=1).pools(UNITS)
-    state = method.init(pool.units, pool.quota, generator)
+    (quota,) = hc.Budget(heads=1).quotas(UNITS)
+    state = method.init(quota, generator)
     grads = torch.tensor([[4.0, 3, 2, 1, 40, 30, 20, 10, 0.4, 0.3, 0.2, 0.1]])
     for index in range(11):
         method.observe(state, Evidence(gate_grads=grads))
         method.finish_round(state, Step(index=index, total=11))
-        left = pool.quota.at_least(11 - index).keep(state.scores, layer=pool.units.layer_of_unit)
+        left = quota.at_least(11 - index).keep(state.scores)
         if index == 8:
             assert left.nonzero().flatten().tolist() == [0, 4, 8]
     assert left.nonzero().flatten().tolist() == [4]
@@ -316,7 +320,7 @@ def test_counts_fall_by_halves_rounded_up(index):
 
 def test_a_saved_state_goes_on_in_the_middle_of_a_round():
     method, generator = hc.GradientImportance(share=0.5), Generator().manual_seed(0)
-    (pool,) = hc.Budget(heads=3).pools(UNITS)
+    (quota,) = hc.Budget(heads=3).quotas(UNITS)
     grads = torch.rand(6, 5, 12, generator=generator)
 
     def go_on(state, parts, rounds):
@@ -325,11 +329,11 @@ def test_a_saved_state_goes_on_in_the_middle_of_a_round():
             if index is not None:
                 method.finish_round(state, Step(index=index, total=2))
 
-    whole = method.init(pool.units, pool.quota, generator)
+    whole = method.init(quota, generator)
     go_on(whole, grads, (None, None, 0, None, None, 1))
-    first = method.init(pool.units, pool.quota, generator)
+    first = method.init(quota, generator)
     go_on(first, grads[:4], (None, None, 0, None))
-    second = method.init(pool.units, pool.quota, generator)
+    second = method.init(quota, generator)
     second.load_state_dict(first.state_dict())
     go_on(second, grads[4:], (None, 1))
     assert {name: value.tolist() for name, value in second.state_dict().items()} == {
@@ -377,8 +381,8 @@ def test_settings_out_of_range_are_refused(settings, message):
 
 def test_evidence_that_is_missing_is_named():
     method = hc.GradientImportance()
-    (pool,) = hc.Budget(heads=3).pools(UNITS)
-    state = method.init(pool.units, pool.quota, Generator())
+    (quota,) = hc.Budget(heads=3).quotas(UNITS)
+    state = method.init(quota, Generator())
     with pytest.raises(hc.PruningError, match="the evidence has no gate_grads"):
         method.observe(state, Evidence())
     with pytest.raises(hc.PruningError, match="no gradient was observed in this round"):

@@ -8,6 +8,7 @@ from torch import Generator
 
 import headcount as hc
 from cases import batch, bert, llama
+from headcount.evidence.evidence import Evidence
 from headcount.maths.hard_concrete import open_chance
 from headcount.methods.method import Step
 
@@ -16,10 +17,10 @@ PENALTY = hc.HardConcrete(pressure=hc.L0Penalty(weight=0.5))
 
 
 def started(method, budget, seed=0):
-    """The pool, the method's state at the start, and the generator that goes on."""
+    """The quota, the method's state at the start, and the generator that goes on."""
     generator = Generator().manual_seed(seed)
-    (pool,) = budget.pools(UNITS)
-    return pool, method.init(pool.units, pool.quota, generator), generator
+    (quota,) = budget.quotas(UNITS)
+    return quota, method.init(quota, generator), generator
 
 
 def at(index, total=100):
@@ -31,15 +32,15 @@ def toy(method, budget, total, seed):
 
     Returns the worths, the state, and for each step expected minus asked, as a share of all.
     """
-    pool, state, generator = started(method, budget, seed)
-    num = len(pool.units)
+    quota, state, generator = started(method, budget, seed)
+    num = len(quota.units)
     worth = torch.rand(num, generator=generator, dtype=torch.float64) * 0.3 / num
     optimizer = torch.optim.Adam(state.parameters(), lr=method.learning_rate)
     gaps = []
     for index in range(round(total * (1 - method.settle))):
         step = at(index, total)
         gates = method.gates(state, step, generator)
-        loss = ((1 - gates) * worth).sum() + method.penalty(state, step)
+        loss = ((1 - gates) * worth).sum() + method.penalty(state, step, Evidence())
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -56,7 +57,7 @@ def test_the_expected_sparsity_follows_its_target(budget, seed):
     after = round(0.5 * 0.8 * 1000)  # the target rises over half of the run before the gates settle
     assert gaps[after:].abs().max() < 0.01
     assert gaps.abs().max() < 0.15
-    kept = state.quota.keep(method.scores(state), layer=state.units.layer_of_unit)
+    kept = state.quota.keep(method.scores(state))
     best = worth.sort(descending=True).values[: int(kept.sum())]
     assert worth[kept].sum() > 0.97 * best.sum()
 
@@ -82,7 +83,7 @@ def test_lambda1_goes_down_while_too_little_is_closed_and_up_while_too_much(inde
     """At the start a tenth is closed on the mean: first more, later less than the target."""
     method = hc.HardConcrete()
     _, state, _ = started(method, hc.Budget(heads=3))
-    method.penalty(state, at(index)).backward()
+    method.penalty(state, at(index), Evidence()).backward()
     torch.optim.SGD(state.parameters(), lr=1.0).step()
     excess = 0.1 if index == 0 else 0.1 - 0.75
     assert state.pressure.linear.item() == pytest.approx(excess, abs=2e-3)
@@ -93,7 +94,7 @@ def test_lambda1_goes_down_while_too_little_is_closed_and_up_while_too_much(inde
 @pytest.mark.parametrize("method", [hc.HardConcrete(), PENALTY], ids=lambda method: method.name)
 def test_the_penalty_is_a_scalar_of_the_model_s_usual_dtype_that_reaches_all_that_is_learnt(method):
     _, state, _ = started(method, hc.Budget(heads=3))
-    penalty = method.penalty(state, at(50))
+    penalty = method.penalty(state, at(50), Evidence())
     penalty.backward()
     assert (penalty.shape, penalty.dtype) == ((), torch.float32)
     assert all(p.grad is not None and (p.grad != 0).all() for p in state.parameters())
@@ -103,7 +104,8 @@ def test_the_penalty_is_a_scalar_of_the_model_s_usual_dtype_that_reaches_all_tha
 def test_the_price_of_open_gates_is_the_weight_times_their_expected_number():
     _, state, _ = started(PENALTY, hc.Budget(heads=3))
     chances = open_chance(state.log_alpha.detach().double(), 0.33)
-    assert PENALTY.penalty(state, at(0)).item() == pytest.approx(0.5 * chances.sum().item())
+    price = PENALTY.penalty(state, at(0), Evidence())
+    assert price.item() == pytest.approx(0.5 * chances.sum().item())
     assert chances.tolist() == pytest.approx([0.9] * 12, abs=0.01)
     assert PENALTY.metrics(state, at(0)).keys() == {"expected", "decided"}
 
@@ -136,7 +138,7 @@ def test_gates_carry_a_gradient_to_log_alpha_where_they_are_between():
 def test_in_the_last_part_of_the_run_the_gates_are_the_keep(pressure, settle):
     made = hc.HardConcrete(pressure=pressure, settle=settle)
     _, state, generator = started(made, hc.Budget(heads=5))
-    keep = state.quota.keep(made.scores(state), layer=state.units.layer_of_unit).double()
+    keep = state.quota.keep(made.scores(state)).double()
     hard = [torch.equal(made.gates(state, at(i, 20), generator), keep) for i in range(20)]
     assert hard == [False] * round(20 * (1 - settle)) + [True] * round(20 * settle)
 
@@ -170,22 +172,21 @@ def test_the_lagrangian_counts_what_the_quota_counts():
     class Weighted:
         target = 6.0
 
-        def whole(self, units):
-            return 2.0 * (len(units) - 1)
+        whole = 22.0
 
         def expected(self, chances):
             return chances[0] * (len(chances) - 1) + chances[1:].sum()
 
     method = hc.HardConcrete(openness=0.5)
-    pool, state, _ = started(method, hc.Budget(heads=3))
+    quota, state, _ = started(method, hc.Budget(heads=3))
     state.quota = Weighted()
     numbers = method.metrics(state, at(79))
     assert numbers["target"] == pytest.approx(6.0)
     assert numbers["expected"] == pytest.approx(0.5 * 22, abs=0.1)
-    method.penalty(state, at(79)).backward()
+    method.penalty(state, at(79), Evidence()).backward()
     grads = state.log_alpha.grad
     assert (grads[0] / grads[1:]).tolist() == pytest.approx([11] * 11, rel=0.05)
-    assert len(pool.units) == 12
+    assert len(quota.units) == 12
 
 
 def test_decided_gates_are_those_that_are_exact_without_noise():
@@ -208,7 +209,7 @@ def test_every_number_of_a_budget_has_a_pressure_of_its_own(method):
         session.num_done = 8
         model.train()
         model(**batch())
-        whole = session.gates.value.split([len(pool.units) for pool in session.pools])
+        whole = session.gates.value.split([len(quota.units) for quota in session.quotas])
         assert [gates.sum().item() for gates in whole] == [2, 8, 20]
 
 

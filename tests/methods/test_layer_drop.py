@@ -28,12 +28,12 @@ def test_every_number_of_layers_is_evenly_spaced_and_asked_of_one_state():
     for num in (2, 3, 6, 12):
         table = hc.units(deep(num), "layer")
         method, generator = hc.LayerDrop(), Generator()
-        (first,) = hc.Budget(layers=num).pools(table)
-        state = method.init(first.units, first.quota, generator)
+        (first,) = hc.Budget(layers=num).quotas(table)
+        state = method.init(first, generator)
         for num_keep in range(num + 1):
-            (pool,) = hc.Budget(layers=num_keep).pools(table)
-            state.quota = pool.quota
-            keep = pool.quota.keep(method.scores(state), layer=table.layer_of_unit)
+            (quota,) = hc.Budget(layers=num_keep).quotas(table)
+            state.quota = quota
+            keep = quota.keep(method.scores(state))
             assert keep.nonzero().flatten().tolist() == list(evenly_spaced(num, num_keep))
 
 
@@ -71,8 +71,8 @@ def test_the_largest_choice_that_fits_is_taken_whatever_the_quota_counts():
             return 3 * chances.sum()
 
     method = hc.LayerDrop()
-    (pool,) = hc.Budget(layers=5).pools(hc.units(deep(5), "layer"))
-    state = method.init(pool.units, pool.quota, Generator())
+    (quota,) = hc.Budget(layers=5).quotas(hc.units(deep(5), "layer"))
+    state = method.init(quota, Generator())
     state.quota = Costly()
     assert method.scores(state).tolist() == [1, 0, 0, 0, 1]
 
@@ -80,8 +80,8 @@ def test_the_largest_choice_that_fits_is_taken_whatever_the_quota_counts():
 @pytest.mark.parametrize("drop", [0.0, 0.1, 0.5])
 def test_each_unit_is_dropped_as_often_as_asked_and_by_itself(drop):
     method, generator = hc.LayerDrop(drop=drop), Generator().manual_seed(0)
-    (pool,) = hc.Budget(layers=2).pools(hc.units(bert(), "layer"))
-    state = method.init(pool.units, pool.quota, generator)
+    (quota,) = hc.Budget(layers=2).quotas(hc.units(bert(), "layer"))
+    state = method.init(quota, generator)
     gates = torch.stack([method.gates(state, STEP, generator) for _ in range(10_000)])
     assert set(gates.unique().tolist()) <= {0.0, 1.0}  # nothing is rescaled
     error = 4 * (drop * (1 - drop) / 10_000) ** 0.5

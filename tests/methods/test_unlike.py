@@ -14,17 +14,18 @@ from torch.nn.functional import kl_div, log_softmax
 
 import headcount as hc
 from cases import batch, bert
-from headcount.methods.method import Method
+from headcount.methods.method import Method, State
 
 
-class Looking(nn.Module):
+class Looking(State):
     """A small network from one map to one score, shared by all heads, and its last scores."""
 
-    def __init__(self, num_units, quota):
-        super().__init__()
+    def __init__(self, quota):
+        super().__init__(quota)
+        num_units = len(quota.units)
         self.network = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 1))
         self.register_buffer("seen", torch.zeros(num_units))
-        self.last, self.quota = torch.zeros(num_units), quota
+        self.last = torch.zeros(num_units)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +33,6 @@ class MapReader(Method):
     """Scores heads by their attention maps alone, so before any fine-tuning."""
 
     evidence: ClassVar[frozenset[str]] = frozenset({"attention_maps"})
-    learns: ClassVar[bool] = True
 
     @property
     def name(self):
@@ -42,11 +42,9 @@ class MapReader(Method):
     def trains(self) -> Literal["logits"]:
         return "logits"
 
-    def init(self, units, quota, generator):
+    def init(self, quota, generator):
         torch.manual_seed(generator.initial_seed())
-        state = Looking(len(units), quota)
-        state.layer = units.layer_of_unit
-        return state
+        return Looking(quota)
 
     def observe(self, state, evidence):
         maps = evidence.attention_maps
@@ -57,20 +55,21 @@ class MapReader(Method):
 
     def gates(self, state, step, generator):
         noisy = state.last + 0.1 * torch.randn(state.last.shape, generator=generator)
-        keep = state.quota.keep(noisy, layer=state.layer)
+        keep = state.quota.keep(noisy)
         return keep.float() + state.last - state.last.detach()
 
     def scores(self, state):
         return state.seen
 
 
-class Norms(nn.Module):
+class Norms(State):
     """The norms of the last batch, with their gradient, and their mean over a pass."""
 
-    def __init__(self, num_units, quota):
-        super().__init__()
+    def __init__(self, quota):
+        super().__init__(quota)
+        num_units = len(quota.units)
         self.register_buffer("mean", torch.zeros(num_units))
-        self.last, self.quota = torch.zeros(num_units), quota
+        self.last = torch.zeros(num_units)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,17 +77,14 @@ class IdentityPrior(Method):
     """Draws residual modules towards adding nothing; those that add least go."""
 
     evidence: ClassVar[frozenset[str]] = frozenset({"output_norms"})
-    learns: ClassVar[bool] = True
     strength: float = 1.0
 
     @property
     def name(self):
         return "identity-prior"
 
-    def init(self, units, quota, generator):
-        state = Norms(len(units), quota)
-        state.layer = units.layer_of_unit
-        return state
+    def init(self, quota, generator):
+        return Norms(quota)
 
     def gates(self, state, step, generator):
         return torch.ones(len(state.mean))
@@ -97,7 +93,7 @@ class IdentityPrior(Method):
         state.last = evidence.output_norms
         state.mean.lerp_(state.last.detach(), 0.5)
 
-    def penalty(self, state, step):
+    def penalty(self, state, step, evidence):
         return self.strength * state.last.sum()
 
     def scores(self, state):

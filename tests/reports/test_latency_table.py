@@ -20,8 +20,8 @@ def test_every_shape_is_measured_once_and_fits_the_model():
     assert table.environment["torch"] == torch.__version__
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    (pool,) = hc.Budget(latency=1.0, costs=table).pools(hc.units(model))
-    assert pool.quota.whole(pool.units) == table.whole_ns
+    (quota,) = hc.Budget(latency=1.0, costs=table).quotas(hc.units(model))
+    assert quota.whole == table.whole_ns
 
 
 def test_a_model_of_another_width_is_refused(tmp_path):
@@ -32,14 +32,14 @@ def test_a_model_of_another_width_is_refused(tmp_path):
     budget = hc.Budget(
         latency=1.0, costs=hc.LatencyTable.load(tmp_path / "table.json"), kinds=("head",)
     )
-    budget.pools(hc.units(bert()))
+    budget.quotas(hc.units(bert()))
     wide = transformers.BertModel(
         transformers.BertConfig(hidden_size=48, num_hidden_layers=3, num_attention_heads=4)
     )
     named = torch.nn.Module()
     named.bert = wide
     with pytest.raises(hc.PruningError, match=r"knows no 4 heads .* of 2340 parameters each"):
-        budget.pools(hc.units(named))
+        budget.quotas(hc.units(named))
 
 
 def test_heads_that_share_keys_are_measured_as_groups():

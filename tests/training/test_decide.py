@@ -9,7 +9,7 @@ import headcount as hc
 from cases import LOOKING, batch, bert, llama, with_cross_attention
 from headcount.gates.attach import has_gates
 from headcount.methods.fixed import FixedMethod, FixedState
-from headcount.methods.method import Step
+from headcount.methods.method import Phase, Step
 from headcount.zoo.tiny import tiny_model
 
 
@@ -17,14 +17,15 @@ from headcount.zoo.tiny import tiny_model
 class Sensitivity(FixedMethod):
     """The sum of absolute gate gradients: a method that looks at data."""
 
+    phase: ClassVar[Phase] = "from data"
     evidence: ClassVar[frozenset[str]] = frozenset({"gate_grads"})
 
     @property
     def name(self):
         return "sensitivity"
 
-    def init(self, units, quota, generator):
-        return FixedState(torch.zeros(len(units), dtype=torch.float64), units, quota)
+    def init(self, quota, generator):
+        return FixedState(torch.zeros(len(quota.units), dtype=torch.float64), quota)
 
     def gates(self, state, step, generator):
         return torch.ones_like(state.get_buffer("scores"))

@@ -5,7 +5,7 @@ import transformers
 import headcount as hc
 from cases import METHODS, TINY, batch, bert, llama, with_cross_attention
 from headcount.gates.attach import has_gates
-from headcount.units.quota import Quota
+from headcount.units.quota import CountQuota
 
 LABELS = torch.tensor([0, 1, 2])
 
@@ -49,8 +49,8 @@ def test_limits_per_layer_hold_in_training_and_in_the_decision(method, limits):
     model = bert()
     heads = 2 if "scope" in limits else 5
     with train(model, method, hc.Budget(heads=heads, **limits), 2) as session:
-        (pool,) = session.pools
-        total = pool.quota.num_keep
+        (quota,) = session.quotas
+        total = quota.num_keep
         assert total == (6 if "scope" in limits else 5)
         model.train()
         model(**batch())
@@ -241,13 +241,13 @@ def test_a_session_is_about_what_the_budget_names(budget, counts):
     model = bert()
     with hc.attach(model, hc.DSP(), budget, num_steps=1) as session:
         assert session.units.kinds == counts.keys()
-        assert len(session.pools) == len(session.states)
+        assert len(session.quotas) == len(session.states)
         assert len(session.scores()) == len(session.units) == len(session.keep())
-        sites = [site for pool in session.pools for site in pool.units.sites]
+        sites = [site for quota in session.quotas for site in quota.units.sites]
         assert list(session.units.sites) == sites
-        names = {f"state.{index}.logits" for index in range(len(session.pools))}
+        names = {f"state.{index}.logits" for index in range(len(session.quotas))}
         assert session.state_dict().keys() == names | {"num_done", "generator"}
-        assert len(list(session.parameters())) == len(session.pools)
+        assert len(list(session.parameters())) == len(session.quotas)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -448,7 +448,7 @@ def test_a_failing_start_leaves_the_model_as_it_was(method, monkeypatch):
         raise hc.BudgetError("the scores of units [0] are not finite")
 
     model = bert()
-    monkeypatch.setattr(Quota, "keep", fail)
+    monkeypatch.setattr(CountQuota, "keep", fail)
     with pytest.raises(hc.BudgetError, match="not finite"):
         hc.attach(model, method, hc.Budget(heads=5), num_steps=1)
     assert not has_gates(model)

@@ -28,15 +28,14 @@ TABLES = {"bert": BERT, "both": BOTH, "llama": GROUPED, "uneven": uneven()}
 
 def quota(budget, table=BERT):
     """The quota of a budget with one number."""
-    (pool,) = budget.pools(table)
-    return pool.quota
+    (pool,) = budget.quotas(table)
+    return pool
 
 
 def kinds_and_counts(budget, table):
     """What each number of a budget is about, and how many stay."""
     return [
-        (pool.units.sites[0].kind, len(pool.units), pool.quota.num_keep)
-        for pool in budget.pools(table)
+        (pool.units.sites[0].kind, len(pool.units), pool.num_keep) for pool in budget.quotas(table)
     ]
 
 
@@ -59,7 +58,7 @@ def kinds_and_counts(budget, table):
 )
 def test_a_budget_that_cannot_be_met_says_what_can(heads, message):
     with pytest.raises(hc.BudgetError, match=message):
-        hc.Budget(heads=heads).pools(BERT)
+        hc.Budget(heads=heads).quotas(BERT)
 
 
 @pytest.mark.parametrize("kind", ["kv_heads", "neurons", "sublayers", "layers"])
@@ -88,13 +87,13 @@ def test_every_kind_is_checked_alike(kind, value, message):
 )
 def test_limits_that_cannot_be_met_say_what_can(fields, message):
     with pytest.raises(hc.BudgetError, match=message):
-        hc.Budget(heads=6, **fields).pools(BERT)
+        hc.Budget(heads=6, **fields).quotas(BERT)
 
 
 @pytest.mark.parametrize("fields", [{"heads": 5}, {"heads": 5, "min_per_layer": 1}])
 def test_a_count_in_a_layer_is_checked_against_the_layer(fields):
     with pytest.raises(hc.BudgetError, match="4 heads"):
-        hc.Budget(**fields, scope="layer").pools(BERT)
+        hc.Budget(**fields, scope="layer").quotas(BERT)
 
 
 @given(st.integers(0, 12))
@@ -155,11 +154,11 @@ def test_several_kinds_have_a_pool_each_the_outermost_first(budget, expected):
 
 
 def test_scope_and_floors_hold_for_every_kind():
-    pools = hc.Budget(heads=2, neurons=8, scope="layer").pools(BERT)
-    assert [pool.quota.floors for pool in pools] == [(2, 2, 2), (8, 8, 8)]
-    pools = hc.Budget(heads=6, neurons=30, min_per_layer=2).pools(BERT)
-    assert [pool.quota.floors for pool in pools] == [(2, 2, 2)] * 2
-    assert [pool.quota.ceilings for pool in pools] == [(4, 4, 4), (32, 32, 32)]
+    quotas = hc.Budget(heads=2, neurons=8, scope="layer").quotas(BERT)
+    assert [pool.floors for pool in quotas] == [(2, 2, 2), (8, 8, 8)]
+    quotas = hc.Budget(heads=6, neurons=30, min_per_layer=2).quotas(BERT)
+    assert [pool.floors for pool in quotas] == [(2, 2, 2)] * 2
+    assert [pool.ceilings for pool in quotas] == [(4, 4, 4), (32, 32, 32)]
 
 
 @pytest.mark.parametrize(
@@ -176,8 +175,8 @@ def test_scope_and_floors_hold_for_every_kind():
     ],
 )
 def test_where_narrows_the_units(where, expected):
-    (pool,) = hc.Budget(heads=0.5, where=where).pools(BOTH)
-    assert (len(pool.units), pool.quota.num_keep) == (expected, expected // 2)
+    (pool,) = hc.Budget(heads=0.5, where=where).quotas(BOTH)
+    assert (len(pool.units), pool.num_keep) == (expected, expected // 2)
     names = set(where.split(".")) if where else set()
     assert all(names <= {site.stack, site.where} for site in pool.units.sites)
 
@@ -199,9 +198,9 @@ def test_places_have_numbers_of_their_own(heads, expected):
 
 def test_where_and_places_both_hold():
     budget = hc.Budget(heads={"self": 3, "cross": 2}, neurons=4, where="decoder")
-    pools = budget.pools(BOTH)
+    quotas = budget.quotas(BOTH)
     assert kinds_and_counts(budget, BOTH) == [("head", 12, 3), ("head", 12, 2), ("neuron", 96, 4)]
-    assert {site.stack for pool in pools for site in pool.units.sites} == {"decoder"}
+    assert {site.stack for pool in quotas for site in pool.units.sites} == {"decoder"}
 
 
 def test_a_place_of_a_feed_forward_network():
@@ -255,7 +254,7 @@ def matches(text):
 )
 def test_a_place_without_units_is_refused_with_those_there_are(budget, table, message):
     with pytest.raises(hc.BudgetError, match=matches(message)):
-        budget.pools(table)
+        budget.quotas(table)
 
 
 def test_a_kind_that_the_model_does_not_have_is_refused_with_those_it_has():
@@ -264,7 +263,7 @@ def test_a_kind_that_the_model_does_not_have_is_refused_with_those_it_has():
         "heads, 96 neurons: ask for these."
     )
     with pytest.raises(hc.BudgetError, match=matches(message)):
-        hc.Budget(kv_heads=3).pools(BERT)
+        hc.Budget(kv_heads=3).quotas(BERT)
 
 
 @pytest.mark.parametrize(
@@ -282,7 +281,7 @@ def test_two_numbers_for_the_same_units_are_refused(budget):
         "common."
     )
     with pytest.raises(hc.BudgetError, match=matches(message)):
-        budget.pools(BOTH)
+        budget.quotas(BOTH)
 
 
 @pytest.mark.parametrize("values", [(3, 2), (0.5, 2), ({"self": 3}, {"cross": 1})])
@@ -315,7 +314,7 @@ def test_heads_and_groups_together_are_refused(values):
 )
 def test_units_for_which_there_may_be_no_room_are_refused(budget, message):
     with pytest.raises(hc.BudgetError, match=matches(message)):
-        budget.pools(BERT)
+        budget.quotas(BERT)
 
 
 @pytest.mark.parametrize(
@@ -342,7 +341,7 @@ def test_units_for_which_there_may_be_no_room_are_refused(budget, message):
 )
 def test_nested_kinds_that_do_not_fit_are_refused(fields, room):
     with pytest.raises(hc.BudgetError, match=re.escape(room)):
-        hc.Budget(**fields).pools(BERT)
+        hc.Budget(**fields).quotas(BERT)
 
 
 @given(st.integers(0, 3), st.integers(0, 12))
@@ -352,7 +351,7 @@ def test_heads_fit_into_layers_exactly_if_any_layers_that_stay_hold_them(layers,
         assert kinds_and_counts(budget, BERT) == [("layer", 3, layers), ("head", 12, heads)]
     else:
         with pytest.raises(hc.BudgetError, match=f"may hold only {4 * layers} heads"):
-            budget.pools(BERT)
+            budget.quotas(BERT)
 
 
 @pytest.mark.parametrize(("heads", "below", "above"), [(13, 12, 16), (1, 0, 4), (23, 20, 24)])
@@ -364,13 +363,13 @@ def test_a_total_that_shared_key_value_heads_cannot_have_is_refused(heads, below
         "all of them."
     )
     with pytest.raises(hc.BudgetError, match=matches(message)):
-        hc.Budget(heads=heads).pools(GROUPED)
+        hc.Budget(heads=heads).quotas(GROUPED)
 
 
 def test_a_count_in_a_layer_that_shared_key_value_heads_cannot_have_is_refused():
     message = r"Budget\(heads=3\): a layer cannot keep exactly 3 heads: .* Give 0 or 4, or"
     with pytest.raises(hc.BudgetError, match=message):
-        hc.Budget(heads=3, scope="layer").pools(GROUPED)
+        hc.Budget(heads=3, scope="layer").quotas(GROUPED)
     found = quota(hc.Budget(heads=4, scope="layer"), GROUPED)
     assert (found.num_keep, found.floors, found.ceilings) == (12, (4, 4, 4), (4, 4, 4))
 
@@ -402,7 +401,7 @@ def test_a_quota_rises_to_the_next_legal_total(count):
 @pytest.mark.parametrize("allowed", [None, torch.arange(12) >= 4])
 def test_a_quota_keeps_the_best_of_what_is_allowed(allowed):
     scores = 12.0 - torch.arange(12)
-    keep = quota(hc.Budget(heads=3)).keep(scores, layer=BERT.only("head").layer_of_unit,
+    keep = quota(hc.Budget(heads=3)).keep(scores,
                                           allowed=allowed)  # fmt: skip
     first = 0 if allowed is None else 4
     assert keep.nonzero().flatten().tolist() == [first, first + 1, first + 2]
@@ -444,7 +443,7 @@ def test_a_budget_describes_what_was_asked_and_no_more(budget, asked):
 )
 def test_what_could_turn_out_impossible_is_refused_before_training(budget, name):
     with pytest.raises(hc.BudgetError):
-        budget.pools(TABLES[name])
+        budget.quotas(TABLES[name])
 
 
 @pytest.mark.parametrize(
@@ -471,14 +470,14 @@ def check_kept(budget, table, seed):
     """Whatever the scores: exact, within the limits, and nothing inside what is removed."""
     generator = torch.Generator().manual_seed(seed)
     removed = set()
-    for pool in budget.pools(table):
+    for pool in budget.quotas(table):
         may = allowed(pool, removed)
         scores = torch.randn(len(pool.units), generator=generator)
-        keep = pool.quota.keep(scores, layer=pool.units.layer_of_unit, allowed=may)
-        assert keep.sum() == pool.quota.num_keep
+        keep = pool.keep(scores, allowed=may)
+        assert keep.sum() == pool.num_keep
         assert not (keep & ~may).any()
         layers = pool.units.layer_of_unit[keep].bincount(minlength=len(pool.units.layers)).tolist()
-        limits = zip(pool.quota.floors, layers, pool.quota.ceilings, strict=True)
+        limits = zip(pool.floors, layers, pool.ceilings, strict=True)
         assert all(floor <= count <= ceiling for floor, count, ceiling in limits)
         for site, span in zip(pool.units.sites, pool.units.slices, strict=True):
             assert len(set(keep[span].view(site.num_groups, -1).sum(1).tolist())) == 1
@@ -507,7 +506,7 @@ def test_a_budget_is_refused_or_kept(name, amounts, limits, seed):
     table = TABLES[name]
     try:
         budget = hc.Budget(**amounts, **limits)
-        budget.pools(table)
+        budget.quotas(table)
     except hc.BudgetError:
         return
     check_kept(budget, table, seed)

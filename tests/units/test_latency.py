@@ -48,12 +48,12 @@ def test_the_predicted_latency_is_within_the_budget_and_no_unit_more_would_fit(s
     cell = 1_000_000 // NUM_CELLS
     exact = 1_000_000 - saved
     assert exact - 1e-6 <= cost["reached"] <= exact + cell * len(decision.sites)
-    (pool,) = budget.pools(UNITS)
-    keep = decision.keep(pool.units)
+    (quota,) = budget.quotas(UNITS)
+    keep = decision.keep(quota.units)
     for unit in (~keep).nonzero().flatten().tolist():
         more = keep.clone()
         more[unit] = True
-        assert pool.quota.costs.of(more) > cost["target"]
+        assert quota.costs.of(more) > cost["target"]
     small = hc.cut(model, decision)
     assert hc.units(small).num("head") == decision.num("head")
 
@@ -78,26 +78,27 @@ def test_no_other_counts_within_the_time_are_worth_more(heads, rows, share, scor
     )  # fmt: skip
     costs = [(0, *sorted(pair)) for pair in (heads, rows)]
     table = table_of(small, *costs, 600, inner=(1, 2))
-    (pool,) = hc.Budget(latency=1.0, costs=table).pools(small)
-    base = pool.quota.costs.base
+    (quota,) = hc.Budget(latency=1.0, costs=table).quotas(small)
+    base = quota.costs.base
     limit = base + math.floor(share * (600 - base))
     budget = hc.Budget(latency=limit / 600, costs=table)
     try:
-        (pool,) = budget.pools(small)
+        (quota,) = budget.quotas(small)
     except hc.BudgetError:  # the fraction is a rounding below the least
         return
-    keep = pool.quota.keep(torch.tensor(scores).double(), layer=small.layer_of_unit)
+    keep = quota.keep(torch.tensor(scores).double())
+    ranks = [sorted(set(scores)).index(score) for score in scores]
     sums, prices = [], []
     for site, span in zip(small.sites, small.slices, strict=True):
         curve = next(c for c in table.curves if c.kind == site.kind)
         mean = curve.costs_ns[-1] / site.num_units
-        best = sorted(scores[span], reverse=True)
-        sums.append([sum(s - min(scores) for s in best[:k]) * mean for k in range(len(best) + 1)])
+        best = sorted(ranks[span], reverse=True)
+        sums.append([sum(best[:k]) * mean for k in range(len(best) + 1)])
         prices.append([math.ceil(curve.at(k)) for k in range(len(best) + 1)])
     best = max(
         sum(each[k] for each, k in zip(sums, counts, strict=True))
         for counts in product(*(range(len(each)) for each in sums))
-        if base + sum(p[k] for p, k in zip(prices, counts, strict=True)) <= pool.quota.target
+        if base + sum(p[k] for p, k in zip(prices, counts, strict=True)) <= quota.target
     )
     counts = [int(keep[span].sum()) for span in small.slices]
     mine = sum(each[k] for each, k in zip(sums, counts, strict=True))
@@ -105,10 +106,10 @@ def test_no_other_counts_within_the_time_are_worth_more(heads, rows, share, scor
 
 
 def test_the_expected_latency_is_read_off_the_curves():
-    (pool,) = hc.Budget(latency=0.7, costs=TABLE).pools(UNITS)
-    ones = torch.ones(len(pool.units), requires_grad=True)
-    assert pool.quota.expected(ones).item() == pytest.approx(1_000_000)
-    half = pool.quota.expected(0.25 * ones)
+    (quota,) = hc.Budget(latency=0.7, costs=TABLE).quotas(UNITS)
+    ones = torch.ones(len(quota.units), requires_grad=True)
+    assert quota.expected(ones).item() == pytest.approx(1_000_000)
+    half = quota.expected(0.25 * ones)
     assert half.item() == pytest.approx(460_000 + 3 * (40_000 + 50_000), abs=6 * 244)
     half.backward()
     assert (ones.grad > 0).all()
@@ -167,18 +168,18 @@ def test_a_table_of_another_model_is_refused():
     )
     kinds = ("kv_head",)
     with pytest.raises(hc.PruningError, match=f"^{re.escape(message)}$"):
-        hc.Budget(latency=0.7, costs=TABLE, kinds=kinds).pools(hc.units(llama()))
+        hc.Budget(latency=0.7, costs=TABLE, kinds=kinds).quotas(hc.units(llama()))
 
 
 def test_a_model_that_cannot_be_so_fast_is_refused_with_the_nearest():
     message = "nanoseconds (540000 of 1000000). Without them, 460000 are left: give at least 0.46"
     exact = table_of(UNITS, (0, 40_000, 100_000), (0, 50_000, 80_000), 1_000_000)
     with pytest.raises(hc.BudgetError) as refused:
-        hc.Budget(latency=0.3, costs=exact).pools(UNITS)
+        hc.Budget(latency=0.3, costs=exact).quotas(UNITS)
     found = float(re.search(r"give at least ([\d.]+),", str(refused.value)).group(1))
     assert found == pytest.approx(0.46, abs=0.002)
     assert message.split(" (", maxsplit=1)[0] in str(refused.value)
-    hc.Budget(latency=found, costs=exact).pools(UNITS)
+    hc.Budget(latency=found, costs=exact).quotas(UNITS)
 
 
 def test_the_name_of_a_table_is_no_table():

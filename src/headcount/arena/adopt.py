@@ -63,7 +63,7 @@ def num_steps(arm: Arm, material: Material, scratch: Path) -> int:
         material: its data.
         scratch: a folder that the Trainer's arguments may name.
     """
-    if arm.method.looks:
+    if arm.method.phase == "from data":
         return 0
     batch = arm.recipe.arguments(scratch).train_batch_size
     return math.ceil(arm.recipe.epochs * math.ceil(len(material.train) / batch))

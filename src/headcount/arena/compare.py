@@ -131,7 +131,7 @@ def check(grid: Grid, timing: Timing | None = None) -> None:
         example_batch(model, timing.batch, timing.length)
     found = units(model)
     for heads in grid.heads:
-        Budget(heads=heads).pools(found)
+        Budget(heads=heads).quotas(found)
 
 
 def _todo(output: Output) -> list[Cell]:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, cast, final
+from typing import Literal, final
 
 import torch
 from jaxtyping import Float
@@ -11,26 +11,23 @@ from torch import Generator, Tensor, nn
 from headcount.door.arguments import check_fields
 from headcount.errors import BudgetError
 from headcount.methods.estimators import CentredStraightThrough, Estimator
-from headcount.methods.method import Method, Step
+from headcount.methods.method import Method, State, Step, Trains
 from headcount.methods.sizes import Shrinking, Sizes
-from headcount.units.quota import AnyQuota
-from headcount.units.table import UnitTable
+from headcount.units.quota import Quota
 
 
-class Logits(nn.Module):
+class Logits(State):
     """One importance logit for each unit."""
 
-    def __init__(self, logits: Float[Tensor, " n"], units: UnitTable, quota: AnyQuota) -> None:
+    def __init__(self, logits: Float[Tensor, " n"], quota: Quota) -> None:
         """Make the logits a parameter, so that optimizers and checkpoints see them."""
-        super().__init__()
+        super().__init__(quota)
         self.logits = nn.Parameter(logits)
-        self.layer, self.quota = units.layer_of_unit, quota
-        self.sizes, self.whole = units.num_per_layer, quota.whole(units)
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DSP(Method):
+class DSP(Method[Logits]):
     """Differentiable subset pruning.
 
     Each unit n has a free parameter, its importance logit ``w_n``. Each training step multiplies
@@ -51,8 +48,6 @@ class DSP(Method):
         of the run, nine tenths unless told otherwise; straight-through keeps exactly K
         units on ties and for K = N; limits per layer.
     """
-
-    learns: ClassVar[bool] = True
 
     estimator: Estimator = field(default_factory=CentredStraightThrough)
     """How logits become gates: ``CentredStraightThrough``, or ``RelaxedTopK`` (the paper's)."""
@@ -93,7 +88,7 @@ class DSP(Method):
         )
 
     @property
-    def trains(self) -> Literal["weights", "logits", "weights and logits"]:
+    def trains(self) -> Trains:
         """Both together, or the logits alone when pipelined."""
         return "weights and logits" if self.training == "joint" else "logits"
 
@@ -106,41 +101,39 @@ class DSP(Method):
         """A word when the cooldown had to be scaled to the run."""
         return self.estimator.notes(total)
 
-    def init(self, units: UnitTable, quota: AnyQuota, generator: Generator) -> Logits:
+    def init(self, quota: Quota, generator: Generator) -> Logits:
         """Xavier-uniform logits over the [layers, heads] table.
 
         Raises:
             BudgetError: the estimator cannot meet a budget of this sort.
         """
         self.estimator.check(quota)
+        units = quota.units
         num_layers, num_heads = len(units.layers), max(units.num_per_layer)
         bound = math.sqrt(6 / (num_layers + num_heads))
         uniform = torch.rand(len(units), generator=generator)
-        return Logits((2 * uniform - 1) * bound, units, quota)
+        return Logits((2 * uniform - 1) * bound, quota)
 
-    def gates(self, state: nn.Module, step: Step, generator: Generator) -> Float[Tensor, " n"]:
+    def gates(self, state: Logits, step: Step, generator: Generator) -> Float[Tensor, " n"]:
         """A subset of the step's size, hard or relaxed, with the estimator's gradient."""
-        held = cast(Logits, state)
-        quota = self.quota(held, step)
-        if quota.target == held.whole:  # nothing to choose, so nothing to learn
-            return 0 * held.logits + 1
-        return self.estimator.gates(
-            held.logits, quota, layer=held.layer, step=step, generator=generator
-        )
+        quota = self.quota(state, step)
+        if quota.target == quota.whole:  # nothing to choose, so nothing to learn
+            return 0 * state.logits + 1
+        return self.estimator.gates(state.logits, quota, step=step, generator=generator)
 
-    def quota(self, state: Logits, step: Step) -> AnyQuota:
+    def quota(self, state: Logits, step: Step) -> Quota:
         """What is on at a step: the budget's quota, or more while the subset shrinks."""
         if self.shrinking is None:
             return state.quota
-        return self.shrinking.quota(state.quota, state.sizes, step)
+        return self.shrinking.quota(state.quota, step)
 
-    def scores(self, state: nn.Module) -> Float[Tensor, " n"]:
+    def scores(self, state: Logits) -> Float[Tensor, " n"]:
         """The logits."""
-        return cast(Logits, state).logits.detach()
+        return state.logits.detach()
 
-    def metrics(self, state: nn.Module, step: Step) -> dict[str, float]:
+    def metrics(self, state: Logits, step: Step) -> dict[str, float]:
         """Temperature, and the entropy in nats of the first choice, softmax(w)."""
         log_p = torch.log_softmax(self.scores(state).double(), 0)
         entropy = -(log_p.exp() * log_p).sum().item()
-        size = float(self.quota(cast(Logits, state), step).target)
+        size = float(self.quota(state, step).target)
         return {"size": size, "entropy": entropy, **self.estimator.metrics(step)}

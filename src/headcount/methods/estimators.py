@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 from headcount.door.arguments import check_fields
@@ -15,7 +15,7 @@ from headcount.maths.gumbel import gumbel_noise
 from headcount.maths.relaxed_topk import relaxed_top_k, successive_softmax
 from headcount.maths.schedules import log_linear
 from headcount.methods.method import Step
-from headcount.units.quota import AnyQuota, Quota
+from headcount.units.quota import CountQuota, Quota, counted
 
 HARD = 0.1
 """The highest temperature at which gates count as hard: few logits are as near to each other."""
@@ -79,21 +79,19 @@ class Estimator(abc.ABC):
     suffix: ClassVar[str]
     """Stands behind ``dsp`` in the method's name."""
 
-    def check(self, quota: AnyQuota) -> None:
+    def check(self, quota: Quota) -> None:  # noqa: B027 - most estimators meet any quota
         """Refuse a quota that this estimator cannot meet; none unless it says otherwise.
 
         Raises:
             BudgetError: the gates could not come to what the quota asks.
         """
-        del quota
 
     @abc.abstractmethod
     def gates(
         self,
         logits: Float[Tensor, " n"],
-        quota: AnyQuota,
+        quota: Quota,
         *,
-        layer: Int[Tensor, " n"],
         step: Step,
         generator: Generator,
     ) -> Float[Tensor, " n"]:
@@ -101,12 +99,10 @@ class Estimator(abc.ABC):
 
     def metrics(self, step: Step) -> dict[str, float]:
         """Numbers worth a line in the log."""
-        del step
         return {}
 
     def notes(self, total: int) -> list[str]:
         """What the user should be told before a run of ``total`` steps."""
-        del total
         return []
 
 
@@ -119,9 +115,12 @@ class RelaxedTopK(Estimator):
     layer, then the rest over all units, each draw continuing from the logits the last one left.
 
     Example:
-        >>> quota = Quota(num_keep=1, floors=(0,), ceilings=(3,))
+        >>> import headcount as hc, transformers
+        >>> config = transformers.BertConfig(
+        ...     num_hidden_layers=1, num_attention_heads=3, hidden_size=6)
+        >>> (quota,) = hc.Budget(heads=1).quotas(hc.units(transformers.BertModel(config)))
         >>> cold = Step(index=1, total=1)
-        >>> RelaxedTopK().gates(torch.tensor([0.0, 99.0, 0.0]), quota, layer=torch.zeros(3).long(),
+        >>> RelaxedTopK().gates(torch.tensor([0.0, 99.0, 0.0]), quota,
         ...                     step=cold, generator=torch.Generator().manual_seed(0))
         tensor([0., 1., 0.], dtype=torch.float64)
 
@@ -135,16 +134,15 @@ class RelaxedTopK(Estimator):
     annealing: Annealing = field(default_factory=Annealing)
     """The temperature's way down."""
 
-    def check(self, quota: AnyQuota) -> None:
+    def check(self, quota: Quota) -> None:
         """Only a number of units can be relaxed."""
-        quota.counts("RelaxedTopK")
+        counted(quota, "RelaxedTopK")
 
     def gates(
         self,
         logits: Float[Tensor, " n"],
-        quota: AnyQuota,
+        quota: Quota,
         *,
-        layer: Int[Tensor, " n"],
         step: Step,
         generator: Generator,
     ) -> Float[Tensor, " n"]:
@@ -152,8 +150,7 @@ class RelaxedTopK(Estimator):
         noise = gumbel_noise(logits.shape, generator)
         return relaxed_keep(
             logits.double() + noise,
-            quota.counts("RelaxedTopK"),
-            layer=layer,
+            counted(quota, "RelaxedTopK"),
             temperature=self.annealing.temperature(step),
         )
 
@@ -185,9 +182,12 @@ class StraightThrough(Estimator):
     """Forward: the K units of the highest logits, without noise. Backward: the identity.
 
     Example:
-        >>> quota = Quota(num_keep=1, floors=(0,), ceilings=(3,))
+        >>> import headcount as hc, transformers
+        >>> config = transformers.BertConfig(
+        ...     num_hidden_layers=1, num_attention_heads=3, hidden_size=6)
+        >>> (quota,) = hc.Budget(heads=1).quotas(hc.units(transformers.BertModel(config)))
         >>> StraightThrough().gates(torch.tensor([0.1, 0.3, 0.2]), quota,
-        ...     layer=torch.zeros(3).long(), step=Step(index=0, total=9), generator=Generator())
+        ...     step=Step(index=0, total=9), generator=Generator())
         tensor([0., 1., 0.])
 
     Source: Li, Cotterell, Sachan 2021, arXiv 2108.04657; Bengio et al. 2013, arXiv 1308.3432.
@@ -199,15 +199,13 @@ class StraightThrough(Estimator):
     def gates(
         self,
         logits: Float[Tensor, " n"],
-        quota: AnyQuota,
+        quota: Quota,
         *,
-        layer: Int[Tensor, " n"],
         step: Step,
         generator: Generator,
     ) -> Float[Tensor, " n"]:
         """The hard K-subset of the logits."""
-        del step, generator
-        return straight_through(quota.draw(logits, layer=layer), logits)
+        return straight_through(quota.draw(logits), logits)
 
 
 @final
@@ -222,9 +220,12 @@ class CentredStraightThrough(Estimator):
     logit of a unit that helps a little as fast as that of one without which nothing goes.
 
     Example:
-        >>> quota = Quota(num_keep=1, floors=(0,), ceilings=(3,))
+        >>> import headcount as hc, transformers
+        >>> config = transformers.BertConfig(
+        ...     num_hidden_layers=1, num_attention_heads=3, hidden_size=6)
+        >>> (quota,) = hc.Budget(heads=1).quotas(hc.units(transformers.BertModel(config)))
         >>> logits = torch.tensor([0.1, 0.3, 0.2], requires_grad=True)
-        >>> gates = CentredStraightThrough().gates(logits, quota, layer=torch.zeros(3).long(),
+        >>> gates = CentredStraightThrough().gates(logits, quota,
         ...     step=Step(index=0, total=9), generator=Generator())
         >>> (gates * torch.tensor([1.0, 2.0, 6.0])).sum().backward()
         >>> logits.grad
@@ -239,15 +240,13 @@ class CentredStraightThrough(Estimator):
     def gates(
         self,
         logits: Float[Tensor, " n"],
-        quota: AnyQuota,
+        quota: Quota,
         *,
-        layer: Int[Tensor, " n"],
         step: Step,
         generator: Generator,
     ) -> Float[Tensor, " n"]:
         """The hard K-subset of the logits."""
-        del step, generator
-        return straight_through(quota.draw(logits, layer=layer), logits - logits.mean())
+        return straight_through(quota.draw(logits), logits - logits.mean())
 
 
 def straight_through(keep: Bool[Tensor, " n"], logits: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -262,9 +261,8 @@ def straight_through(keep: Bool[Tensor, " n"], logits: Float[Tensor, " n"]) -> F
 
 def relaxed_keep(
     perturbed: Float[Tensor, " n"],
-    quota: Quota,
+    quota: CountQuota,
     *,
-    layer: Int[Tensor, " n"],
     temperature: float,
 ) -> Float[Tensor, " n"]:
     """The relaxation of ``select``: gates that sum to K and become its keep at temperature 0.
@@ -272,7 +270,6 @@ def relaxed_keep(
     Args:
         perturbed: logits, noise included.
         quota: counts in all and for each layer; each ceiling is its layer's size or its floor.
-        layer: the layer of each unit.
         temperature: tau > 0.
 
     Returns:
@@ -280,6 +277,7 @@ def relaxed_keep(
     """
     if not any(quota.floors):
         return relaxed_top_k(perturbed, quota.num_keep, temperature)
+    layer = quota.units.layer_of_unit
     members = [(layer == index).nonzero().flatten() for index in range(len(quota.floors))]
     gates, rest = torch.zeros_like(perturbed), perturbed
     open_to_choice = torch.ones(len(perturbed), dtype=torch.bool)

@@ -1,30 +1,29 @@
 """Fisher: how much the loss is expected to rise when a unit goes, from a few labelled batches."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, cast, final
+from typing import ClassVar, Literal, final
 
 import torch
 from jaxtyping import Float
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from headcount.door.arguments import check_fields
 from headcount.errors import BudgetError, PruningError
+from headcount.evidence.evidence import Evidence
 from headcount.maths.rearrange import rearrange
-from headcount.methods.method import Evidence, Method, Step
-from headcount.units.quota import AnyQuota
-from headcount.units.table import UnitTable
+from headcount.methods.method import Method, Phase, State, Step
+from headcount.units.quota import Quota
 
 
-class Gradients(nn.Module):
+class Gradients(State):
     """The gradients of the gates that were seen, one row for each batch (or example)."""
 
-    def __init__(self, units: UnitTable, quota: AnyQuota) -> None:
+    def __init__(self, quota: Quota) -> None:
         """None yet."""
-        super().__init__()
+        super().__init__(quota)
+        units = quota.units
         self.register_buffer("gradients", torch.zeros(0, len(units)))
         self.register_buffer("done", torch.tensor(False))
-        self.layer, self.quota = units.layer_of_unit, quota
-        self.spans = units.slices
         self.groups = tuple(
             torch.arange(site.num_units) * site.num_groups // site.num_units for site in units.sites
         )
@@ -38,7 +37,7 @@ class Gradients(nn.Module):
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Fisher(Method):
+class Fisher(Method[Gradients]):
     """Post-training masks by the empirical Fisher information.
 
     With ``g_bi`` the gradient of the mean loss of batch b with respect to the gate of unit i, the
@@ -63,6 +62,7 @@ class Fisher(Method):
         heads are swapped within their group only, which keeps equally many in each.
     """
 
+    phase: ClassVar[Phase] = "from data"
     evidence: ClassVar[frozenset[str]] = frozenset({"gate_grads"})
     scales: ClassVar[Literal["tuned", "ones"]] = "tuned"
     additive: ClassVar[bool] = True
@@ -88,50 +88,45 @@ class Fisher(Method):
         order = "" if self.order == "rearranged" else f"-{self.order}"
         return f"fisher{order}{'' if self.average == 'batch' else '-example'}"
 
-    def init(self, units: UnitTable, quota: AnyQuota, generator: Generator) -> Gradients:
+    def init(self, quota: Quota, generator: Generator) -> Gradients:
         """No gradients yet."""
-        del generator
-        return Gradients(units, quota)
+        return Gradients(quota)
 
-    def observe(self, state: nn.Module, evidence: Evidence) -> None:
+    def observe(self, state: Gradients, evidence: Evidence) -> None:
         """Take the gradients of one batch in."""
         if evidence.gate_grads is None:
             raise PruningError("Fisher.observe: the evidence has no gate_grads.")
         grads = evidence.gate_grads  # [B, N]
         rows = grads.mean(0, keepdim=True) if self.average == "batch" else grads
-        cast(Gradients, state).add(rows)
+        state.add(rows)
 
-    def finish_round(self, state: nn.Module, step: Step) -> None:
+    def finish_round(self, state: Gradients, step: Step) -> None:
         """The gradients are complete."""
-        del step
         state.get_buffer("done").fill_(True)
 
-    def gates(self, state: nn.Module, step: Step, generator: Generator) -> Float[Tensor, " n"]:
+    def gates(self, state: Gradients, step: Step, generator: Generator) -> Float[Tensor, " n"]:
         """One for every unit while gradients are taken; the hard decision afterwards."""
-        del step, generator
-        held = cast(Gradients, state)
-        if not held.get_buffer("done"):
-            return torch.ones(len(held.layer), dtype=torch.float64)
-        return held.quota.keep(self.scores(held), layer=held.layer).double()
+        if not state.get_buffer("done"):
+            return torch.ones(len(state.units), dtype=torch.float64)
+        return state.quota.keep(self.scores(state)).double()
 
-    def importance(self, state: nn.Module) -> Float[Tensor, " n"]:
+    def importance(self, state: Gradients) -> Float[Tensor, " n"]:
         """The diagonal of the Fisher information: the sum of squares of each unit's gradients."""
         return state.get_buffer("gradients").double().square().sum(0)
 
-    def scores(self, state: nn.Module) -> Float[Tensor, " n"]:
+    def scores(self, state: Gradients) -> Float[Tensor, " n"]:
         """The importance; rearranged, the units that stay are lifted above all others.
 
         So whoever takes the best by these scores, within the same quota, takes exactly them.
         """
-        held = cast(Gradients, state)
-        importance = self.importance(held)
+        importance = self.importance(state)
         total = importance.sum()
         if self.order == "diagonal" or not total:
             return importance
-        keep = held.quota.keep(importance, layer=held.layer)
-        grads = held.get_buffer("gradients")
+        keep = state.quota.keep(importance)
+        grads = state.get_buffer("gradients")
         parts = [
             rearrange(grads[:, span], keep[span], group=group)
-            for span, group in zip(held.spans, held.groups, strict=True)
+            for span, group in zip(state.units.slices, state.groups, strict=True)
         ]
         return importance + 2 * total * torch.cat(parts)

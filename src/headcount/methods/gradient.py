@@ -3,48 +3,48 @@
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import ClassVar, Literal, TypeVar, cast, final
+from typing import ClassVar, Literal, TypeVar, final
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from headcount.door.arguments import check_fields
 from headcount.errors import BudgetError, PruningError
+from headcount.evidence.evidence import Evidence
 from headcount.maths.shares import exactly, halves_up
-from headcount.methods.method import Evidence, Method, Step
-from headcount.units.quota import AnyQuota
-from headcount.units.table import UnitTable
+from headcount.methods.method import Method, Phase, State, Step
+from headcount.units.quota import Quota
 
 Amount = TypeVar("Amount", int, float)
 
 
-class Importance(nn.Module):
+class Importance(State):
     """Scores of the last round, and what has been seen in this one."""
 
     scores: Tensor
     sums: Tensor
     count: Tensor
 
-    def __init__(self, units: UnitTable, quota: AnyQuota) -> None:
+    def __init__(self, quota: Quota) -> None:
         """Nothing seen yet; all in buffers, so that checkpoints hold it."""
-        super().__init__()
+        super().__init__(quota)
+        units = quota.units
         self.register_buffer("scores", torch.zeros(len(units), dtype=torch.float64))
         self.register_buffer("sums", torch.zeros(len(units), dtype=torch.float64))
         self.register_buffer("count", torch.zeros((), dtype=torch.long))
-        self.layer, self.sizes, self.quota = units.layer_of_unit, units.num_per_layer, quota
 
     def on(self, step: Step) -> Bool[Tensor, " n"]:
         """The units that are on in a round: all in the first, then the best, fewer each time."""
         if step.index == 0:
             return torch.ones_like(self.scores, dtype=torch.bool)
-        quota = self.quota.between(self.sizes, lambda start, end: size_at(step, start, end))
-        return quota.keep(self.scores, layer=self.layer)
+        quota = self.quota.between(lambda start, end: size_at(step, start, end))
+        return quota.keep(self.scores)
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GradientImportance(Method):
+class GradientImportance(Method[Importance]):
     r"""Keeps the units whose gates the loss reacts to most; the least important go in rounds.
 
     ``I_n = mean over examples x of |d loss(x) / d gate_n|`` at gates of one, in evaluation mode,
@@ -68,6 +68,7 @@ class GradientImportance(Method):
         no gradient at all scores zero; limits per layer, units of every kind.
     """
 
+    phase: ClassVar[Phase] = "from data"
     evidence: ClassVar[frozenset[str]] = frozenset({"gate_grads"})
 
     average: Literal["example", "batch"] = "example"
@@ -102,24 +103,22 @@ class GradientImportance(Method):
         raw = "-raw" if self.normalise == "none" else ""
         return f"gradient{batch}{raw}{'-once' if self.share == 1 else ''}"
 
-    def init(self, units: UnitTable, quota: AnyQuota, generator: Generator) -> Importance:
+    def init(self, quota: Quota, generator: Generator) -> Importance:
         """No scores yet: they come with the evidence."""
-        del generator
-        return Importance(units, quota)
+        return Importance(quota)
 
-    def num_rounds(self, units: UnitTable, quota: AnyQuota) -> int:
+    def num_rounds(self, quota: Quota) -> int:
         """``ceil((N - K) / ceil(share N))``, at least one; in shares of the whole for costs."""
-        whole = quota.whole(units)
-        at_once = math.ceil(exactly(self.share) * len(units))
-        gone = (whole - quota.target) * len(units)
+        num, whole = len(quota.units), quota.whole
+        at_once = math.ceil(exactly(self.share) * num)
+        gone = (whole - quota.target) * num
         return max(1, -(-gone // (at_once * whole))) if whole else 1
 
-    def gates(self, state: nn.Module, step: Step, generator: Generator) -> Float[Tensor, " n"]:
+    def gates(self, state: Importance, step: Step, generator: Generator) -> Float[Tensor, " n"]:
         """One for each unit that is on in the round, zero for the others."""
-        del generator
-        return cast(Importance, state).on(step).to(torch.float64)
+        return state.on(step).to(torch.float64)
 
-    def observe(self, state: nn.Module, evidence: Evidence) -> None:
+    def observe(self, state: Importance, evidence: Evidence) -> None:
         """Add a batch's gradients, [B, N].
 
         Raises:
@@ -127,38 +126,37 @@ class GradientImportance(Method):
         """
         if evidence.gate_grads is None:
             raise PruningError("GradientImportance.observe: the evidence has no gate_grads.")
-        held = cast(Importance, state)
-        grads = evidence.gate_grads.detach().to(held.sums)
+        grads = evidence.gate_grads.detach().to(state.sums)
         if self.average == "example":
-            held.sums += grads.abs().sum(0)
-            held.count += len(grads)
+            state.sums += grads.abs().sum(0)
+            state.count += len(grads)
         else:
-            held.sums += grads.mean(0).abs()
-            held.count += 1
+            state.sums += grads.mean(0).abs()
+            state.count += 1
 
-    def finish_round(self, state: nn.Module, step: Step) -> None:
+    def finish_round(self, state: Importance, step: Step) -> None:
         """Score the units that are on by what was seen, above all that went before.
 
         Raises:
             PruningError: nothing was seen.
         """
-        held = cast(Importance, state)
-        if not held.count:
+        if not state.count:
             raise PruningError(
                 "GradientImportance.finish_round: no gradient was observed in this round. Call "
                 "observe first."
             )
-        on, importance = held.on(step), held.sums / held.count
-        most_in_a_layer = torch.bincount(held.layer[on], minlength=1).max()
+        on, importance = state.on(step), state.sums / state.count
+        layer = state.units.layer_of_unit
+        most_in_a_layer = torch.bincount(layer[on], minlength=1).max()
         if self.normalise == "layer" and most_in_a_layer > 1:  # else all would be one
-            importance = over_layer_norm(importance, layer=held.layer, on=on)
-        held.scores.copy_(above_removed(held.scores, importance, on=on))
-        held.sums.zero_()
-        held.count.zero_()
+            importance = over_layer_norm(importance, layer=layer, on=on)
+        state.scores.copy_(above_removed(state.scores, importance, on=on))
+        state.sums.zero_()
+        state.count.zero_()
 
-    def scores(self, state: nn.Module) -> Float[Tensor, " n"]:
+    def scores(self, state: Importance) -> Float[Tensor, " n"]:
         """Importances of the last round; below zero for units that went before, last gone first."""
-        return cast(Importance, state).scores
+        return state.scores
 
 
 def size_at(step: Step, start: Amount, end: Amount) -> Amount:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, cast, final
+from typing import final
 
 import torch
 from jaxtyping import Float
@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 
 from headcount.door.arguments import check_fields
 from headcount.errors import BudgetError
+from headcount.evidence.evidence import Evidence
 from headcount.maths.hard_concrete import (
     hard_concrete,
     log_alpha_of,
@@ -17,31 +18,27 @@ from headcount.maths.hard_concrete import (
     open_chance,
     open_uniform,
 )
-from headcount.methods.method import Method, Step
+from headcount.methods.method import Method, State, Step, Trains
 from headcount.methods.pressure import Lagrangian, Pressure
-from headcount.units.quota import AnyQuota
-from headcount.units.table import UnitTable
+from headcount.units.quota import Quota
 
 START_STD = 0.01
 """Spread of log alpha at the start: breaks ties, so that no layer comes first."""
 
 
-class Leanings(nn.Module):
+class Leanings(State):
     """One log alpha for each unit, and what the pressure learns."""
 
-    def __init__(
-        self, log_alpha: Float[Tensor, " n"], learnt: nn.Module, units: UnitTable, quota: AnyQuota
-    ) -> None:
+    def __init__(self, log_alpha: Float[Tensor, " n"], learnt: nn.Module, quota: Quota) -> None:
         """Make log alpha a parameter, so that optimizers and checkpoints see it."""
-        super().__init__()
+        super().__init__(quota)
         self.log_alpha = nn.Parameter(log_alpha)
         self.pressure = learnt
-        self.units, self.quota = units, quota
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
-class HardConcrete(Method):
+class HardConcrete(Method[Leanings]):
     """Stochastic gates and a differentiable count of those that are open.
 
     Each unit n has a free parameter ``log alpha_n``. Each training step draws every gate by
@@ -63,8 +60,6 @@ class HardConcrete(Method):
         will be tested (``settle=0`` draws by chance to the end, as they do); evaluation has the
         exact keep; noise in float64.
     """
-
-    learns: ClassVar[bool] = True
 
     pressure: Pressure = field(default_factory=Lagrangian)
     """What closes gates: ``Lagrangian``, or ``L0Penalty`` (as in Voita et al.)."""
@@ -100,7 +95,7 @@ class HardConcrete(Method):
         return f"hard-concrete{self.pressure.suffix}"
 
     @property
-    def trains(self) -> Literal["weights", "logits", "weights and logits"]:
+    def trains(self) -> Trains:
         """Both together."""
         return "weights and logits"
 
@@ -109,55 +104,49 @@ class HardConcrete(Method):
         """The learning rate of log alpha."""
         return {"lr": self.learning_rate}
 
-    def init(self, units: UnitTable, quota: AnyQuota, generator: Generator) -> Leanings:
+    def init(self, quota: Quota, generator: Generator) -> Leanings:
         """All gates open by the same chance, but for a little noise."""
-        noise = torch.randn(len(units), generator=generator)
+        noise = torch.randn(len(quota.units), generator=generator)
         start = log_alpha_of(self.openness, self.temperature)
-        return Leanings(start + START_STD * noise, self.pressure.init(), units, quota)
+        return Leanings(start + START_STD * noise, self.pressure.init(), quota)
 
-    def gates(self, state: nn.Module, step: Step, generator: Generator) -> Float[Tensor, " n"]:
+    def gates(self, state: Leanings, step: Step, generator: Generator) -> Float[Tensor, " n"]:
         """A draw of every gate by itself; once settled, the exact keep."""
-        held = cast(Leanings, state)
         if self._settled(step):
-            keep = held.quota.keep(self.scores(held), layer=held.units.layer_of_unit)
-            return keep.double()
-        uniform = open_uniform(held.log_alpha.shape, generator)
-        return hard_concrete(held.log_alpha.double(), uniform, self.temperature)
+            return state.quota.keep(self.scores(state)).double()
+        uniform = open_uniform(state.log_alpha.shape, generator)
+        return hard_concrete(state.log_alpha.double(), uniform, self.temperature)
 
-    def penalty(self, state: nn.Module, step: Step) -> Float[Tensor, ""]:
+    def penalty(self, state: Leanings, step: Step, evidence: Evidence) -> Float[Tensor, ""]:
         """The pressure on P(open); nothing once the gates have settled, so that log alpha rests."""
-        held = cast(Leanings, state)
         if self._settled(step):
             return torch.zeros(())
         loss = self.pressure.penalty(
-            open_chance(held.log_alpha.double(), self.temperature),
-            held.quota,
-            whole=held.quota.whole(held.units),
-            learnt=held.pressure,
+            open_chance(state.log_alpha.double(), self.temperature),
+            state.quota,
+            learnt=state.pressure,
             step=self._learning(step),
         )
-        return loss.to(held.log_alpha.dtype)  # a loss in float64 would be news to the model
+        return loss.to(state.log_alpha.dtype)  # a loss in float64 would be news to the model
 
-    def scores(self, state: nn.Module) -> Float[Tensor, " n"]:
+    def scores(self, state: Leanings) -> Float[Tensor, " n"]:
         """Log alpha."""
-        return cast(Leanings, state).log_alpha.detach()
+        return state.log_alpha.detach()
 
-    def metrics(self, state: nn.Module, step: Step) -> dict[str, float]:
+    def metrics(self, state: Leanings, step: Step) -> dict[str, float]:
         """What is open on the mean, the share of decided gates, and the pressure's numbers.
 
         A gate is decided if it is exactly 0 or exactly 1 without noise.
         """
-        held = cast(Leanings, state)
-        log_alpha = self.scores(held).double()
+        log_alpha = self.scores(state).double()
         gates = noiseless_gate(log_alpha)
         numbers = self.pressure.metrics(
-            held.quota,
-            whole=held.quota.whole(held.units),
-            learnt=held.pressure,
+            state.quota,
+            learnt=state.pressure,
             step=self._learning(step),
         )
         return {
-            "expected": held.quota.expected(open_chance(log_alpha, self.temperature)).item(),
+            "expected": state.quota.expected(open_chance(log_alpha, self.temperature)).item(),
             "decided": ((gates == 0) | (gates == 1)).double().mean().item(),
             **numbers,
         }

@@ -1,33 +1,23 @@
 """LayerDrop: layers are skipped by chance in training, so that any of them can go afterwards."""
 
 from dataclasses import dataclass
-from typing import cast, final
+from typing import final
 
 import torch
 from jaxtyping import Float
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from headcount.door.arguments import check_fields
 from headcount.errors import BudgetError
 from headcount.maths.spacing import evenly_spaced
-from headcount.methods.method import Method, Step
+from headcount.methods.method import Method, State, Step
 from headcount.units.kinds import WHOLE, in_words
-from headcount.units.quota import AnyQuota
-from headcount.units.table import UnitTable
-
-
-class Row(nn.Module):
-    """Units in the order of the model; nothing is learnt."""
-
-    def __init__(self, units: UnitTable, quota: AnyQuota) -> None:
-        """Hold units and quota."""
-        super().__init__()
-        self.units, self.quota = units, quota
+from headcount.units.quota import Quota
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LayerDrop(Method):
+class LayerDrop(Method[State]):
     """Skips each layer by chance in training; keeps evenly spaced ones.
 
     The choice does not depend on the training: one model that was trained so can be cut to any
@@ -61,39 +51,36 @@ class LayerDrop(Method):
         """``layer-drop``."""
         return "layer-drop"
 
-    def init(self, units: UnitTable, quota: AnyQuota, generator: Generator) -> Row:
-        """Nothing but the units and the quota.
+    def init(self, quota: Quota, generator: Generator) -> State:
+        """Nothing but the quota.
 
         Raises:
             BudgetError: the units are neither layers nor sublayers.
         """
-        del generator
-        others = units.kinds - {*WHOLE}
+        others = quota.units.kinds - {*WHOLE}
         if others:
             raise BudgetError(
                 f"LayerDrop(): the budget is about {in_words(others)}. Evenly spaced ones are no "
                 "choice of these: give Budget(layers=...) or Budget(sublayers=...), or another "
                 "method."
             )
-        return Row(units, quota)
+        return State(quota)
 
-    def gates(self, state: nn.Module, step: Step, generator: Generator) -> Float[Tensor, " n"]:
+    def gates(self, state: State, step: Step, generator: Generator) -> Float[Tensor, " n"]:
         """One, or zero with probability ``drop``, for each unit by itself; no rescaling."""
-        del step
-        num = len(cast(Row, state).units)
+        num = len(state.units)
         uniform = torch.rand(num, generator=generator, dtype=torch.float64)
         return (uniform >= self.drop).double()
 
-    def scores(self, state: nn.Module) -> Float[Tensor, " n"]:
+    def scores(self, state: State) -> Float[Tensor, " n"]:
         """One for each unit of the largest evenly spaced choice within the quota, else zero."""
-        held = cast(Row, state)
-        num = len(held.units)
+        num = len(state.units)
         choices = (_indicator(num, num_keep) for num_keep in range(num, -1, -1))
-        fitting = (scores for scores in choices if self._fits(scores, held.quota))
+        fitting = (scores for scores in choices if self._fits(scores, state.quota))
         return next(fitting, torch.zeros(num, dtype=torch.float64))
 
     @staticmethod
-    def _fits(scores: Float[Tensor, " n"], quota: AnyQuota) -> bool:
+    def _fits(scores: Float[Tensor, " n"], quota: Quota) -> bool:
         return quota.expected(scores).item() <= quota.target
 
 

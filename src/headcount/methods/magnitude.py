@@ -4,13 +4,12 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 import torch
-from torch import Generator, nn
+from torch import Generator
 
 from headcount.errors import PruningError
+from headcount.evidence.evidence import Evidence
 from headcount.methods.fixed import FixedMethod, FixedState
-from headcount.methods.method import Evidence
-from headcount.units.quota import AnyQuota
-from headcount.units.table import UnitTable
+from headcount.units.quota import Quota
 
 
 @final
@@ -38,16 +37,16 @@ class Magnitude(FixedMethod):
         """``magnitude``."""
         return "magnitude"
 
-    def init(self, units: UnitTable, quota: AnyQuota, generator: Generator) -> FixedState:
+    def init(self, quota: Quota, generator: Generator) -> FixedState:
         """No scores yet, but for the sizes to divide by: the norms come with the evidence."""
-        del generator
+        units = quota.units
         sizes = torch.ones(len(units), dtype=torch.float64)
         if len(units.kinds) > 1:
             for site, span in zip(units.sites, units.slices, strict=True):
                 sizes[span] = max(site.cost.params, 1)
-        return FixedState(1 / sizes.sqrt(), units, quota)
+        return FixedState(1 / sizes.sqrt(), quota)
 
-    def observe(self, state: nn.Module, evidence: Evidence) -> None:
+    def observe(self, state: FixedState, evidence: Evidence) -> None:
         """Take the norms of the weights as scores."""
         if evidence.weight_norms is None:
             raise PruningError("Magnitude.observe: the evidence has no weight_norms.")

@@ -1,16 +1,21 @@
-"""What every pruning method is: five functions on a small state."""
+"""What every pruning method is: a frozen configuration, and functions on a small state."""
 
 import abc
 import math
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from headcount.units.quota import AnyQuota
-from headcount.units.table import UnitTable
+from headcount.evidence.evidence import Evidence
+from headcount.units.quota import Quota
+
+Phase = Literal["at once", "from data", "in training"]
+"""When a method chooses: before it sees any data, from labelled batches, or while it trains."""
+Trains = Literal["nothing", "weights", "logits", "weights and logits"]
+"""What a run with a method changes: the weights, what the method learns, both, or neither."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,36 +38,54 @@ class Step:
         return self.index / self.total
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Evidence:
-    """What a method may look at; a method names the fields it wants in ``Method.evidence``."""
+class State(nn.Module):
+    """What a method holds for one quota; subclasses add parameters and buffers.
 
-    weight_norms: Float[Tensor, " n"] | None = None
-    """L2 norm of each unit's value and output weights."""
-    gate_grads: Float[Tensor, "batch n"] | None = None
-    """Gradient of each example's loss with respect to each unit's gate, where ``gates`` has it."""
-    attention_maps: Float[Tensor, "batch query key n"] | None = None
-    """What each head attends to: rows sum to one."""
-    output_norms: Float[Tensor, " n"] | None = None
-    """Mean norm of what each unit adds; in training it has a gradient."""
+    Parameters are what the method learns, buffers what it remembers. Checkpoints hold both.
 
-
-class Method(abc.ABC):
-    """A pruning method: a frozen configuration with behaviour, and a state that PyTorch can save.
-
-    ``init`` makes the state; ``gates`` are the multipliers of a training step; ``penalty`` is
-    added to the loss; ``observe`` takes evidence in; ``scores`` rank the units. A method returns
-    scores, never a keep: exactness is the business of ``Quota.keep`` alone. A state has the quota
-    as its attribute ``quota``, and ``scores`` goes by it: to ask for another budget, the session
-    exchanges it.
+    Example:
+        >>> import headcount as hc, transformers
+        >>> model = transformers.BertModel(transformers.BertConfig(num_hidden_layers=1))
+        >>> (quota,) = hc.Budget(heads=3).quotas(hc.units(model))
+        >>> len(State(quota).units)
+        12
     """
 
+    def __init__(self, quota: Quota) -> None:
+        """Hold a quota.
+
+        Args:
+            quota: what must remain, and of which units. The session exchanges it to ask for
+                another budget of the same units (``Session.decisions``).
+        """
+        super().__init__()
+        self.quota = quota
+        self.units = quota.units
+
+
+S = TypeVar("S", bound=State)
+
+
+class Method(abc.ABC, Generic[S]):
+    """A pruning method: a frozen configuration with behaviour. See the page "Your own method".
+
+    A session calls, for each number of the budget:
+
+    1. ``init`` once, which makes the state;
+    2. ``observe`` whenever evidence arrives that ``evidence`` names;
+    3. ``gates`` before each forward pass in training: the multipliers of the units;
+    4. ``penalty`` after it: a scalar that is added to the loss;
+    5. ``scores`` whenever a decision is asked for. A method returns scores, never a keep: only
+       ``Quota.keep`` chooses, so that the number is exact for every method.
+    """
+
+    phase: ClassVar[Phase] = "in training"
+    """When the method chooses. ``at once``: ``init`` (and weight norms) settle it, so the model is
+    cut before it is trained. ``from data``: ``decide`` shows it labelled batches, in rounds, while
+    the weights rest. ``in training``: it chooses while the model trains, and the model is cut at
+    the end."""
     evidence: ClassVar[frozenset[str]] = frozenset()
-    """The fields of ``Evidence`` the method needs before it can score."""
-    learns: ClassVar[bool] = False
-    """Whether the scores come from training."""
-    fixed: ClassVar[bool] = False
-    """Whether the decision stands before the first step: only what stays is worth training."""
+    """The fields of ``Evidence`` that the method needs."""
     scales: ClassVar[Literal["tuned", "ones"]] = "ones"
     """Where nothing is trained after the decision: whether the method tunes the scales of what
     stays (``headcount.training.rescale``)."""
@@ -76,14 +99,14 @@ class Method(abc.ABC):
         """Short name, as on the command line."""
 
     @property
-    def trains(self) -> Literal["weights", "logits", "weights and logits"]:
-        """What a training run with this method changes."""
-        return "weights"
+    def trains(self) -> Trains:
+        """What a run with this method changes."""
+        return "nothing" if self.phase == "from data" else "weights"
 
     @property
-    def looks(self) -> bool:
-        """Whether the method decides by looking at data, instead of in a training run."""
-        return "gate_grads" in self.evidence
+    def learns(self) -> bool:
+        """Whether the scores come from training, so that they mean nothing before it."""
+        return self.phase == "in training" and (bool(self.evidence) or "logits" in self.trains)
 
     @property
     def rests(self) -> bool:
@@ -91,7 +114,7 @@ class Method(abc.ABC):
 
         It then needs a model that is fine-tuned on the task already.
         """
-        return self.looks or self.trains == "logits"
+        return "weights" not in self.trains
 
     @property
     def optimizer_group(self) -> dict[str, float]:
@@ -115,43 +138,49 @@ class Method(abc.ABC):
     """Greatest norm of the gradient of what the method learns."""
 
     @abc.abstractmethod
-    def init(self, units: UnitTable, quota: AnyQuota, generator: Generator) -> nn.Module:
-        """The state at the start: parameters are what the method learns, buffers the rest."""
+    def init(self, quota: Quota, generator: Generator) -> S:
+        """The state at the start.
+
+        Args:
+            quota: what must remain, and of which units.
+            generator: draws all that the method draws, now and later.
+        """
 
     @abc.abstractmethod
-    def scores(self, state: nn.Module) -> Float[Tensor, " n"]:
+    def scores(self, state: S) -> Float[Tensor, " n"]:
         """Importance of each unit, higher = keep, [N]."""
 
     @abc.abstractmethod
-    def gates(self, state: nn.Module, step: Step, generator: Generator) -> Float[Tensor, " n"]:
+    def gates(self, state: S, step: Step, generator: Generator) -> Float[Tensor, " n"]:
         """Multipliers for one forward pass in training, 1 = keep, [N]."""
 
-    def penalty(self, state: nn.Module, step: Step) -> Float[Tensor, ""]:
-        """A scalar to add to the loss; zero unless the method says otherwise."""
-        del state, step
+    def penalty(self, state: S, step: Step, evidence: Evidence) -> Float[Tensor, ""]:
+        """A scalar to add to the loss; zero unless the method says otherwise.
+
+        Args:
+            state: the state.
+            step: where training stands.
+            evidence: what was observed in the last pass.
+        """
         return torch.zeros(())
 
-    def observe(self, state: nn.Module, evidence: Evidence) -> None:
-        """Take evidence into the state; called for what ``evidence`` names."""
+    def observe(self, state: S, evidence: Evidence) -> None:
+        """Take evidence into the state; called whenever some of what ``evidence`` names arrives."""
         raise NotImplementedError(f"{type(self).__name__} asks for {sorted(self.evidence)}")
 
-    def num_rounds(self, units: UnitTable, quota: AnyQuota) -> int:
+    def num_rounds(self, quota: Quota) -> int:
         """Passes over the data that the method looks at; ``gates`` gets the round as its step."""
-        del units, quota
         return 1
 
-    def finish_round(self, state: nn.Module, step: Step) -> None:
+    def finish_round(self, state: S, step: Step) -> None:
         """Called when a pass over the data is done; nothing unless the method says otherwise."""
-        del state, step
 
-    def metrics(self, state: nn.Module, step: Step) -> dict[str, float]:
+    def metrics(self, state: S, step: Step) -> dict[str, float]:
         """Numbers worth a line in the log."""
-        del state, step
         return {}
 
     def notes(self, total: int) -> list[str]:
         """What the user should be told before a run of ``total`` steps."""
-        del total
         return []
 
 

@@ -3,7 +3,7 @@
 import abc
 import math
 from dataclasses import dataclass
-from typing import ClassVar, cast, final
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float
@@ -14,7 +14,7 @@ from headcount.errors import BudgetError
 from headcount.maths.lagrangian import lagrangian
 from headcount.maths.schedules import rising
 from headcount.methods.method import Step
-from headcount.units.quota import AnyQuota
+from headcount.units.quota import Quota
 
 
 class Pressure(abc.ABC):
@@ -31,9 +31,8 @@ class Pressure(abc.ABC):
     def penalty(
         self,
         chances: Float[Tensor, " n"],
-        quota: AnyQuota,
+        quota: Quota,
         *,
-        whole: float,
         learnt: nn.Module,
         step: Step,
     ) -> Float[Tensor, ""]:
@@ -42,16 +41,12 @@ class Pressure(abc.ABC):
         Args:
             chances: P(open) of each gate, [N], with a gradient.
             quota: what must remain.
-            whole: how much there is before anything is removed, in the quota's measure.
             learnt: what ``init`` made.
             step: where training stands; a run ends when the gates settle.
         """
 
-    def metrics(
-        self, quota: AnyQuota, *, whole: float, learnt: nn.Module, step: Step
-    ) -> dict[str, float]:
+    def metrics(self, quota: Quota, *, learnt: nn.Module, step: Step) -> dict[str, float]:
         """Numbers worth a line in the log."""
-        del quota, whole, learnt, step
         return {}
 
 
@@ -63,10 +58,11 @@ class L0Penalty(Pressure):
     How many gates close follows from the weight, and is found out by trying.
 
     Example:
-        >>> from headcount.units.quota import Quota
-        >>> quota = Quota(num_keep=1, floors=(0,), ceilings=(2,))
+        >>> import headcount as hc, transformers
+        >>> config = transformers.BertConfig(num_hidden_layers=1, num_attention_heads=2)
+        >>> (quota,) = hc.Budget(heads=1).quotas(hc.units(transformers.BertModel(config)))
         >>> price, step = L0Penalty(weight=0.5), Step(index=0, total=1)
-        >>> price.penalty(torch.tensor([0.9, 0.1]), quota, whole=2, learnt=price.init(), step=step)
+        >>> price.penalty(torch.tensor([0.9, 0.1]), quota, learnt=price.init(), step=step)
         tensor(0.5000)
 
     Source: Louizos, Welling, Kingma 2018, arXiv 1712.01312; for heads, Voita et al. 2019, arXiv
@@ -87,14 +83,12 @@ class L0Penalty(Pressure):
     def penalty(
         self,
         chances: Float[Tensor, " n"],
-        quota: AnyQuota,
+        quota: Quota,
         *,
-        whole: float,
         learnt: nn.Module,
         step: Step,
     ) -> Float[Tensor, ""]:
         """``weight * sum P(open)``."""
-        del quota, whole, learnt, step
         return self.weight * chances.sum()
 
 
@@ -118,10 +112,11 @@ class Lagrangian(Pressure):
     rises until the target is met. The target rises linearly from zero to the budget's sparsity.
 
     Example:
-        >>> from headcount.units.quota import Quota
-        >>> quota = Quota(num_keep=1, floors=(0,), ceilings=(4,))
+        >>> import headcount as hc, transformers
+        >>> config = transformers.BertConfig(num_hidden_layers=1, num_attention_heads=4)
+        >>> (quota,) = hc.Budget(heads=1).quotas(hc.units(transformers.BertModel(config)))
         >>> steps = (Step(index=index, total=8) for index in (0, 2, 4, 8))
-        >>> [Lagrangian(warmup=0.5).target(quota, whole=4, step=step) for step in steps]
+        >>> [Lagrangian(warmup=0.5).target(quota, step=step) for step in steps]
         [0.0, 0.375, 0.75, 0.75]
 
     Source: Xia, Zhong, Chen 2022, arXiv 2204.00408 (CoFi); Xia et al. 2023, arXiv 2310.06694
@@ -151,33 +146,36 @@ class Lagrangian(Pressure):
         """The multipliers."""
         return Multipliers(self.stiffness)
 
-    def target(self, quota: AnyQuota, *, whole: float, step: Step) -> float:
+    def target(self, quota: Quota, *, step: Step) -> float:
         """The sparsity that is asked for at a step, t."""
-        end = 1 - quota.target / whole
+        end = 1 - quota.target / quota.whole
         return rising(step.index, end=end, num_steps=round(self.warmup * step.total))
 
     def penalty(
         self,
         chances: Float[Tensor, " n"],
-        quota: AnyQuota,
+        quota: Quota,
         *,
-        whole: float,
         learnt: nn.Module,
         step: Step,
     ) -> Float[Tensor, ""]:
         """``lambda1 (s - t) + lambda2 (s - t)^2``."""
-        held = cast(Multipliers, learnt)
-        sparsity = 1 - quota.expected(chances) / whole
-        excess = sparsity - self.target(quota, whole=whole, step=step)
+        held = _multipliers(learnt)
+        sparsity = 1 - quota.expected(chances) / quota.whole
+        excess = sparsity - self.target(quota, step=step)
         return lagrangian(excess, held.linear, held.quadratic)
 
-    def metrics(
-        self, quota: AnyQuota, *, whole: float, learnt: nn.Module, step: Step
-    ) -> dict[str, float]:
+    def metrics(self, quota: Quota, *, learnt: nn.Module, step: Step) -> dict[str, float]:
         """The target in what the quota counts, and the multipliers."""
-        held = cast(Multipliers, learnt)
+        held = _multipliers(learnt)
         return {
-            "target": whole * (1 - self.target(quota, whole=whole, step=step)),
+            "target": quota.whole * (1 - self.target(quota, step=step)),
             "lambda1": held.linear.item(),
             "lambda2": held.quadratic.item(),
         }
+
+
+def _multipliers(learnt: nn.Module) -> Multipliers:
+    """What ``Lagrangian.init`` made."""
+    assert isinstance(learnt, Multipliers)
+    return learnt

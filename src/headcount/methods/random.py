@@ -9,8 +9,7 @@ from torch import Generator
 from headcount.door.arguments import check_fields
 from headcount.errors import BudgetError
 from headcount.methods.fixed import FixedMethod, FixedState
-from headcount.units.quota import AnyQuota
-from headcount.units.table import UnitTable
+from headcount.units.quota import Quota
 
 
 @final
@@ -43,7 +42,7 @@ class Random(FixedMethod):
         """``random``."""
         return "random"
 
-    def init(self, units: UnitTable, quota: AnyQuota, generator: Generator) -> FixedState:
+    def init(self, quota: Quota, generator: Generator) -> FixedState:
         """Draw the scores."""
-        scores = torch.rand(len(units), generator=generator, dtype=torch.float64)
-        return FixedState(scores, units, quota)
+        scores = torch.rand(len(quota.units), generator=generator, dtype=torch.float64)
+        return FixedState(scores, quota)

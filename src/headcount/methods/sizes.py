@@ -12,7 +12,7 @@ from headcount.door.arguments import check_fields
 from headcount.errors import BudgetError
 from headcount.maths.schedules import falling_count
 from headcount.methods.method import Step
-from headcount.units.quota import AnyQuota
+from headcount.units.quota import Quota
 
 
 class Sizes(abc.ABC):
@@ -22,12 +22,11 @@ class Sizes(abc.ABC):
     """Stands behind ``dsp`` in the method's name."""
 
     @abc.abstractmethod
-    def quota(self, quota: AnyQuota, sizes: tuple[int, ...], step: Step) -> AnyQuota:
+    def quota(self, quota: Quota, step: Step) -> Quota:
         """The quota at a step.
 
         Args:
             quota: that of the budget.
-            sizes: units of each layer, [L].
             step: where training stands.
         """
 
@@ -42,11 +41,11 @@ class Shrinking(Sizes):
     the model first learns with all of them.
 
     Example:
-        >>> from headcount.units.quota import Quota
-        >>> quota = Quota(num_keep=2, floors=(0, 0), ceilings=(4, 4))
+        >>> import headcount as hc, transformers
+        >>> config = transformers.BertConfig(num_hidden_layers=2, num_attention_heads=4)
+        >>> (quota,) = hc.Budget(heads=2).quotas(hc.units(transformers.BertModel(config)))
         >>> shrinking = Shrinking(hold=0.0, end=0.8, power=3.0)
-        >>> sizes = [shrinking.quota(quota, (4, 4), Step(index=i, total=10)) for i in (0, 4, 8)]
-        >>> [size.num_keep for size in sizes]
+        >>> [shrinking.quota(quota, Step(index=i, total=10)).target for i in (0, 4, 8)]
         [8, 3, 2]
 
     Source: the schedule of Zhu and Gupta 2017, arXiv 1710.01878, equation 1.
@@ -71,7 +70,7 @@ class Shrinking(Sizes):
         if not (math.isfinite(self.power) and self.power > 0):
             raise BudgetError(f"Shrinking(power={self.power!r}): give a positive number.")
 
-    def quota(self, quota: AnyQuota, sizes: tuple[int, ...], step: Step) -> AnyQuota:
+    def quota(self, quota: Quota, step: Step) -> Quota:
         """Between all units and ``quota``."""
 
         def at(start: int, end: int) -> int:
@@ -80,7 +79,7 @@ class Shrinking(Sizes):
                 step.index, start=start, end=end, first=first, last=last, power=self.power
             )
 
-        return quota.between(sizes, at)
+        return quota.between(at)
 
 
 @final
@@ -93,10 +92,11 @@ class Sampling(Sizes):
     number of the step alone, so that a resumed run and every process draw alike.
 
     Example:
-        >>> from headcount.units.quota import Quota
-        >>> quota = Quota(num_keep=2, floors=(0, 0), ceilings=(4, 4))
+        >>> import headcount as hc, transformers
+        >>> config = transformers.BertConfig(num_hidden_layers=2, num_attention_heads=4)
+        >>> (quota,) = hc.Budget(heads=2).quotas(hc.units(transformers.BertModel(config)))
         >>> sampling = Sampling(hold=0.0)
-        >>> [sampling.quota(quota, (4, 4), Step(index=i, total=5)).num_keep for i in range(5)]
+        >>> [sampling.quota(quota, Step(index=i, total=5)).target for i in range(5)]
         [4, 6, 5, 2, 5]
 
     Source: one set of weights for many widths: Yu et al. 2019, arXiv 1812.08928; sizes drawn at
@@ -114,7 +114,7 @@ class Sampling(Sizes):
         if not 0 <= self.hold < 1:
             raise BudgetError(f"Sampling(hold={self.hold!r}): give a share of the run in [0, 1).")
 
-    def quota(self, quota: AnyQuota, sizes: tuple[int, ...], step: Step) -> AnyQuota:
+    def quota(self, quota: Quota, step: Step) -> Quota:
         """A quota between all units and ``quota``, by the luck of the step."""
         luck = torch.rand((), generator=Generator().manual_seed(step.index)).item()
         share = 1.0 if step.index < round(self.hold * step.total) else luck
@@ -123,4 +123,4 @@ class Sampling(Sizes):
             low, high = math.log(end + 1), math.log(start + 1)  # 0 has no logarithm
             return round(math.exp(low + share * (high - low))) - 1
 
-        return quota.between(sizes, at)
+        return quota.between(at)

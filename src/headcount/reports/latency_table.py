@@ -13,7 +13,7 @@ from headcount.door.arguments import checks_arguments
 from headcount.errors import PruningError
 from headcount.reports.measure import Told, environment, example_batch, latency_s, summary
 from headcount.surgery.cut import cut
-from headcount.units.ceiling import removable
+from headcount.units.cost_budget import removable
 from headcount.units.decision import Decision
 from headcount.units.latency import Curve, LatencyTable
 from headcount.units.site import Site

@@ -150,7 +150,7 @@ def run_arm(
         return read_arm(arm, work)
     work.mkdir(parents=True, exist_ok=True)
     set_seed(arm.recipe.seed)
-    if arm.method.looks and arm.decided is None:
+    if arm.method.phase == "from data" and arm.decided is None:
         return _decided(arm, material, work, console)
     return _trained(arm, material, work, console, callbacks)
 
@@ -217,7 +217,7 @@ def _trained(
         del teacher  # or it would stay on the device until the end
         asking_s = time.monotonic() - began
     model, decided = material.fresh_model(arm.start), arm.decided
-    if decided is None and arm.method.fixed:
+    if decided is None and arm.method.phase == "at once":
         decided = decide(model, arm.method, arm.budget, seed=arm.recipe.seed)
         model = cut(model, decided, in_place=True)
     trainer = PruningTrainer(

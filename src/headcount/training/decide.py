@@ -37,7 +37,7 @@ def decide(
         method: for instance ``Random(seed=0)`` or ``Magnitude()``.
         budget: what must remain.
         batches: keyword arguments of the model with labels, on its device; only methods that look
-            at data (``method.looks``) use them. They are gone through once for
+            at data (``method.phase`` is "from data") use them. They are gone through once for
             each of the method's rounds; an iterator is kept as a list if there are several.
         seed: seed of the method's generator, unless it has its own.
         progress: called after each pass over the data, with the rounds done and their number.
@@ -66,10 +66,10 @@ def decide(
             f"decide(method={type(method).__name__}): this method learns its scores by training. "
             "Use PruningTrainer or attach."
         )
-    if method.looks:
+    if method.phase == "from data":
         check_alone(f"decide(method={type(method).__name__})")
     with Session(model, method, budget, num_steps=0, seed=seed) as session:
-        if method.looks:
+        if method.phase == "from data":
             _observe_gradients(session, batches, progress)
         return session.decision()
 
@@ -113,7 +113,7 @@ def _observe_gradients(
     method = session.method
     if batches is None:
         raise TrainingError(f"{_call(session)}: the method looks at data. Give batches.")
-    rounds = max(method.num_rounds(pool.units, pool.quota) for pool in session.pools)
+    rounds = max(method.num_rounds(quota) for quota in session.quotas)
     if rounds > 1 and iter(batches) is batches:  # can be gone through only once
         batches = list(batches)
     session.begin(rounds)

@@ -24,9 +24,10 @@ from headcount.errors import (
     CheckpointError,
     TrainingError,
 )
+from headcount.evidence.evidence import Evidence
 from headcount.gates.attach import Gates, gate_dtype
 from headcount.gates.passes import Passes
-from headcount.methods.method import Evidence, Method, Step
+from headcount.methods.method import Method, State, Step
 from headcount.training.frozen import Frozen
 from headcount.training.parallel import check_whole
 from headcount.training.rerun import Reruns
@@ -34,7 +35,7 @@ from headcount.units.budget import Budget
 from headcount.units.decision import Decision
 from headcount.units.kinds import WHOLE
 from headcount.units.nesting import allowed
-from headcount.units.quota import Pool
+from headcount.units.quota import Quota
 from headcount.units.table import UnitTable
 
 logger = logging.getLogger("headcount")
@@ -68,7 +69,13 @@ class Session:
     """
 
     def __init__(
-        self, model: nn.Module, method: Method, budget: Budget, *, num_steps: int, seed: Seed = 0
+        self,
+        model: nn.Module,
+        method: Method,
+        budget: Budget,
+        *,
+        num_steps: int,
+        seed: Seed = 0,
     ) -> None:
         """Attach; see ``attach``."""
         model = uncompiled(model)  # whose hooks run however it is called
@@ -80,14 +87,12 @@ class Session:
                 f"attach({type(model).__name__}): the model has no units left to choose from. "
                 "Give a model that still has heads."
             )
-        self.pools = budget.pools(self._found, additive=method.additive)
-        self.units = UnitTable(sites=tuple(s for pool in self.pools for s in pool.units.sites))
+        self.quotas = budget.quotas(self._found, additive=method.additive)
+        self.units = UnitTable(sites=tuple(s for quota in self.quotas for s in quota.units.sites))
         self.num_steps, self.num_done = 0, 0
         self.generator = Generator().manual_seed(seed if method.seed is None else method.seed)
         self._provenance = {"method": method.describe(), "seed": seed}
-        self.states = nn.ModuleList(
-            method.init(pool.units, pool.quota, self.generator) for pool in self.pools
-        )
+        self.states = nn.ModuleList(method.init(quota, self.generator) for quota in self.quotas)
         if "weight_norms" in method.evidence:
             roles = ("value", "output", "up", "down")
             self.observe(weight_norms=weight_norms(model, self.units, roles=roles))
@@ -97,7 +102,7 @@ class Session:
         self._logged_keep = self.keep()
         self.gates = Gates(model, self.units)
         self._passes = Passes(model, self.units, self.gates, self._gates_of_a_pass)
-        self._frozen = None if "weights" in method.trains else Frozen(model)
+        self._frozen = None if method.trains != "logits" else Frozen(model)
         self._fresh = {name: value.clone() for name, value in self.state_dict().items()}
         self.begin(num_steps)
 
@@ -162,11 +167,11 @@ class Session:
     def penalty(self) -> Float[Tensor, ""]:
         """A scalar to add to the loss."""
         device = next(self.model.parameters()).device
-        parts = [self.method.penalty(state, self.progress) for state in self.states]
+        parts = [self.method.penalty(state, self.progress, Evidence()) for state in self.states]
         return torch.stack(parts).sum().to(device)
 
     def observe(self, **evidence: Tensor) -> None:
-        """Hand evidence over all units, [..., N], to the method, pool by pool."""
+        """Hand evidence over all units, [..., N], to the method, quota by quota."""
         for state, span in zip(self.states, self._spans(), strict=True):
             own = {name: value[..., span] for name, value in evidence.items()}
             self.method.observe(state, Evidence(**own))
@@ -190,13 +195,12 @@ class Session:
         """The keep of the moment, exact; bool, [N]. What lies in a removed unit goes too."""
         removed: set[tuple[str, str]] = set()
         keeps = []
-        for pool, state in zip(self.pools, self.states, strict=True):
-            keep = pool.quota.keep(
+        for quota, state in zip(self.quotas, self.states, strict=True):
+            keep = quota.keep(
                 self.method.scores(state),
-                layer=pool.units.layer_of_unit,
-                allowed=allowed(pool, removed) if removed else None,
+                allowed=allowed(quota, removed) if removed else None,
             )
-            for site, span in zip(pool.units.sites, pool.units.slices, strict=True):
+            for site, span in zip(quota.units.sites, quota.units.slices, strict=True):
                 if site.kind in WHOLE and not keep[span].any():
                     removed.add(site.key)
             keeps.append(keep)
@@ -214,8 +218,8 @@ class Session:
         progress = {"steps": self.num_done, "num_steps": self.num_steps}
         keep = self.keep()
         reached: dict[str, Any] = {}
-        for pool, span in zip(self.pools, self._spans(), strict=True):
-            reached |= pool.quota.reached(keep[span])
+        for quota, span in zip(self.quotas, self._spans(), strict=True):
+            reached |= quota.reached(keep[span])
         provenance = {**self._provenance, "budget": budget, **progress, **reached}
         return Decision.of(self.units, keep, self.scores(), provenance)
 
@@ -240,41 +244,41 @@ class Session:
         return [self._decision_at(budget) for budget in asked]
 
     def _decision_at(self, budget: Budget) -> Decision:
-        pools = budget.pools(self._found, additive=self.method.additive)
-        about = [[site.key for site in pool.units.sites] for pool in pools]
-        if about != [[site.key for site in pool.units.sites] for pool in self.pools]:
+        quotas = budget.quotas(self._found, additive=self.method.additive)
+        about = [[site.key for site in quota.units.sites] for quota in quotas]
+        if about != [[site.key for site in quota.units.sites] for quota in self.quotas]:
             raise BudgetError(
                 f"decisions([{budget}]): the session has scores for {self.budget} only. Give "
                 "budgets of the same kinds at the same places."
             )
-        before = self.budget, self.pools
+        before = self.budget, self.quotas
         try:
-            self._ask(budget, pools)
+            self._ask(budget, quotas)
             return self.decision()
         finally:
             self._ask(*before)
 
-    def _ask(self, budget: Budget, pools: tuple[Pool, ...]) -> None:
+    def _ask(self, budget: Budget, quotas: tuple[Quota, ...]) -> None:
         """Make a budget the one that is asked for; the scores stay."""
-        self.budget, self.pools = budget, pools
-        for state, pool in zip(self.states, pools, strict=True):
-            cast(Any, state).quota = pool.quota
+        self.budget, self.quotas = budget, quotas
+        for state, quota in zip(self.states, quotas, strict=True):
+            cast(State, state).quota = quota
 
     def metrics(self) -> dict[str, float]:
         """Numbers worth a line in the log: temperature, entropy of the choice.
 
-        With several pools their names have kind and place in front.
+        With several numbers in the budget their names have kind and place in front.
         """
         named = {}
-        for pool, state in zip(self.pools, self.states, strict=True):
-            place = [pool.units.sites[0].kind, *pool.place.split(".")]
-            front = [] if len(self.pools) == 1 else [part for part in place if part]
+        for quota, state in zip(self.quotas, self.states, strict=True):
+            place = [quota.units.sites[0].kind, *quota.place.split(".")]
+            front = [] if len(self.quotas) == 1 else [part for part in place if part]
             for name, value in self.method.metrics(state, self.progress).items():
                 named["_".join([*front, name])] = value
         return named
 
     def _spans(self) -> list[slice]:
-        ends = torch.tensor([0] + [len(pool.units) for pool in self.pools]).cumsum(0).tolist()
+        ends = torch.tensor([0] + [len(quota.units) for quota in self.quotas]).cumsum(0).tolist()
         return [slice(a, b) for a, b in pairwise(ends)]
 
     @contextmanager
@@ -389,7 +393,7 @@ def attach(
         ...     session.decision().num_kept
         3
     """
-    if method.looks:
+    if method.phase == "from data":
         raise TrainingError(
             f"attach(method={type(method).__name__}): the method looks at data before it scores. "
             "Use decide, with batches."

@@ -1,6 +1,6 @@
 """What must remain: numbers of units, exactly, or a cost that is not to be exceeded."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Literal
@@ -9,11 +9,11 @@ from headcount.door.arguments import check_fields, check_value
 from headcount.errors import BudgetError
 from headcount.maths.select import Bundle, totals
 from headcount.maths.shares import exactly, halves_up
-from headcount.units.ceiling import CURRENCIES, Ceiling
+from headcount.units.cost_budget import CURRENCIES, CostBudget
 from headcount.units.kinds import ALL, KIND, KINDS, counted
 from headcount.units.latency import LatencyTable
 from headcount.units.nesting import check_nesting, kind_of
-from headcount.units.quota import Pool, Quota
+from headcount.units.quota import CountQuota, Quota
 from headcount.units.table import UnitTable
 
 Amount = int | float
@@ -97,7 +97,7 @@ class Budget:
                 f"Budget(min_per_layer={self.min_per_layer!r}): give a whole number, 0 or more."
             )
         self._check_cost()
-        if self.ceiling is None:
+        if self.cost is None:
             self._check_counts()
 
     def _check_cost(self) -> None:
@@ -126,12 +126,12 @@ class Budget:
                 )
 
     @property
-    def ceiling(self) -> Ceiling | None:
+    def cost(self) -> CostBudget | None:
         """The cost that is asked, if one is."""
         for name in CURRENCIES:
             amount = getattr(self, name)
             if amount is not None:
-                return Ceiling(
+                return CostBudget(
                     currency=name,
                     amount=amount,
                     kinds=self.kinds,
@@ -183,7 +183,7 @@ class Budget:
         extra = {name: value for name, value in extra.items() if value != _USUAL.get(name)}
         return plain | extra | ({"costs": self.costs.describe()} if self.costs else {})
 
-    def pools(self, units: UnitTable, *, additive: bool = False) -> tuple[Pool, ...]:
+    def quotas(self, units: UnitTable, *, additive: bool = False) -> tuple[Quota, ...]:
         """What this budget means for one model, exactly; the outermost kind first.
 
         Args:
@@ -191,22 +191,22 @@ class Budget:
             additive: for a cost: whether scores are losses that add up; else they rank.
 
         Returns:
-            For each number that was asked, the units it is about and the quota. A cost has one
-            pool, in which several kinds compete.
+            One quota for each number that was asked, with the units it is about. A cost has one
+            quota, in which several kinds compete.
 
         Raises:
             BudgetError: no keep of this model meets the budget; the message has the nearest
                 values that can be met.
         """
-        if self.ceiling is not None:
-            return (self.ceiling.pool(self._at(units), additive=additive),)
-        pools = []
+        if self.cost is not None:
+            return (self.cost.quota(self._at(units), additive=additive),)
+        quotas = []
         for name, value in self._amounts():
             for place, amount in _places(value):
-                pools.append(self._pool(units, name, place, amount))
-        _check_apart(pools)
-        check_nesting(pools)
-        return tuple(sorted(pools, key=lambda pool: KINDS.index(kind_of(pool))))
+                quotas.append(self._quota(units, name, place, amount))
+        _check_apart(quotas)
+        check_nesting(quotas)
+        return tuple(sorted(quotas, key=lambda quota: KINDS.index(kind_of(quota))))
 
     def _at(self, units: UnitTable) -> UnitTable:
         if self.where and not units.has(self.where):
@@ -220,7 +220,7 @@ class Budget:
         for kind in ALL:
             yield kind.plural, getattr(self, kind.plural)
 
-    def _pool(self, units: UnitTable, name: str, place: str, amount: Amount) -> Pool:
+    def _quota(self, units: UnitTable, name: str, place: str, amount: Amount) -> CountQuota:
         kind = next(kind for kind in ALL if kind.plural == name)
         call = f"Budget({name}={amount!r})"
         own = units.only(kind.name)
@@ -236,10 +236,9 @@ class Budget:
                     f"at: {', '.join(own.places)}. Give one of these, or several joined by dots."
                 )
             own = own.at(part)
-        quota = self._quota(own, call, amount, name)
-        return Pool(own, quota, place)
+        return replace(self._counted(own, call, amount, name), place=place)
 
-    def _quota(self, units: UnitTable, call: str, amount: Amount, name: str) -> Quota:
+    def _counted(self, units: UnitTable, call: str, amount: Amount, name: str) -> CountQuota:
         sizes = units.num_per_layer
         bundles = _bundles(units)
         homes = tuple(units.layers.index(site.place) for site in units.sites) if bundles else ()
@@ -257,15 +256,25 @@ class Budget:
                     _nearest(totals(own), exactly(amount) * size)
                     for own, size in zip(inside, sizes, strict=True)
                 )
-            quota = Quota(
-                num_keep=sum(counts), floors=counts, ceilings=counts, bundles=bundles, homes=homes
+            quota = CountQuota(
+                units=units,
+                num_keep=sum(counts),
+                floors=counts,
+                ceilings=counts,
+                bundles=bundles,
+                homes=homes,
             )
             low = min(counts)
         else:
             num_keep = _count(amount, sum(sizes), call, f"the model has {sum(sizes)} {name}")
             floors = (self.min_per_layer,) * len(sizes)
-            quota = Quota(
-                num_keep=num_keep, floors=floors, ceilings=sizes, bundles=bundles, homes=homes
+            quota = CountQuota(
+                units=units,
+                num_keep=num_keep,
+                floors=floors,
+                ceilings=sizes,
+                bundles=bundles,
+                homes=homes,
             )
             low = min(sizes)
         call = call.removesuffix(")")
@@ -280,7 +289,7 @@ class Budget:
                 f"{sum(quota.floors)} {name}. Give {name} {sum(quota.floors)} to {sum(sizes)}, or "
                 "a smaller min_per_layer."
             )
-        return _legal(quota, units, f"{call})", amount, name) if bundles else quota
+        return _legal(quota, f"{call})", amount, name) if bundles else quota
 
 
 _BELONGS = {"kinds": CURRENCIES, "length": ("macs",), "costs": ("latency",)}
@@ -324,7 +333,7 @@ def _bundles(units: UnitTable) -> tuple[Bundle, ...]:
     return bundles if any(groups > 1 for _, groups in bundles) else ()
 
 
-def _legal(quota: Quota, units: UnitTable, call: str, amount: Amount, name: str) -> Quota:
+def _legal(quota: CountQuota, call: str, amount: Amount, name: str) -> CountQuota:
     """The quota if its counts can be met with equally many units in each group of a site.
 
     Raises:
@@ -333,7 +342,7 @@ def _legal(quota: Quota, units: UnitTable, call: str, amount: Amount, name: str)
     groups = max(group for _, group in quota.bundles)
     total, possible, owner = quota.num_keep, quota.totals(), "the model"
     if quota.floors == quota.ceilings and total not in possible:
-        one = _layer_that_cannot(quota, units)
+        one = _layer_that_cannot(quota)
         total, owner = quota.floors[one], "a layer"
         inside = [b for b, home in zip(quota.bundles, quota.homes, strict=True) if home == one]
         possible, groups = totals(inside), max(group for _, group in inside)
@@ -342,9 +351,9 @@ def _legal(quota: Quota, units: UnitTable, call: str, amount: Amount, name: str)
     below = max((count for count in possible if count < total), default=None)
     above = min((count for count in possible if count > total), default=None)
     if isinstance(amount, float):
-        return replace(quota, num_keep=_nearest(possible, exactly(amount) * len(units)))
+        return replace(quota, num_keep=_nearest(possible, exactly(amount) * len(quota.units)))
     options = " or ".join(str(count) for count in (below, above) if count is not None)
-    if units.kinds == {"neuron"}:
+    if quota.units.kinds == {"neuron"}:
         why = f"each of the {groups} experts of a layer keeps equally many neurons. Give {options}."
     else:
         why = (
@@ -359,23 +368,23 @@ def _nearest(counts: Iterable[int], asked: Fraction) -> int:
     return min(counts, key=lambda count: (abs(count - asked), -count))
 
 
-def _layer_that_cannot(quota: Quota, units: UnitTable) -> int:
+def _layer_that_cannot(quota: CountQuota) -> int:
     """The first layer whose count its sites cannot keep."""
-    for layer in range(len(units.layers)):
+    for layer in range(len(quota.floors)):
         inside = [b for b, home in zip(quota.bundles, quota.homes, strict=True) if home == layer]
         if quota.floors[layer] not in totals(inside):
             return layer
     return 0
 
 
-def _check_apart(pools: list[Pool]) -> None:
+def _check_apart(quotas: Sequence[Quota]) -> None:
     """Refuse two numbers for the same units."""
-    seen: dict[tuple[str, str], Pool] = {}
-    for pool in pools:
-        for site in pool.units.sites:
+    seen: set[tuple[str, str]] = set()
+    for quota in quotas:
+        for site in quota.units.sites:
             if site.key in seen:
                 raise BudgetError(
                     f"Budget: two numbers are given for the {KIND[site.kind].nouns} of "
                     f"{site.module}. Give places that have no units in common."
                 )
-            seen[site.key] = pool
+            seen.add(site.key)

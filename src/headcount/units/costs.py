@@ -1,4 +1,4 @@
-"""What any keep of a pool's units costs, in one currency."""
+"""What any keep of a table's units costs, in one currency."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ Steps = Int[np.ndarray, " n_plus_1"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Costs:
-    """What any keep of a pool's units costs, in whole numbers of one currency.
+    """What any keep of a table's units costs, in whole numbers of one currency.
 
     A unit inside of a removed sublayer or layer costs nothing. A sublayer or layer costs only what
     its units do not: the output projection's bias, the norms.

@@ -1,12 +1,14 @@
 """What lies in what: a head inside a removed sublayer or layer is removed too."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
 from headcount.errors import BudgetError
 from headcount.units.kinds import KIND, KINDS, WHOLE, in_words
-from headcount.units.quota import Pool
+from headcount.units.quota import Quota, counted
 from headcount.units.table import UnitTable
 
 
@@ -43,29 +45,29 @@ def parents(units: UnitTable) -> tuple[int, ...]:
     return tuple(found)
 
 
-def allowed(pool: Pool, removed: set[tuple[str, str]]) -> Bool[Tensor, " n"]:
-    """The units of a pool that do not lie in removed sublayers or layers (module, kind)."""
+def allowed(quota: Quota, removed: set[tuple[str, str]]) -> Bool[Tensor, " n"]:
+    """The units of a quota that do not lie in removed sublayers or layers (module, kind)."""
     return torch.tensor(
         [
             not any(holds(name, kind, site.module) for name, kind in removed)
-            for site in pool.units.sites
+            for site in quota.units.sites
             for _ in range(site.num_units)
         ],
         dtype=torch.bool,
     )
 
 
-def check_nesting(pools: list[Pool]) -> None:
+def check_nesting(quotas: Sequence[Quota]) -> None:
     """Refuse inner units that may not be there any more once outer ones are removed.
 
     Raises:
         BudgetError: there may be no room for as many as are asked.
     """
-    for inner in pools:
+    for inner in quotas:
         level = KINDS.index(kind_of(inner))
         outers = [
             outer
-            for outer in pools
+            for outer in quotas
             if kind_of(outer) in WHOLE and KINDS.index(kind_of(outer)) < level
         ]
         outers = [outer for outer in outers if any(_held(outer, inner))]
@@ -73,31 +75,31 @@ def check_nesting(pools: list[Pool]) -> None:
             _check_room(outers, inner)
 
 
-def kind_of(pool: Pool) -> str:
-    """The kind of a pool whose units are counted."""
-    return pool.units.sites[0].kind
+def kind_of(quota: Quota) -> str:
+    """The kind of a quota whose units are counted."""
+    return quota.units.sites[0].kind
 
 
-def _held(outer: Pool, inner: Pool) -> list[int]:
-    """How many units of a pool lie in each of the units of an outer one."""
+def _held(outer: Quota, inner: Quota) -> list[int]:
+    """How many units of a quota lie in each of the units of an outer one."""
     return [
         sum(s.num_units for s in inner.units.sites if holds(o.module, o.kind, s.module))
         for o in outer.units.sites
     ]
 
 
-def _check_room(outers: list[Pool], inner: Pool) -> None:
+def _check_room(outers: list[Quota], inner: Quota) -> None:
     """Refuse what the worst choice of outer units has no room for."""
-    least, asked = len(inner.units), inner.quota.counts("a kind inside another")
+    least, asked = len(inner.units), counted(inner, "a kind inside another")
     for outer in outers:
-        gone = len(outer.units) - outer.quota.target
+        gone = len(outer.units) - outer.target
         least -= sum(sorted(_held(outer, inner), reverse=True)[:gone])
     least = max(least, 0)
     uneven = len(set(asked.bundles)) > 1
     limits = any(asked.floors)
     if asked.num_keep > least or limits or (uneven and asked.num_keep):
         kind = KIND[kind_of(inner)]
-        named = [f"{KIND[kind_of(outer)].plural}={outer.quota.target}" for outer in outers]
+        named = [f"{KIND[kind_of(outer)].plural}={outer.target}" for outer in outers]
         raise BudgetError(
             f"Budget({', '.join(named)}, {kind.plural}={asked.num_keep}): the "
             f"{in_words(map(kind_of, outers))} that stay may hold only {least} "

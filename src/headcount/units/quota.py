@@ -1,101 +1,114 @@
-"""A budget checked against one model: exact counts for a pool of units."""
+"""What a budget means for one model: which units it is about, and how much of them stays."""
 
 import abc
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from headcount.errors import BudgetError
 from headcount.maths.select import Bundle, select, totals
+from headcount.units.kinds import KIND
 from headcount.units.table import UnitTable
 
 
-class AnyQuota(abc.ABC):
-    """How much of a pool stays: what methods may ask of a quota, whatever it counts.
+class Quota(abc.ABC):
+    """A number of a budget, checked against one model.
 
-    ``Quota`` counts units; ``headcount.units.cost_quota.CostQuota`` parameters, MACs or time.
+    A quota owns the units it is about. ``CountQuota`` counts them; ``CostLimit``
+    (``headcount.units.cost_limit``) counts their parameters, MACs or time. Methods ask only what
+    stands here, so that they work for both.
+
+    Example:
+        >>> import headcount as hc, torch, transformers
+        >>> model = transformers.BertModel(transformers.BertConfig(num_hidden_layers=1))
+        >>> (quota,) = hc.Budget(heads=3).quotas(hc.units(model))
+        >>> len(quota.units), quota.whole, quota.target
+        (12, 12, 3)
+        >>> quota.keep(torch.arange(12.0)).nonzero().flatten().tolist()
+        [9, 10, 11]
     """
 
     __slots__ = ()
 
+    units: UnitTable
+    """The units, N of them; all of one kind if they are counted."""
+    place: str
+    """The place that the budget gives for this number; empty if it gives none."""
+
     @abc.abstractmethod
     def keep(
-        self,
-        scores: Float[Tensor, " n"],
-        *,
-        layer: Int[Tensor, " n"],
-        allowed: Bool[Tensor, " n"] | None = None,
+        self, scores: Float[Tensor, " n"], *, allowed: Bool[Tensor, " n"] | None = None
     ) -> Bool[Tensor, " n"]:
         """The exact keep of the highest scores.
 
         Args:
             scores: importance of each unit, higher = keep, [N].
-            layer: the layer of each unit.
-            allowed: units that may be kept; None for all.
+            allowed: units that may be kept, [N]; None for all.
         """
 
-    def draw(self, scores: Float[Tensor, " n"], *, layer: Int[Tensor, " n"]) -> Bool[Tensor, " n"]:
-        """A keep for one pass in training: ``keep``, or near it where that takes long.
+    def draw(self, scores: Float[Tensor, " n"]) -> Bool[Tensor, " n"]:
+        """A keep for one training pass: ``keep``, or near it where ``keep`` is slow.
 
         Args:
             scores: importance of each unit, higher = keep, [N].
-            layer: the layer of each unit.
         """
-        return self.keep(scores, layer=layer)
+        return self.keep(scores)
 
     @property
     @abc.abstractmethod
     def target(self) -> int:
         """How much remains."""
 
+    @property
     @abc.abstractmethod
-    def whole(self, units: UnitTable) -> int:
+    def whole(self) -> int:
         """How much there is before anything is removed."""
 
     @abc.abstractmethod
     def expected(self, chances: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-        """How much remains on the mean if each unit stays by chance; compare with ``target``.
+        """The mean of what remains if each unit stays by chance; compare with ``target``.
 
         Args:
             chances: probability that a unit stays, [N]; a gradient passes through.
         """
 
     @abc.abstractmethod
-    def between(self, sizes: tuple[int, ...], at: Callable[[int, int], int]) -> "AnyQuota":
+    def between(self, at: Callable[[int, int], int]) -> "Quota":
         """A quota on the way from everything to this one.
 
         Args:
-            sizes: units of each layer, [L].
-            at: from a number at the start and one at the end to the one in between.
+            at: takes a number at the start and one at the end, and returns one in between.
         """
 
-    @abc.abstractmethod
-    def counts(self, asker: str) -> "Quota":
-        """This quota, if it counts units.
-
-        Args:
-            asker: what needs a count, for the message.
-
-        Raises:
-            BudgetError: it counts something else.
-        """
-
-    @abc.abstractmethod
     def reached(self, keep: Bool[Tensor, " n"]) -> dict[str, Any]:
-        """What a keep comes to, as plain values; empty where the keep says it itself."""
+        """What a keep comes to, as plain values; empty where the number of units says it."""
+        return {}
+
+    @property
+    @abc.abstractmethod
+    def asked(self) -> str:
+        """The call that asked for it, for messages: ``Budget(heads=3)``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Quota(AnyQuota):
-    """A budget checked against one pool of units: counts only.
+class CountQuota(Quota):
+    """A number of units, with limits for each layer.
 
     Example:
-        >>> Quota(num_keep=12, floors=(0, 0), ceilings=(12, 12)).num_keep
-        12
+        >>> import headcount as hc, transformers
+        >>> model = transformers.BertModel(transformers.BertConfig(num_hidden_layers=2))
+        >>> (quota,) = hc.Budget(heads=12, min_per_layer=1).quotas(hc.units(model))
+        >>> quota.num_keep, quota.floors, quota.ceilings
+        (12, (1, 1), (12, 12))
     """
 
+    units: UnitTable
+    """The units, all of one kind."""
+    place: str = ""
+    """The place that the budget gives for this number; empty if it gives none."""
     num_keep: int
     """K, the number of units to keep."""
     floors: tuple[int, ...]
@@ -109,17 +122,13 @@ class Quota(AnyQuota):
     """The layer of each of the ``bundles``."""
 
     def keep(
-        self,
-        scores: Float[Tensor, " n"],
-        *,
-        layer: Int[Tensor, " n"],
-        allowed: Bool[Tensor, " n"] | None = None,
+        self, scores: Float[Tensor, " n"], *, allowed: Bool[Tensor, " n"] | None = None
     ) -> Bool[Tensor, " n"]:
         """The exact keep of the highest scores; see ``headcount.maths.select.select``."""
         return select(
             scores,
             self.num_keep,
-            layer=layer,
+            layer=self.units.layer_of_unit,
             floors=self.floors,
             ceilings=self.ceilings,
             bundles=self.bundles,
@@ -131,35 +140,33 @@ class Quota(AnyQuota):
         """How much remains: K."""
         return self.num_keep
 
-    def whole(self, units: UnitTable) -> int:
+    @property
+    def whole(self) -> int:
         """How much there is before anything is removed: N."""
-        return len(units)
+        return len(self.units)
 
     def expected(self, chances: Float[Tensor, " n"]) -> Float[Tensor, ""]:
         """The mean number of units that stay."""
         return chances.sum()
 
-    def between(self, sizes: tuple[int, ...], at: Callable[[int, int], int]) -> "Quota":
+    def between(self, at: Callable[[int, int], int]) -> "CountQuota":
         """A quota on the way from all units to this one."""
         if self.floors != self.ceilings:
             return self.at_least(at(sum(self.ceilings), self.num_keep))
+        sizes = self.units.num_per_layer
         counts = tuple(at(size, floor) for size, floor in zip(sizes, self.floors, strict=True))
         if self.bundles:  # equal counts in every layer cannot fall evenly
             loose = replace(self, floors=(0,) * len(sizes), ceilings=tuple(sizes))
             return self if counts == self.floors else loose.at_least(sum(counts))
-        return Quota(num_keep=sum(counts), floors=counts, ceilings=counts)
+        return replace(self, num_keep=sum(counts), floors=counts, ceilings=counts)
 
-    def counts(self, asker: str) -> "Quota":
-        """Itself."""
-        del asker
-        return self
+    @property
+    def asked(self) -> str:
+        """The call that asked for it, for messages."""
+        numbers = (f"{KIND[kind].plural}={self.num_keep}" for kind in self.units.kinds)
+        return f"Budget({', '.join(numbers)})"
 
-    def reached(self, keep: Bool[Tensor, " n"]) -> dict[str, Any]:
-        """Nothing to say: the number of units kept is K."""
-        del keep
-        return {}
-
-    def at_least(self, num_keep: int) -> "Quota":
+    def at_least(self, num_keep: int) -> "CountQuota":
         """This quota with the smallest total that can be met from ``num_keep`` up."""
         if not self.bundles:
             return replace(self, num_keep=num_keep)
@@ -170,13 +177,26 @@ class Quota(AnyQuota):
         return totals(self.bundles, self.homes, self.floors, self.ceilings)
 
 
-@dataclass(frozen=True, slots=True)
-class Pool:
-    """The units that one number of a budget is about, and what the number means for them."""
+def counted(quota: Quota, asker: str) -> CountQuota:
+    """A quota as one that counts units.
 
-    units: UnitTable
-    """The units, all of one kind if they are counted."""
-    quota: AnyQuota
-    """How much of them stays."""
-    place: str = ""
-    """Where they are, if the budget says so."""
+    Args:
+        quota: any.
+        asker: what needs a count, for the message.
+
+    Raises:
+        BudgetError: it is a limit on a cost.
+
+    Example:
+        >>> import headcount as hc, transformers
+        >>> model = transformers.BertModel(transformers.BertConfig(num_hidden_layers=1))
+        >>> (quota,) = hc.Budget(heads=3).quotas(hc.units(model))
+        >>> counted(quota, "RelaxedTopK").num_keep
+        3
+    """
+    if not isinstance(quota, CountQuota):
+        raise BudgetError(
+            f"{quota.asked}: {asker} needs a number of units, and this budget limits a cost. Give "
+            "a number of units, or another method or estimator: DSP() takes any budget."
+        )
+    return quota

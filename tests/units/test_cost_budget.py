@@ -46,10 +46,10 @@ def decided(model, budget, seed=0, method=None, batches=None):
     """A decision, checked: not above what was asked, and nothing more would fit."""
     decision = hc.decide(model, method or hc.Random(seed=seed), budget, batches)
     cost = decision.provenance["cost"]
-    (pool,) = budget.pools(hc.units(model))
-    costs = pool.quota.costs
+    (quota,) = budget.quotas(hc.units(model))
+    costs = quota.costs
     assert cost["reached"] <= cost["target"]
-    assert not fits_more(costs, decision.keep(pool.units), cost["target"])
+    assert not fits_more(costs, decision.keep(quota.units), cost["target"])
     return decision, cost
 
 
@@ -75,7 +75,7 @@ def test_the_parameters_of_the_cut_model_are_what_was_reported(name, inner):
     grouped = any(site.num_groups > 1 for site in units.sites)
     outer = sorted(COARSE & units.kinds) if inner else []
     kinds = (*outer, "kv_head" if grouped else "head", "neuron")
-    costs = hc.Budget(params=1.0, kinds=kinds).pools(units)[0].quota.costs
+    costs = hc.Budget(params=1.0, kinds=kinds).quotas(units)[0].costs
     for seed, share in enumerate((0.0, 0.3, 0.85, 1.0)):
         limit = costs.base + math.ceil(share * (costs.whole - costs.base))
         decision, cost = decided(model, hc.Budget(params=limit, kinds=kinds), seed)
@@ -89,7 +89,7 @@ def test_the_parameters_of_the_cut_model_are_what_was_reported(name, inner):
 def test_tables_that_layers_share_are_copied_only_where_layers_differ(kinds, alike):
     model = tiny_model("t5")
     units = hc.units(model, *kinds)
-    costs = hc.Budget(params=1.0, kinds=kinds).pools(hc.units(model))[0].quota.costs
+    costs = hc.Budget(params=1.0, kinds=kinds).quotas(hc.units(model))[0].costs
     keep = torch.ones(len(units), dtype=torch.bool)
     for site, span in zip(units.sites, units.slices, strict=True):
         if site.kind in ("head", "sublayer") and (alike or site.layer == 1):
@@ -101,25 +101,25 @@ def test_tables_that_layers_share_are_copied_only_where_layers_differ(kinds, ali
 def test_room_that_shared_tables_leave_is_used():
     """As long as all layers keep all heads, none of them needs a copy of its columns."""
     model = tiny_model("t5")
-    (pool,) = hc.Budget(params=0.95).pools(hc.units(model))
+    (quota,) = hc.Budget(params=0.95).quotas(hc.units(model))
     scores = torch.tensor(
-        [1.0 + (s.kind == "head") for s in pool.units.sites for _ in range(s.num_units)]
+        [1.0 + (s.kind == "head") for s in quota.units.sites for _ in range(s.num_units)]
     )
-    keep = pool.quota.keep(scores, layer=pool.units.layer_of_unit)
-    heads = torch.tensor([s.kind == "head" for s in pool.units.sites for _ in range(s.num_units)])
+    keep = quota.keep(scores)
+    heads = torch.tensor([s.kind == "head" for s in quota.units.sites for _ in range(s.num_units)])
     assert keep[heads].all()
-    assert not fits_more(pool.quota.costs, keep, pool.quota.target)
+    assert not fits_more(quota.costs, keep, quota.target)
 
 
 def test_a_floor_counts_once_a_layer_whatever_attends_in_it():
     """A decoder layer of T5 has two attentions; one head of either is enough."""
     units = hc.units(tiny_model("t5"))
     heads, layers = units.num("head"), len(units.only("head").layers)
-    (whole,) = hc.Budget(macs=1.0, kinds=("head",)).pools(units)
-    least = whole.quota.costs.base + layers * int(whole.quota.costs.steps[0][1])
-    (pool,) = hc.Budget(macs=least, kinds=("head",), min_per_layer=1).pools(units)
-    keep = pool.quota.keep(torch.arange(float(heads)), layer=pool.units.layer_of_unit)
-    assert pool.units.layer_of_unit[keep].tolist() == list(range(layers))
+    (whole,) = hc.Budget(macs=1.0, kinds=("head",)).quotas(units)
+    least = whole.costs.base + layers * int(whole.costs.steps[0][1])
+    (quota,) = hc.Budget(macs=least, kinds=("head",), min_per_layer=1).quotas(units)
+    keep = quota.keep(torch.arange(float(heads)))
+    assert quota.units.layer_of_unit[keep].tolist() == list(range(layers))
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
@@ -150,12 +150,12 @@ def test_the_macs_that_a_counter_counts_fall_by_what_was_reported(name, inner):
     inputs = {"input_ids": ids}
     if model.config.is_encoder_decoder:
         inputs["decoder_input_ids"] = ids
-    (pool,) = hc.Budget(macs=1.0, kinds=(*inner, heads, "neuron"), length=20).pools(units)
-    costs, before = pool.quota.costs, macs(model, inputs)
+    (quota,) = hc.Budget(macs=1.0, kinds=(*inner, heads, "neuron"), length=20).quotas(units)
+    costs, before = quota.costs, macs(model, inputs)
     rng = torch.Generator().manual_seed(0)
     for share in (0.0, 0.2, 0.6):
-        keep = costs.inside(torch.rand(len(pool.units), generator=rng) < share)
-        small = hc.cut(model, hc.Decision.of(pool.units, keep, keep.double(), {}))
+        keep = costs.inside(torch.rand(len(quota.units), generator=rng) < share)
+        small = hc.cut(model, hc.Decision.of(quota.units, keep, keep.double(), {}))
         assert before - macs(small, inputs) == costs.whole - costs.of(keep)
 
 
@@ -188,7 +188,7 @@ def test_every_method_trains_within_a_cost(name, budget, method):
     ids = torch.randint(1, 30, (2, 6))
     labels = torch.tensor([0, 2]) if name == "bert" else ids
     with hc.attach(model, method, budget, num_steps=5) as session:
-        (state,), (pool,) = session.states, session.pools
+        (state,), (quota,) = session.states, session.quotas
         groups = [{"params": [p for p in model.parameters() if p.requires_grad]}]
         groups += [{"params": [*session.parameters()], "lr": 0.5, "weight_decay": 0.0}]
         optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=1e-3)
@@ -201,8 +201,8 @@ def test_every_method_trains_within_a_cost(name, budget, method):
             session.step()
         model(input_ids=ids, labels=labels)
         drawn = session.gates.value.detach() > 0.5
-        assert pool.quota.costs.of(drawn) <= pool.quota.target
-        assert not fits_more(pool.quota.costs, drawn, pool.quota.target)
+        assert quota.costs.of(drawn) <= quota.target
+        assert not fits_more(quota.costs, drawn, quota.target)
         assert torch.isfinite(method.scores(state)).all()
         decision = session.decision()
         (lower,) = session.decisions([hc.Budget(**{**budget.describe(), "macs": 0.2})]) if (
@@ -245,9 +245,9 @@ def test_the_price_of_nested_units_is_that_of_the_products_of_their_chances():
     with hc.attach(model, hc.HardConcrete(), budget, num_steps=10) as session:
         session.num_done = 4
         session.penalty().backward()
-        (state,), (pool,) = session.states, session.pools
+        (state,), (quota,) = session.states, session.quotas
         for kind in kinds:
-            at = torch.tensor([unit.site.kind == kind for unit in pool.units])
+            at = torch.tensor([unit.site.kind == kind for unit in quota.units])
             assert state.log_alpha.grad[at].all()
         decision = session.decision()
     assert num_params(hc.cut(model, decision)) == decision.provenance["cost"]["reached"]
@@ -256,7 +256,7 @@ def test_the_price_of_nested_units_is_that_of_the_products_of_their_chances():
 def test_the_subset_shrinks_from_everything_to_the_cost():
     model = bert()
     with hc.attach(model, hc.DSP(), hc.Budget(macs=0.25), num_steps=10) as session:
-        costs = session.pools[0].quota.costs
+        costs = session.quotas[0].costs
         sizes = []
         for _ in range(11):
             sizes.append(costs.of(session.draw().detach() > 0.5))
@@ -270,9 +270,8 @@ def test_the_subset_shrinks_from_everything_to_the_cost():
 def test_the_relaxed_estimator_says_that_it_needs_a_number(budget):
     (name, share), *_ = budget.describe().items()
     message = (
-        f"Budget({name}={share}): RelaxedTopK needs a number of units, and a budget of {name} has "
-        "none. Give a number of units, or another method or estimator: "
-        "DSP() takes any budget."
+        f"Budget({name}={share}): RelaxedTopK needs a number of units, and this budget limits "
+        "a cost. Give a number of units, or another method or estimator: DSP() takes any budget."
     )
     model = bert()
     with pytest.raises(hc.BudgetError, match=f"^{re.escape(message)}$"):
@@ -299,12 +298,12 @@ def test_bert_base_costs_what_is_published():
     units = hc.units(model)
     costs = {kind: units.only(kind).sites[0].cost.macs(128) for kind in ("head", "neuron")}
     assert costs == {"head": 27_262_976, "neuron": 196_608}
-    (pool,) = hc.Budget(macs=1.0).pools(units)
-    assert pool.quota.target == pool.quota.whole(units) == 11_173_625_856
-    (half,) = hc.Budget(macs=0.5).pools(units)
-    scores = torch.randn(len(pool.units), generator=torch.Generator().manual_seed(0))
-    keep = half.quota.keep(scores, layer=half.units.layer_of_unit)
-    assert 0 <= half.quota.target - half.quota.costs.of(keep) < 196_608
+    (quota,) = hc.Budget(macs=1.0).quotas(units)
+    assert quota.target == quota.whole == 11_173_625_856
+    (half,) = hc.Budget(macs=0.5).quotas(units)
+    scores = torch.randn(len(quota.units), generator=torch.Generator().manual_seed(0))
+    keep = half.keep(scores)
+    assert 0 <= half.target - half.costs.of(keep) < 196_608
 
 
 def test_the_place_and_the_kinds_say_what_may_go():
@@ -335,7 +334,7 @@ def test_layers_that_share_weights_have_no_budget_of_parameters():
     model = tiny_model("zamba")
     assert hc.units(model).num_params is None
     with pytest.raises(hc.BudgetError, match=r"the model's layers share weights, .* Give macs"):
-        hc.Budget(params=0.9).pools(hc.units(model))
+        hc.Budget(params=0.9).quotas(hc.units(model))
 
 
 UNITS = hc.units(bert())
@@ -450,25 +449,25 @@ def test_a_cost_that_cannot_be_is_refused(fields, message):
 )
 def test_a_cost_that_the_model_cannot_have_is_refused_with_the_nearest(fields, message):
     with pytest.raises(hc.BudgetError, match=re.escape(message)):
-        hc.Budget(**fields).pools(UNITS)
+        hc.Budget(**fields).quotas(UNITS)
 
 
 def test_the_nearest_cost_that_a_message_names_can_be_met():
     for fields in ({"params": 0.2}, {"macs": 0.1, "min_per_layer": 2}):
         with pytest.raises(hc.BudgetError) as refused:
-            hc.Budget(**fields).pools(UNITS)
+            hc.Budget(**fields).quotas(UNITS)
         share, number = re.search(r"at least ([\d.]+) or (\d+)", str(refused.value)).groups()
         name = next(iter(fields))
         for amount in (float(share), int(number)):
             decided(bert(), hc.Budget(**{**fields, name: amount}))
         with pytest.raises(hc.BudgetError):
-            hc.Budget(**{**fields, name: int(number) - 1}).pools(UNITS)
+            hc.Budget(**{**fields, name: int(number) - 1}).quotas(UNITS)
 
 
 def test_query_heads_that_share_keys_go_as_groups():
     message = r"kinds=\('head',\)\): query heads share key-value heads in model.layers.0.self_attn"
     with pytest.raises(hc.BudgetError, match=message):
-        hc.Budget(params=0.9, kinds=("head",)).pools(hc.units(llama()))
+        hc.Budget(params=0.9, kinds=("head",)).quotas(hc.units(llama()))
 
 
 @pytest.mark.parametrize(
@@ -486,9 +485,9 @@ def test_a_cost_describes_what_was_asked_and_no_more(budget, asked):
 
 
 def test_a_fraction_means_what_is_written():
-    (pool,) = hc.Budget(macs=0.29).pools(UNITS)
-    whole = pool.quota.whole(pool.units)
-    assert pool.quota.target == 29 * whole // 100
+    (quota,) = hc.Budget(macs=0.29).quotas(UNITS)
+    whole = quota.whole
+    assert quota.target == 29 * whole // 100
 
 
 def test_a_session_has_scores_for_its_own_budget_only():

@@ -10,11 +10,10 @@ import numpy as np
 
 from headcount.errors import BudgetError
 from headcount.maths.shares import exactly
-from headcount.units.cost_quota import CostQuota
+from headcount.units.cost_limit import CostLimit
 from headcount.units.costs import Costs, latency_of, macs_of, params_of
 from headcount.units.kinds import ALL, KIND, KINDS, WHOLE, counted, in_words
 from headcount.units.latency import LatencyTable
-from headcount.units.quota import Pool
 from headcount.units.site import Site
 from headcount.units.table import UnitTable
 
@@ -24,11 +23,11 @@ NOUNS = {"params": "parameters", "macs": "MACs", "latency": "nanoseconds"}
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ceiling:
+class CostBudget:
     """The most that a model may cost, and which kinds of unit may go for it.
 
     Example:
-        >>> Ceiling(currency="macs", amount=0.5).length
+        >>> CostBudget(currency="macs", amount=0.5).length
         128
 
     Raises:
@@ -67,8 +66,8 @@ class Ceiling:
         """How messages name it."""
         return f"Budget({self.currency}={self.amount!r})"
 
-    def pool(self, units: UnitTable, *, additive: bool) -> Pool:
-        """All units that may go, and the quota of their cost.
+    def quota(self, units: UnitTable, *, additive: bool) -> CostLimit:
+        """The limit on the cost of all units that may go.
 
         Args:
             units: the units of the model, at the budget's place.
@@ -82,10 +81,9 @@ class Ceiling:
         self._check_floor(chosen)
         costs = self._costs(chosen)
         limit = self._limit(costs)
-        quota = CostQuota(
-            costs=costs, limit=limit, asked=self.amount, floor=self.floor, additive=additive
+        return CostLimit(
+            costs=costs, limit=limit, amount=self.amount, floor=self.floor, additive=additive
         )
-        return Pool(chosen, quota)
 
     def _costs(self, units: UnitTable) -> Costs:
         if self.currency == "params":

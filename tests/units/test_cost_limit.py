@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import headcount as hc
 from headcount.units.cost import Cost
-from headcount.units.cost_quota import CostQuota
+from headcount.units.cost_limit import CostLimit
 from headcount.units.costs import macs_of, params_of
 from headcount.units.site import Site
 from reference.knapsack import cost_by_removal, every_keep, is_nested
@@ -134,8 +134,8 @@ def test_no_other_keep_within_the_limit_is_worth_more(name, currency, additive, 
     costs = params_of(table) if currency == "params" else macs_of(table, length=3)
     limit = costs.base + int(share * (costs.whole - costs.base))
     scores = [float(score) for score in scores[: len(table)]]
-    quota = CostQuota(costs=costs, limit=limit, asked=share, additive=additive)
-    keep = quota.keep(torch.tensor(scores), layer=table.layer_of_unit)
+    quota = CostLimit(costs=costs, limit=limit, amount=share, additive=additive)
+    keep = quota.keep(torch.tensor(scores))
 
     assert is_nested(table, keep.tolist())
     assert costs.of(keep) <= limit
@@ -158,14 +158,14 @@ def test_a_draw_is_within_the_limit_full_and_the_keep_where_units_have_two_costs
     table = TABLES[name]
     costs = params_of(table)
     limit = costs.base + int(share * (costs.whole - costs.base))
-    quota = CostQuota(costs=costs, limit=limit, asked=share)
+    quota = CostLimit(costs=costs, limit=limit, amount=share)
     known = torch.tensor(scores[: len(table)]).double()
-    draw = quota.draw(known, layer=table.layer_of_unit)
+    draw = quota.draw(known)
     assert is_nested(table, draw.tolist())
     assert costs.of(draw) <= limit
     assert not fits_more(costs, draw, limit)
     if name in ("one class", "two classes"):
-        assert torch.equal(draw, quota.keep(known, layer=table.layer_of_unit))
+        assert torch.equal(draw, quota.keep(known))
 
 
 @pytest.mark.parametrize("name", sorted(TABLES))
@@ -173,22 +173,21 @@ def test_a_limit_of_exactly_what_a_keep_costs_allows_it(name):
     table = TABLES[name]
     costs = params_of(table)
     scores = torch.randn(len(table), generator=torch.Generator().manual_seed(1))
-    quota = CostQuota(costs=costs, limit=(costs.base + costs.whole) // 2, asked=0.5)
-    keep = quota.keep(scores, layer=table.layer_of_unit)
-    exact = CostQuota(costs=costs, limit=costs.of(keep), asked=0.5)
-    assert torch.equal(exact.keep(scores, layer=table.layer_of_unit), keep)
+    quota = CostLimit(costs=costs, limit=(costs.base + costs.whole) // 2, amount=0.5)
+    keep = quota.keep(scores)
+    exact = CostLimit(costs=costs, limit=costs.of(keep), amount=0.5)
+    assert torch.equal(exact.keep(scores), keep)
 
 
 def test_ties_go_to_the_lowest_index_and_whole_and_nothing_are_met():
     table = flat(7, 3)
     costs = params_of(table)
-    layer = table.layer_of_unit
     equal = torch.ones(len(table))
-    half = CostQuota(costs=costs, limit=costs.base + 20, asked=1).keep(equal, layer=layer)
+    half = CostLimit(costs=costs, limit=costs.base + 20, amount=1).keep(equal)
     assert half.tolist() == [True, True, True, True, False, False, False, False]
-    whole = CostQuota(costs=costs, limit=costs.whole, asked=1.0).keep(-equal, layer=layer)
+    whole = CostLimit(costs=costs, limit=costs.whole, amount=1.0).keep(-equal)
     assert whole.all()
-    assert not CostQuota(costs=costs, limit=costs.base, asked=1).keep(equal, layer=layer).any()
+    assert not CostLimit(costs=costs, limit=costs.base, amount=1).keep(equal).any()
 
 
 def test_ranks_go_by_score_and_sums_by_score_for_its_cost():
@@ -196,10 +195,9 @@ def test_ranks_go_by_score_and_sums_by_score_for_its_cost():
     sites = (site("0.a", "head", 0, 1, 12), site("0.f", "neuron", 0, 4, 3))
     costs = params_of(hc.UnitTable(sites=sites, num_params=24))
     scores = torch.tensor([5.0, 4.0, 3.0, 2.0, 1.0])
-    layer = costs.units.layer_of_unit
     keeps = {
-        additive: CostQuota(costs=costs, limit=12, asked=0.5, additive=additive)
-        .keep(scores, layer=layer)
+        additive: CostLimit(costs=costs, limit=12, amount=0.5, additive=additive)
+        .keep(scores)
         .tolist()
         for additive in (False, True)
     }
@@ -211,8 +209,8 @@ def test_what_lies_in_a_module_has_no_higher_rank_than_the_module():
     table = nested()
     scores = torch.tensor([9.0, 8.0, 0.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.5, 1.2, 1.0])
     costs = params_of(table)
-    quota = CostQuota(costs=costs, limit=costs.whole - 17, asked=0.9)
-    keep = quota.keep(scores, layer=table.layer_of_unit)
+    quota = CostLimit(costs=costs, limit=costs.whole - 17, amount=0.9)
+    keep = quota.keep(scores)
     assert keep.tolist() == [False] * 3 + [True] * 9
 
 
@@ -220,8 +218,8 @@ def test_what_lies_in_a_module_has_no_higher_rank_than_the_module():
 def test_the_best_units_of_each_kind_in_each_layer_stay(scores, floor, more):
     table = flat(7, 3, 4)
     costs = params_of(table)
-    quota = CostQuota(costs=costs, limit=costs.base + 2 * 10 + more, asked=1, floor=floor)
-    keep = quota.keep(torch.tensor(scores).double(), layer=table.layer_of_unit)
+    quota = CostLimit(costs=costs, limit=costs.base + 2 * 10 + more, amount=1, floor=floor)
+    keep = quota.keep(torch.tensor(scores).double())
     assert costs.of(keep) <= quota.limit
     for kind in ("head", "neuron") if floor else ():
         for layer in range(2):
@@ -239,8 +237,8 @@ def test_the_floor_goes_by_score_and_not_by_cost():
     """A layer of a dear and a cheap attention: the better head stays, not the larger."""
     sites = site("0.self", "head", 0, 1, 7), site("0.cross", "head", 0, 1, 4)
     table = hc.UnitTable(sites=sites, num_params=100)
-    quota = CostQuota(costs=params_of(table), limit=89 + 7, asked=1, floor=1)
-    keep = quota.keep(torch.tensor([5.0, 6.0]), layer=table.layer_of_unit)
+    quota = CostLimit(costs=params_of(table), limit=89 + 7, amount=1, floor=1)
+    keep = quota.keep(torch.tensor([5.0, 6.0]))
     assert keep.tolist() == [False, True]
 
 
@@ -258,10 +256,7 @@ def test_only_the_order_of_scores_that_rank_matters(name, share, scores, change)
     changed = {"cube": given**3, "exp": given.exp(), "one far below": given.clone()}[change]
     if change == "one far below":
         changed[given == given.min()] = -1e8
-    keeps = [
-        CostQuota(costs=costs, limit=limit, asked=share).keep(s, layer=table.layer_of_unit)
-        for s in (given, changed)
-    ]
+    keeps = [CostLimit(costs=costs, limit=limit, amount=share).keep(s) for s in (given, changed)]
     assert torch.equal(*keeps)
 
 
@@ -269,7 +264,7 @@ def test_only_the_order_of_scores_that_rank_matters(name, share, scores, change)
 def test_the_expected_cost_is_the_mean_over_draws_and_has_a_gradient(name):
     table = TABLES[name]
     costs = params_of(table)
-    quota = CostQuota(costs=costs, limit=costs.whole, asked=1.0)
+    quota = CostLimit(costs=costs, limit=costs.whole, amount=1.0)
     generator = torch.Generator().manual_seed(0)
     chances = torch.rand(len(table), generator=generator, dtype=torch.float64).requires_grad_()
     expected = quota.expected(chances)
@@ -285,35 +280,35 @@ def test_the_expected_cost_is_the_mean_over_draws_and_has_a_gradient(name):
 def test_the_way_to_the_limit_begins_at_the_whole_cost():
     table = flat(7, 3)
     costs = params_of(table)
-    quota = CostQuota(costs=costs, limit=980, asked=0.98)
-    assert quota.whole(table) == costs.whole == 1000
-    halfway = quota.between(table.num_per_layer, lambda start, end: (start + end) // 2)
+    quota = CostLimit(costs=costs, limit=980, amount=0.98)
+    assert quota.whole == costs.whole == 1000
+    halfway = quota.between(lambda start, end: (start + end) // 2)
     assert (halfway.target, halfway.costs) == (990, costs)
-    assert quota.between(table.num_per_layer, lambda start, end: end) is quota
+    assert quota.between(lambda start, end: end) is quota
 
 
 def test_a_keep_is_not_handed_out_to_be_changed():
     table = flat(7, 3)
-    quota = CostQuota(costs=params_of(table), limit=985, asked=985)
+    quota = CostLimit(costs=params_of(table), limit=985, amount=985)
     scores = torch.arange(8.0)
-    first = quota.keep(scores, layer=table.layer_of_unit)
+    first = quota.keep(scores)
     first[:] = True
-    again = quota.keep(scores, layer=table.layer_of_unit)
+    again = quota.keep(scores)
     assert quota.costs.of(again) <= 985
-    assert not torch.equal(quota.keep(-scores, layer=table.layer_of_unit), again)
+    assert not torch.equal(quota.keep(-scores), again)
 
 
 def test_units_that_are_not_allowed_are_not_kept():
     table = flat(7, 3)
-    quota = CostQuota(costs=params_of(table), limit=990, asked=990)
+    quota = CostLimit(costs=params_of(table), limit=990, amount=990)
     allowed = torch.arange(8) >= 3
-    keep = quota.keep(torch.ones(8), layer=table.layer_of_unit, allowed=allowed)
+    keep = quota.keep(torch.ones(8), allowed=allowed)
     assert not keep[:3].any()
     assert keep[3:].any()
 
 
 def test_scores_that_are_not_finite_are_refused():
     table = flat(7, 3)
-    quota = CostQuota(costs=params_of(table), limit=990, asked=990)
+    quota = CostLimit(costs=params_of(table), limit=990, amount=990)
     with pytest.raises(hc.BudgetError, match=r"the scores of units .* are not finite"):
-        quota.keep(torch.full((8,), float("nan")), layer=table.layer_of_unit)
+        quota.keep(torch.full((8,), float("nan")))

@@ -7,15 +7,14 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from headcount.errors import BudgetError
 from headcount.maths.knapsack import Stream, approach, choose, cost, fill, settle
 from headcount.maths.select import check_finite
 from headcount.units.costs import Costs, fixed_and_each
 from headcount.units.kinds import KINDS
-from headcount.units.quota import AnyQuota, Quota
+from headcount.units.quota import Quota
 from headcount.units.table import UnitTable
 
 Solver = Callable[[Sequence[Stream], int], list[int]]
@@ -23,8 +22,8 @@ Solver = Callable[[Sequence[Stream], int], list[int]]
 
 @final
 @dataclass(frozen=True, eq=False, kw_only=True)
-class CostQuota(AnyQuota):
-    """A limit on what the kept units cost, for a pool in which several kinds compete.
+class CostLimit(Quota):
+    """A limit on what the kept units cost; several kinds of unit compete for it.
 
     The keep is the one of the greatest value whose cost is not above the limit, and no unit more
     would fit. What a unit is worth follows from its score s, of which the lowest is s_min:
@@ -41,8 +40,8 @@ class CostQuota(AnyQuota):
         >>> from headcount.units.costs import macs_of
         >>> table = hc.units(transformers.BertModel(transformers.BertConfig(num_hidden_layers=1)))
         >>> costs = macs_of(table.only("head", "neuron"), length=128)
-        >>> quota = CostQuota(costs=costs, limit=costs.whole // 2, asked=0.5)
-        >>> keep = quota.keep(torch.arange(12.0 + 3072), layer=costs.units.layer_of_unit)
+        >>> quota = CostLimit(costs=costs, limit=costs.whole // 2, amount=0.5)
+        >>> keep = quota.keep(torch.arange(12.0 + 3072))
         >>> costs.of(keep) <= quota.target < costs.of(keep) + 196_608
         True
     """
@@ -51,20 +50,18 @@ class CostQuota(AnyQuota):
     """What any keep costs."""
     limit: int
     """The greatest cost."""
-    asked: int | float
+    amount: int | float
     """What the budget says: the limit, or a share of the whole."""
     floor: int = 0
     """Of each kind, the best so many units of each layer stay, whatever they cost."""
     additive: bool = False
     """Whether scores add up; else they rank."""
+    place: str = ""
+    """The place that the budget names; empty if it names none."""
     _last: dict[tuple[bytes, bytes], Tensor] = field(default_factory=dict, repr=False)
 
     def keep(
-        self,
-        scores: Float[Tensor, " n"],
-        *,
-        layer: Int[Tensor, " n"],
-        allowed: Bool[Tensor, " n"] | None = None,
+        self, scores: Float[Tensor, " n"], *, allowed: Bool[Tensor, " n"] | None = None
     ) -> Bool[Tensor, " n"]:
         """The keep of the greatest value within the limit.
 
@@ -77,12 +74,12 @@ class CostQuota(AnyQuota):
         may = np.ones(len(known), dtype=bool) if allowed is None else allowed.cpu().numpy()
         key = known.tobytes(), may.tobytes()
         if key not in self._last:
-            keep = torch.from_numpy(self._keep(choose, known, layer.cpu().numpy(), may))
+            keep = torch.from_numpy(self._keep(choose, known, may))
             self._last.clear()
             self._last[key] = keep
         return self._last[key].clone()
 
-    def draw(self, scores: Float[Tensor, " n"], *, layer: Int[Tensor, " n"]) -> Bool[Tensor, " n"]:
+    def draw(self, scores: Float[Tensor, " n"]) -> Bool[Tensor, " n"]:
         """A keep within the limit to which no unit could be added.
 
         It is the best where units have two costs, as all heads and all neurons of most models do.
@@ -92,59 +89,53 @@ class CostQuota(AnyQuota):
         check_finite(scores)
         known = scores.detach().cpu().double().numpy()
         everything = np.ones(len(known), dtype=bool)
-        return torch.from_numpy(self._keep(approach, known, layer.cpu().numpy(), everything))
+        return torch.from_numpy(self._keep(approach, known, everything))
 
     @property
     def target(self) -> int:
         """The greatest cost."""
         return self.limit
 
-    def whole(self, units: UnitTable) -> int:
+    @property
+    def units(self) -> UnitTable:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The units that may go."""
+        return self.costs.units
+
+    @property
+    def whole(self) -> int:
         """What the model costs before anything is removed."""
-        del units
         return self.costs.whole
 
     def expected(self, chances: Float[Tensor, " n"]) -> Float[Tensor, ""]:
         """The mean cost; see ``Costs.expected``."""
         return self.costs.expected(chances)
 
-    def between(self, sizes: tuple[int, ...], at: Callable[[int, int], int]) -> "CostQuota":
+    def between(self, at: Callable[[int, int], int]) -> "CostLimit":
         """A quota whose limit is on the way from the whole cost to this one's."""
-        del sizes
         limit = at(self.costs.whole, self.limit)
         return self if limit == self.limit else replace(self, limit=limit, _last={})
 
-    def counts(self, asker: str) -> Quota:
-        """There is no count.
-
-        Raises:
-            BudgetError: always.
-        """
-        name = self.costs.currency
-        raise BudgetError(
-            f"Budget({name}={self.asked!r}): {asker} needs a number of units, and a budget of "
-            f"{name} has none. Give a number of units, or another method or estimator: "
-            "DSP() takes any budget."
-        )
+    @property
+    def asked(self) -> str:
+        """The call that asked for it, for messages."""
+        return f"Budget({self.costs.currency}={self.amount!r})"
 
     def reached(self, keep: Bool[Tensor, " n"]) -> dict[str, Any]:
         """What was asked and what the keep costs."""
         cost = {
             "kind": self.costs.currency,
-            "asked": self.asked,
+            "asked": self.amount,
             "target": self.limit,
             "reached": self.costs.of(keep),
             "whole": self.costs.whole,
         }
         return {"cost": cost}
 
-    def _keep(
-        self, solver: Solver, scores: np.ndarray, layer: np.ndarray, may: np.ndarray
-    ) -> np.ndarray:
+    def _keep(self, solver: Solver, scores: np.ndarray, may: np.ndarray) -> np.ndarray:
         if self.limit >= self.costs.whole and may.all():
             return np.ones(len(scores), dtype=bool)
         values = self._values(scores)
-        forced = self._forced(scores, layer, may)
+        forced = self._forced(scores, may)
         orders = [self._order(sites, values, forced, may) for sites in self._classes]
         taken = [int(forced[order].sum()) for order in orders]
         streams, room = self._streams(values, orders, taken)
@@ -172,10 +163,11 @@ class CostQuota(AnyQuota):
             ranks[span] *= int(steps[-1]) / (len(steps) - 1)
         return ranks
 
-    def _forced(self, scores: np.ndarray, layer: np.ndarray, may: np.ndarray) -> np.ndarray:
+    def _forced(self, scores: np.ndarray, may: np.ndarray) -> np.ndarray:
         """The units that stay because of the floor, [N]."""
         forced = np.zeros(len(scores), dtype=bool)
         if self.floor:
+            layer = self.units.layer_of_unit.numpy()
             kinds = np.repeat(self._kinds, [site.num_units for site in self.costs.units.sites])
             for place in {*zip(kinds.tolist(), layer.tolist(), strict=True)}:
                 inside = np.flatnonzero((kinds == place[0]) & (layer == place[1]) & may)

@@ -1,0 +1,1 @@
+"""What methods may look at: weights, gradients, attention maps, outputs."""
