@@ -47,12 +47,13 @@ from headcount.reports.latency_table import latency_table
 from headcount.surgery.cut import cut
 from headcount.surgery.fold import fold
 from headcount.surgery.masked import masked
+from headcount.training.attach import attach
 from headcount.training.decide import decide
 from headcount.training.distillation import Distillation, taught
 from headcount.training.post_training import prune_post_training
 from headcount.training.recipe import Recipe
 from headcount.training.rescale import rescale
-from headcount.training.session import Session, attach
+from headcount.training.session import Session
 from headcount.training.trainer import PruningTrainer
 from headcount.units.budget import Budget
 from headcount.units.cost import Cost

@@ -1,14 +1,17 @@
 """Two methods most unlike the others fit the interface: the proof, not the methods themselves.
 
-One is a network that looks at attention maps and is trained on the frozen model; the other puts a
-penalty on the norms of residual modules while the model trains. Neither has an own way to gates,
-state, budget or decision.
+One is a network that reads attention maps and is trained on the frozen model to answer as the whole
+model does. The other puts a penalty on what sublayers add while the model trains. Both run through
+``attach`` and ``PruningTrainer``, and neither touches the model.
 """
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import pytest
 import torch
+import transformers
+from datasets import Dataset
 from torch import nn
 from torch.nn.functional import kl_div, log_softmax
 
@@ -22,17 +25,16 @@ class Looking(State):
 
     def __init__(self, quota):
         super().__init__(quota)
-        num_units = len(quota.units)
         self.network = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 1))
-        self.register_buffer("seen", torch.zeros(num_units))
-        self.last = torch.zeros(num_units)
+        self.register_buffer("seen", torch.zeros(len(quota.units)))
+        self.last = torch.zeros(len(quota.units))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MapReader(Method):
+class MapReader(Method[Looking]):
     """Scores heads by their attention maps alone, so before any fine-tuning."""
 
-    evidence: ClassVar[frozenset[str]] = frozenset({"attention_maps"})
+    evidence: ClassVar[frozenset[str]] = frozenset({"attention_maps", "whole_outputs", "outputs"})
 
     @property
     def name(self):
@@ -42,39 +44,47 @@ class MapReader(Method):
     def trains(self) -> Literal["logits"]:
         return "logits"
 
+    @property
+    def optimizer_group(self):
+        return {"lr": 1.0}
+
     def init(self, quota, generator):
         torch.manual_seed(generator.initial_seed())
         return Looking(quota)
 
     def observe(self, state, evidence):
+        if evidence.attention_maps is None:  # the answers are for the penalty
+            return
         maps = evidence.attention_maps
         stacked = maps.permute(0, 3, 1, 2).flatten(0, 1)[:, None]
-        scores = state.network(stacked).mean((1, 2, 3)).view(len(maps), -1).mean(0)
-        state.last = scores
-        state.seen.lerp_(scores.detach(), 0.5)
+        state.last = state.network(stacked).mean((1, 2, 3)).view(len(maps), -1).mean(0)
+        state.seen.lerp_(state.last.detach(), 0.5)
 
     def gates(self, state, step, generator):
         noisy = state.last + 0.1 * torch.randn(state.last.shape, generator=generator)
-        keep = state.quota.keep(noisy)
-        return keep.float() + state.last - state.last.detach()
+        return state.quota.keep(noisy).float() + state.last - state.last.detach()
+
+    def penalty(self, state, step, evidence):
+        """How far the answers of the gated model are from those of the whole one."""
+        own, whole = evidence.outputs.logits, evidence.whole_outputs.logits
+        both = log_softmax(own, -1), log_softmax(whole, -1)
+        return kl_div(*both, log_target=True, reduction="batchmean")
 
     def scores(self, state):
         return state.seen
 
 
 class Norms(State):
-    """The norms of the last batch, with their gradient, and their mean over a pass."""
+    """The mean norms of what sublayers add."""
 
     def __init__(self, quota):
         super().__init__(quota)
-        num_units = len(quota.units)
-        self.register_buffer("mean", torch.zeros(num_units))
-        self.last = torch.zeros(num_units)
+        self.register_buffer("mean", torch.zeros(len(quota.units)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class IdentityPrior(Method):
-    """Draws residual modules towards adding nothing; those that add least go."""
+class IdentityPrior(Method[Norms]):
+    """Draws sublayers towards adding nothing; those that add least go."""
 
     evidence: ClassVar[frozenset[str]] = frozenset({"output_norms"})
     strength: float = 1.0
@@ -90,42 +100,31 @@ class IdentityPrior(Method):
         return torch.ones(len(state.mean))
 
     def observe(self, state, evidence):
-        state.last = evidence.output_norms
-        state.mean.lerp_(state.last.detach(), 0.5)
+        state.mean.lerp_(evidence.output_norms.detach(), 0.5)
 
     def penalty(self, state, step, evidence):
-        return self.strength * state.last.sum()
+        return self.strength * evidence.output_norms.sum()
 
     def scores(self, state):
         return state.mean
 
 
-def maps_of(session, inputs):
-    """The maps of all heads of the whole model, [B, T, T, N]."""
-    session.model.set_attn_implementation("eager")
-    with torch.no_grad(), session.held(torch.ones(len(session.units))):
-        output = session.model(**inputs, output_attentions=True)
-    return torch.cat([layer.permute(0, 2, 3, 1) for layer in output.attentions], -1), output.logits
+def weights_of(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
 
 
-def test_a_network_that_reads_attention_maps_is_a_method():
-    """Trained on the frozen model to answer as the whole one does, then one decision."""
+def test_a_network_that_reads_attention_maps_trains_in_a_loop_of_ones_own():
+    """Only the network learns; then one decision."""
     model = bert()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
+    before = weights_of(model)
     with hc.attach(model, MapReader(), hc.Budget(heads=6), num_steps=4) as session:
         optimizer = torch.optim.SGD(session.parameters(), lr=1.0)
+        model.train()
         for _ in range(4):
-            maps, whole = maps_of(session, batch())
-            session.observe(attention_maps=maps)
-            with session.held(session.draw()):
-                answer = model(**batch()).logits
-            loss = kl_div(
-                log_softmax(answer, -1),
-                log_softmax(whole, -1),
-                log_target=True,
-                reduction="batchmean",
-            )
+            model(**batch())
+            loss = session.penalty()
             loss.backward()
+            assert loss > 0
             assert all(parameter.grad.any() for parameter in session.parameters())
             session.clip_grad()
             optimizer.step()
@@ -136,43 +135,67 @@ def test_a_network_that_reads_attention_maps_is_a_method():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-class NormsOfOutputs:
-    """What each module adds, as a forward hook sees it."""
-
-    def __init__(self, session):
-        self.values = [torch.zeros(())] * len(session.units)
-        for index, site in enumerate(session.units.sites):
-            session.model.get_submodule(site.gate).register_forward_hook(self.at(index))
-
-    def at(self, index):
-        def hook(module, args, output):
-            self.values[index] = output.norm(dim=-1).mean() / output.shape[-1] ** 0.5
-
-        return hook
-
-
 def train_with_prior(strength):
-    """The sum of the norms at the end, and what is decided."""
+    """What the sublayers add at the end, and what is decided."""
     torch.manual_seed(0)
     model = bert()
     method, budget = IdentityPrior(strength=strength), hc.Budget(sublayers=4)
     with hc.attach(model, method, budget, num_steps=40) as session:
-        norms = NormsOfOutputs(session)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         for _ in range(40):
             model.train()
             loss = model(**batch(), labels=torch.tensor([0, 1, 2])).loss
-            session.observe(output_norms=torch.stack(norms.values))
             (loss + session.penalty()).backward()
             optimizer.step()
             optimizer.zero_grad()
             session.step()
-        decision = session.decision()
-    return sum(norms.values).item(), hc.cut(model, decision)
+        decision, scores = session.decision(), session.scores()
+    return scores.sum().item(), hc.cut(model, decision)
 
 
-def test_a_penalty_on_the_norms_of_modules_is_a_method():
-    """The penalty has its effect, and exactly so many modules stay."""
+def test_a_penalty_on_what_sublayers_add_trains_in_a_loop_of_ones_own():
+    """The penalty has its effect, and exactly so many sublayers stay."""
     (free, _), (drawn, small) = train_with_prior(0.0), train_with_prior(1.0)
     assert drawn < 0.8 * free
     assert hc.units(small, "sublayer").num("sublayer") == 4
+
+
+@pytest.mark.parametrize(
+    ("method", "budget"),
+    [(MapReader(), hc.Budget(heads=6)), (IdentityPrior(), hc.Budget(sublayers=4))],
+    ids=lambda value: getattr(value, "name", ""),
+)
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_both_train_in_the_trainer(method, budget, accumulated, tmp_path):
+    model = bert()
+    before = weights_of(model)
+    rows = [{"input_ids": [5 + i, 6, 7], "labels": i % 3} for i in range(8)]
+    arguments = transformers.TrainingArguments(
+        str(tmp_path),
+        max_steps=3,
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=accumulated,
+        report_to=[],
+        save_strategy="no",
+        learning_rate=1e-2,
+        disable_tqdm=True,
+        use_cpu=True,
+    )
+    trainer = hc.PruningTrainer(
+        model=model,
+        method=method,
+        budget=budget,
+        args=arguments,
+        train_dataset=Dataset.from_list(rows),
+    )
+    start = weights_of(trainer.session.states)
+    trainer.train()
+    learnt = weights_of(trainer.session.states)
+    assert any(not torch.equal(learnt[name], start[name]) for name in start)
+    moved = any(not torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert moved == (method.trains == "weights")
+    decision = trainer.decision()
+    (kind,) = decision.kinds
+    assert (
+        hc.units(trainer.prune()).num(kind) == decision.num_kept == trainer.session.quotas[0].target
+    )

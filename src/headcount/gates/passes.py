@@ -19,6 +19,9 @@ from headcount.units.table import UnitTable
 
 _autograd: Any = cast(Any, torch._C)._autograd
 
+Begin = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Tensor]
+"""Called with a module and its arguments when a pass begins; hands out the gates."""
+
 HELD = "headcount"
 """Key under which a node of autograd's graph holds the passes it is a part of."""
 
@@ -39,7 +42,10 @@ class Passes(Hooks):
         >>> model = transformers.BertModel(transformers.BertConfig(num_hidden_layers=1)).eval()
         >>> units = hc.units(model, "head")
         >>> gates = Gates(model, units)
-        >>> passes = Passes(model, units, gates, lambda: print("begins") or torch.ones(12))
+        >>> def begin(module, args, kwargs):
+        ...     print("begins")
+        ...     return torch.ones(12)
+        >>> passes = Passes(model, units, gates, begin)
         >>> _ = model(torch.tensor([[1, 2]]))
         begins
         >>> _ = model.encoder(torch.zeros(1, 2, 768))
@@ -48,7 +54,12 @@ class Passes(Hooks):
     """
 
     def __init__(
-        self, model: nn.Module, units: UnitTable, gates: Gates, draw: Callable[[], Tensor]
+        self,
+        model: nn.Module,
+        units: UnitTable,
+        gates: Gates,
+        begin: Begin,
+        end: Callable[[Any], None] = lambda output: None,
     ) -> None:
         """Attach.
 
@@ -56,11 +67,16 @@ class Passes(Hooks):
             model: the model.
             units: its units; the parts that hold them are found by their names.
             gates: the gates of the units, which are attached already.
-            draw: the gates of a new pass, [N] or [B, N]; called before each.
+            begin: the gates of a new pass, [N] or [B, N]; called before each with the module that
+                is called, its arguments and its named arguments. It may run the module: gates are
+                open meanwhile, and what runs is no pass.
+            end: called after each pass with its output; with None if it failed.
         """
         self._model, self._gates = model, gates
         # Choosing is no part of a compiled model.
-        self._draw = cast(Callable[[], Tensor], torch.compiler.disable(draw))
+        self._begin = cast(Begin, torch.compiler.disable(begin))
+        self._end = end
+        self._preparing = False
         self._modules = {name: model.get_submodule(name) for name in _parts(units)}
         self._running: nn.Module | None = None
         self._current: Pass | None = None
@@ -71,23 +87,25 @@ class Passes(Hooks):
     def _hooks(self) -> Iterator[RemovableHandle]:
         self._running = None
         for module in self._modules.values():  # first of all, for some are gated themselves
-            yield module.register_forward_pre_hook(self._before, prepend=True)
+            yield module.register_forward_pre_hook(self._before, prepend=True, with_kwargs=True)
             yield module.register_forward_hook(self._after, always_call=True)
 
-    def _before(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        del args
+    def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._preparing:
+            return
         if self._running is None or (module is self._model and not in_backward()):
-            self._enter(module)  # pyright: ignore[reportAttributeAccessIssue]
+            self._enter(module, args, kwargs)  # pyright: ignore[reportAttributeAccessIssue]
 
     def _after(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        del args
+        if self._preparing:
+            return
         if module is self._running:
             self._leave(output)  # pyright: ignore[reportAttributeAccessIssue]
         elif self._current is not None and not torch.compiler.is_compiling():
             self._current.hold(output)
 
     @torch.compiler.disable  # choosing is no part of a compiled model
-    def _enter(self, module: nn.Module) -> None:
+    def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if vars(module).get("_is_replica", False):
             raise PruningError(
                 "gates: the model runs as a replica of nn.DataParallel, whose copies would draw "
@@ -99,8 +117,12 @@ class Passes(Hooks):
             self._before_again = self._gates.value
             self._current, self._gates.value = found, found.again()
             return
-        with _plainly_saved():
-            value = self._draw()
+        self._gates.value, self._preparing = None, True
+        try:
+            with _plainly_saved():
+                value = self._begin(module, args, kwargs)
+        finally:
+            self._preparing = False
         self._current = Pass(value)
         self._gates.value = value
         alive = [known for known in self._known if known() is not None]
@@ -112,6 +134,7 @@ class Passes(Hooks):
         if self._current is not None:
             self._current.hold(output)
             self._current.end()
+        self._end(output)
         if self._before_again is not None:
             self._gates.value, self._before_again = self._before_again, None
 

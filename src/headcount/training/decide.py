@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from headcount.door.arguments import check_value, checks_arguments
 from headcount.door.shape import Seed
 from headcount.errors import ArgumentError, TrainingError, check_argument
+from headcount.evidence.collector import evaluating
+from headcount.evidence.gate_grads import GateGrads
 from headcount.methods.method import Method, Step
 from headcount.training.parallel import check_alone
 from headcount.training.session import Session
@@ -16,8 +18,6 @@ from headcount.units.budget import Budget
 from headcount.units.decision import Decision
 
 Batches = Iterable[Mapping[str, Any]]
-IGNORED = -100
-"""The label that losses leave out."""
 
 
 @checks_arguments
@@ -117,23 +117,18 @@ def _observe_gradients(
     if rounds > 1 and iter(batches) is batches:  # can be gone through only once
         batches = list(batches)
     session.begin(rounds)
-    modes = [(module, module.training) for module in session.model.modules()]
-    session.model.eval()
-    try:
+    with evaluating(session.model):
         for _ in range(rounds):
             _look(session, batches)
             if progress is not None:
                 progress(session.progress)
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _look(session: Session, batches: Batches) -> None:
     """One pass over the data."""
     gates, num_batches = session.draw(), 0
     for num_batches, batch in enumerate(each("decide", batches), 1):
-        session.observe(gate_grads=_gate_grads(session, batch, gates, f"batch {num_batches}"))
+        _look_at(session, batch, gates, f"batch {num_batches}")
     if not num_batches:
         now = session.progress
         raise TrainingError(
@@ -143,48 +138,17 @@ def _look(session: Session, batches: Batches) -> None:
     session.finish_round()
 
 
-def _gate_grads(session: Session, batch: Mapping[str, Any], gates: Tensor, place: str) -> Tensor:
-    """The gradient of each example's loss with respect to the gates, [B, N]."""
-    size = _num_examples(session, batch)
-    device = next(session.model.parameters()).device
-    own = gates.detach().to(device).expand(size, -1).clone().requires_grad_()
-    with session.held(own), torch.enable_grad():
-        loss = getattr(session.model(**batch), "loss", None)
-        if loss is None:
-            raise TrainingError(
-                f"{_call(session)}: {type(session.model).__name__} gives no loss for a batch of "
-                f"{sorted(batch)}. Give batches with labels, and a model with the task's head."
+def _look_at(session: Session, batch: Mapping[str, Any], gates: Tensor, place: str) -> None:
+    """One batch: what its passes show is observed by the session itself."""
+    with session.looking():
+        if GateGrads.field in session.method.evidence:
+            grads = GateGrads.take(
+                session.model, batch, gates, held=session.held, call=_call(session), place=place
             )
-        _check_finite(session, batch, loss, f"the loss of {place}")
-        (grads,) = torch.autograd.grad(loss * size, own)
-    _check_finite(session, batch, grads, f"a gradient of {place}")
-    return grads
-
-
-def _check_finite(session: Session, batch: Mapping[str, Any], values: Tensor, what: str) -> None:
-    """Refuse to decide by numbers that are none: all scores would be alike, and the first stay."""
-    if values.isfinite().all():
-        return
-    labels = batch.get("labels")
-    if isinstance(labels, Tensor) and bool((labels == IGNORED).all()):
-        do = f"All of its labels are {IGNORED}, which the loss leaves out: leave the batch out"
-    else:
-        do = "Look at its inputs and labels, or give the model in float32 if it is in half"
-    raise TrainingError(f"{_call(session)}: {what} is not a finite number. {do}.")
-
-
-def _num_examples(session: Session, batch: Mapping[str, Any]) -> int:
-    """The first dimension of the inputs; of images, some models have all patches in one row."""
-    tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
-    sizes = {name: len(value) for name, value in tensors.items() if value.ndim}
-    if not sizes:
-        only = f"numbers for {sorted(tensors)}" if tensors else str(sorted(batch))
-        raise TrainingError(
-            f"{_call(session)}: a batch has no tensor with examples, only {only}. Give batches as "
-            "the model takes them, with labels."
-        )
-    named = (sizes[name] for name in ("labels", "input_ids") if name in sizes)
-    return next(named, next(iter(sizes.values())))
+            session.observe(gate_grads=grads)
+        else:
+            with torch.no_grad(), session.held(gates):
+                session.model(**batch)
 
 
 def _call(session: Session) -> str:

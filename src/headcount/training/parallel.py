@@ -1,7 +1,11 @@
 """Models and data that several processes or devices share."""
 
+from collections.abc import Sequence
+from typing import cast
+
+import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from headcount.errors import PruningError, TrainingError
@@ -42,3 +46,26 @@ def check_alone(call: str) -> None:
             "data that it has itself. Decide in a run of one process, save the decision "
             "(decision.save), and load it here (Decision.load)."
         )
+
+
+def average_gradients(parameters: Sequence[nn.Parameter], device: torch.device) -> None:
+    """Average gradients over all processes; nothing in a single one.
+
+    Args:
+        parameters: each with a gradient.
+        device: where the processes exchange tensors.
+
+    Example:
+        >>> parameter = nn.Parameter(torch.ones(1))
+        >>> parameter.grad = torch.ones(1)
+        >>> average_gradients([parameter], torch.device("cpu"))
+        >>> parameter.grad
+        tensor([1.])
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return
+    for parameter in parameters:
+        grad = cast(Tensor, parameter.grad)
+        shared = grad.to(device, copy=True)
+        dist.all_reduce(shared)
+        grad.copy_(shared / dist.get_world_size())

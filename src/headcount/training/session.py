@@ -4,39 +4,31 @@ import json
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from itertools import pairwise
 from types import TracebackType
 from typing import Any, Self, cast
 
 import torch
-import torch.distributed as dist
 from jaxtyping import Float
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from headcount.architectures.discover import units as find_units
 from headcount.architectures.maps import uncompiled
-from headcount.architectures.weights import weight_norms
 from headcount.door.arguments import checks_arguments
 from headcount.door.shape import Seed
-from headcount.errors import (
-    ArchitectureError,
-    BudgetError,
-    CheckpointError,
-    TrainingError,
-)
-from headcount.evidence.evidence import Evidence
+from headcount.errors import ArchitectureError, CheckpointError, TrainingError
+from headcount.evidence.collector import Call
+from headcount.evidence.watch import Watch
+from headcount.evidence.weights import WeightNorms
 from headcount.gates.attach import Gates, gate_dtype
 from headcount.gates.passes import Passes
-from headcount.methods.method import Method, State, Step
+from headcount.methods.method import Method, Step
+from headcount.training.choice import Choice
 from headcount.training.frozen import Frozen
-from headcount.training.parallel import check_whole
+from headcount.training.parallel import average_gradients, check_whole
 from headcount.training.rerun import Reruns
 from headcount.units.budget import Budget
 from headcount.units.decision import Decision
-from headcount.units.kinds import WHOLE
-from headcount.units.nesting import allowed
 from headcount.units.quota import Quota
-from headcount.units.table import UnitTable
 
 logger = logging.getLogger("headcount")
 
@@ -47,10 +39,22 @@ LARGEST_GRAD = 1e15
 class Session:
     """A method at work on a live model; made by ``attach``.
 
-    In training mode each forward pass of the model draws the method's gates; in evaluation mode
-    the gates are the hard, noise-free decision of the moment. The same goes for a pass of a part
-    that holds layers, such as the encoder, which ``generate`` calls by itself. On ``close`` the
-    model is as before.
+    In training mode every forward pass of the model draws the method's gates. In evaluation mode
+    the gates are the hard, noise-free decision of the moment. The same holds for a pass of a part
+    that has layers of its own, such as the encoder, which ``generate`` calls by itself. ``close``
+    leaves the model as it was before.
+
+    One step of a training loop, and who does what::
+
+        loop                         session
+        loss = model(batch).loss     evidence of the whole model, if the method asks for it
+                                     gates are drawn and multiply the units of this pass
+                                     evidence of the gated pass
+        loss += session.penalty()    the method's penalty, which sees the evidence of this pass
+        loss.backward()              gradients reach the logits through the gates
+        session.clip_grad()          averaged over processes, then clipped apart from the weights
+        optimizer.step()             weights and logits
+        session.step()               schedules move on, gradients of the logits are cleared
 
     Example:
         >>> import headcount as hc, torch, transformers
@@ -69,42 +73,51 @@ class Session:
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        method: Method,
-        budget: Budget,
-        *,
-        num_steps: int,
-        seed: Seed = 0,
+        self, model: nn.Module, method: Method, budget: Budget, *, num_steps: int, seed: Seed = 0
     ) -> None:
         """Attach; see ``attach``."""
-        model = uncompiled(model)  # whose hooks run however it is called
+        model = uncompiled(model)  # its hooks run whether the compiled model is called or not
         check_whole(model)
-        self.model, self.method, self.budget = model, method, budget
-        self._found = find_units(model)
-        if not len(self._found):
+        self.model, self.method = model, method
+        found = find_units(model)
+        if not len(found):
             raise ArchitectureError(
                 f"attach({type(model).__name__}): the model has no units left to choose from. "
                 "Give a model that still has heads."
             )
-        self.quotas = budget.quotas(self._found, additive=method.additive)
-        self.units = UnitTable(sites=tuple(s for quota in self.quotas for s in quota.units.sites))
+        self.choice = Choice(found, method, budget, seed=seed)
+        self.units, self.states = self.choice.units, self.choice.states
+        self.generator = self.choice.generator
         self.num_steps, self.num_done = 0, 0
-        self.generator = Generator().manual_seed(seed if method.seed is None else method.seed)
-        self._provenance = {"method": method.describe(), "seed": seed}
-        self.states = nn.ModuleList(method.init(quota, self.generator) for quota in self.quotas)
-        if "weight_norms" in method.evidence:
-            roles = ("value", "output", "up", "down")
-            self.observe(weight_norms=weight_norms(model, self.units, roles=roles))
+        self._observed: dict[str, Any] = {}
+        if WeightNorms.field in method.evidence:
+            self.observe(weight_norms=WeightNorms.take(model, self.units))
+        self._once = self._observed
         self._dtype = gate_dtype(model)
         self._reruns = Reruns(self.generator)
         self._held: Tensor | None = None
+        self._looking = False
         self._logged_keep = self.keep()
         self.gates = Gates(model, self.units)
-        self._passes = Passes(model, self.units, self.gates, self._gates_of_a_pass)
+        try:
+            self._watch = Watch(model, self.units, method.evidence)
+        except BaseException:
+            self.gates.remove()
+            raise
+        self._passes = Passes(model, self.units, self.gates, self._begin_pass, self._end_pass)
         self._frozen = None if method.trains != "logits" else Frozen(model)
         self._fresh = {name: value.clone() for name, value in self.state_dict().items()}
         self.begin(num_steps)
+
+    @property
+    def budget(self) -> Budget:
+        """What must remain."""
+        return self.choice.budget
+
+    @property
+    def quotas(self) -> tuple[Quota, ...]:
+        """What the budget means for the model: a quota for each of its numbers."""
+        return self.choice.quotas
 
     @checks_arguments
     def begin(self, num_steps: int) -> None:
@@ -137,6 +150,7 @@ class Session:
         self.num_done += 1
         self.states.zero_grad()
         self._reruns.step()
+        self._observed = self._once  # what was seen in passes holds their graphs
 
     def clip_grad(self) -> None:
         """Clip the gradient of what the method learns, apart from that of the weights.
@@ -147,12 +161,7 @@ class Session:
         learnt = [p for p in self.states.parameters() if p.grad is not None]
         if not learnt:
             return
-        if dist.is_available() and dist.is_initialized():
-            device = next(self.model.parameters()).device
-            for parameter in learnt:
-                shared = cast(Tensor, parameter.grad).to(device, copy=True)
-                dist.all_reduce(shared)
-                cast(Tensor, parameter.grad).copy_(shared / dist.get_world_size())
+        average_gradients(learnt, next(self.model.parameters()).device)
         for parameter in learnt:
             largest = cast(Tensor, parameter.grad).abs().max()
             if largest > LARGEST_GRAD:  # its square would overflow in the norm
@@ -165,46 +174,35 @@ class Session:
         return Step(index=self.num_done, total=max(self.num_steps, self.num_done, 1))
 
     def penalty(self) -> Float[Tensor, ""]:
-        """A scalar to add to the loss."""
+        """A scalar to add to the loss; the method sees the evidence of the last pass."""
         device = next(self.model.parameters()).device
-        parts = [self.method.penalty(state, self.progress, Evidence()) for state in self.states]
-        return torch.stack(parts).sum().to(device)
+        return self.choice.penalty(self.progress, self._observed).to(device)
 
-    def observe(self, **evidence: Tensor) -> None:
-        """Hand evidence over all units, [..., N], to the method, quota by quota."""
-        for state, span in zip(self.states, self._spans(), strict=True):
-            own = {name: value[..., span] for name, value in evidence.items()}
-            self.method.observe(state, Evidence(**own))
+    def observe(self, **evidence: Any) -> None:
+        """Hand evidence to the method; the session does so by itself for what the method names.
+
+        Args:
+            **evidence: fields of ``Evidence``, over all units of the session, [..., N].
+        """
+        self._observed = {**self._observed, **evidence}
+        self.choice.observe(evidence)
 
     def finish_round(self) -> None:
         """Say that a pass over the data the method looks at is done."""
-        for state in self.states:
-            self.method.finish_round(state, self.progress)
+        self.choice.finish_round(self.progress)
         self.step()
 
     def draw(self) -> Tensor:
         """The method's gates for one forward pass, [N]."""
-        drawn = (self.method.gates(state, self.progress, self.generator) for state in self.states)
-        return torch.cat([*drawn])
+        return self.choice.draw(self.progress)
 
     def scores(self) -> Tensor:
         """The scores of the moment, [N]."""
-        return torch.cat([self.method.scores(state) for state in self.states])
+        return self.choice.scores()
 
     def keep(self) -> Tensor:
         """The keep of the moment, exact; bool, [N]. What lies in a removed unit goes too."""
-        removed: set[tuple[str, str]] = set()
-        keeps = []
-        for quota, state in zip(self.quotas, self.states, strict=True):
-            keep = quota.keep(
-                self.method.scores(state),
-                allowed=allowed(quota, removed) if removed else None,
-            )
-            for site, span in zip(quota.units.sites, quota.units.slices, strict=True):
-                if site.kind in WHOLE and not keep[span].any():
-                    removed.add(site.key)
-            keeps.append(keep)
-        return torch.cat(keeps)
+        return self.choice.keep()
 
     def decision(self) -> Decision:
         """The decision of the moment, exact; a warning where the method has learnt nothing yet."""
@@ -214,14 +212,7 @@ class Session:
                 "session.step() after each step of the optimizer.",
                 *(self.num_steps, self.method.name),
             )
-        budget = self.budget.describe()
-        progress = {"steps": self.num_done, "num_steps": self.num_steps}
-        keep = self.keep()
-        reached: dict[str, Any] = {}
-        for quota, span in zip(self.quotas, self._spans(), strict=True):
-            reached |= quota.reached(keep[span])
-        provenance = {**self._provenance, "budget": budget, **progress, **reached}
-        return Decision.of(self.units, keep, self.scores(), provenance)
+        return self.choice.decision({"steps": self.num_done, "num_steps": self.num_steps})
 
     @checks_arguments
     def decisions(self, budgets: Iterable[int | Budget]) -> list[Decision]:
@@ -241,45 +232,18 @@ class Session:
             [2, 4, 6]
         """
         asked = [Budget(heads=b) if isinstance(b, int) else b for b in budgets]
-        return [self._decision_at(budget) for budget in asked]
-
-    def _decision_at(self, budget: Budget) -> Decision:
-        quotas = budget.quotas(self._found, additive=self.method.additive)
-        about = [[site.key for site in quota.units.sites] for quota in quotas]
-        if about != [[site.key for site in quota.units.sites] for quota in self.quotas]:
-            raise BudgetError(
-                f"decisions([{budget}]): the session has scores for {self.budget} only. Give "
-                "budgets of the same kinds at the same places."
-            )
-        before = self.budget, self.quotas
-        try:
-            self._ask(budget, quotas)
-            return self.decision()
-        finally:
-            self._ask(*before)
-
-    def _ask(self, budget: Budget, quotas: tuple[Quota, ...]) -> None:
-        """Make a budget the one that is asked for; the scores stay."""
-        self.budget, self.quotas = budget, quotas
-        for state, quota in zip(self.states, quotas, strict=True):
-            cast(State, state).quota = quota
+        found = []
+        for budget in asked:
+            with self.choice.at(budget):
+                found.append(self.decision())
+        return found
 
     def metrics(self) -> dict[str, float]:
         """Numbers worth a line in the log: temperature, entropy of the choice.
 
         With several numbers in the budget their names have kind and place in front.
         """
-        named = {}
-        for quota, state in zip(self.quotas, self.states, strict=True):
-            place = [quota.units.sites[0].kind, *quota.place.split(".")]
-            front = [] if len(self.quotas) == 1 else [part for part in place if part]
-            for name, value in self.method.metrics(state, self.progress).items():
-                named["_".join([*front, name])] = value
-        return named
-
-    def _spans(self) -> list[slice]:
-        ends = torch.tensor([0] + [len(quota.units) for quota in self.quotas]).cumsum(0).tolist()
-        return [slice(a, b) for a, b in pairwise(ends)]
+        return self.choice.metrics(self.progress)
 
     @contextmanager
     def held(self, gates: Tensor) -> Iterator[None]:
@@ -290,6 +254,15 @@ class Session:
         finally:
             self._held = None
 
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """Evidence is taken around every pass, whatever the mode of the model and its gates."""
+        self._looking = True
+        try:
+            yield
+        finally:
+            self._looking = False
+
     def num_changed(self) -> int:
         """Units whose keep changed since this was last asked."""
         before, self._logged_keep = self._logged_keep, self.keep()
@@ -299,19 +272,20 @@ class Session:
         """What a checkpoint must have in common with the run that resumes it: plain values."""
         sites = [[s.module, s.kind, s.num_units, s.width] for s in self.units.sites]
         budget = self.budget.describe()
-        return json.loads(json.dumps({**self._provenance, "budget": budget, "sites": sites}))
+        return json.loads(json.dumps({**self.choice.provenance, "budget": budget, "sites": sites}))
 
     @contextmanager
     def lifted(self) -> Iterator[None]:
         """Without hooks and with nothing frozen, for a while."""
         frozen = nullcontext() if self._frozen is None else self._frozen.lifted()
-        with frozen, self._passes.lifted(), self.gates.lifted():
+        with frozen, self._passes.lifted(), self._watch.lifted(), self.gates.lifted():
             yield
 
     def close(self) -> None:
         """Take everything off the model again."""
         self.gates.remove()
         self._passes.remove()
+        self._watch.remove()
         if self._frozen is not None:
             self._frozen.remove()
 
@@ -353,8 +327,14 @@ class Session:
     ) -> None:
         self.close()
 
-    def _gates_of_a_pass(self) -> Tensor:
+    def _begin_pass(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Tensor:
+        """The gates of a pass, after the evidence that comes before it."""
         device = next(self.model.parameters()).device
+        if self._looking or (self.model.training and self._held is None):
+            self._observed = self._once
+            self._take(self._watch.before(Call(module, args, kwargs)))
         if self._held is not None:
             gates = self._held
         elif self.model.training:
@@ -363,39 +343,9 @@ class Session:
             gates = self.keep()
         return gates.to(device=device, dtype=self._dtype)
 
+    def _end_pass(self, output: Any) -> None:
+        self._take(self._watch.after(output))
 
-@checks_arguments
-def attach(
-    model: nn.Module, method: Method, budget: Budget, *, num_steps: int, seed: Seed = 0
-) -> Session:
-    """Put a method to work on a live model; the way to prune in one's own training loop.
-
-    Args:
-        model: the model to train; it is gated in place and restored by ``Session.close``.
-        method: for instance ``DSP()``.
-        budget: what must remain; checked against the model now.
-        num_steps: optimizer steps of the whole run; schedules are stretched over them.
-        seed: seed of the method's generator (start of the logits, noise), unless it has its own.
-
-    Returns:
-        The session, a context manager.
-
-    Raises:
-        ArgumentError: something of the wrong type, such as the name of a method.
-        BudgetError: the model cannot meet the budget.
-        ArchitectureError: the model has no known units.
-        PruningError: the model has gates already.
-
-    Example:
-        >>> import headcount as hc, transformers
-        >>> model = transformers.BertModel(transformers.BertConfig(num_hidden_layers=1))
-        >>> with hc.attach(model, hc.Random(seed=1), hc.Budget(heads=3), num_steps=0) as session:
-        ...     session.decision().num_kept
-        3
-    """
-    if method.phase == "from data":
-        raise TrainingError(
-            f"attach(method={type(method).__name__}): the method looks at data before it scores. "
-            "Use decide, with batches."
-        )
-    return Session(model, method, budget, num_steps=num_steps, seed=seed)
+    def _take(self, evidence: dict[str, Any]) -> None:
+        if evidence:
+            self.observe(**evidence)

@@ -21,6 +21,7 @@ from headcount.door.arguments import checks_arguments
 from headcount.errors import CheckpointError, TrainingError, check_argument
 from headcount.methods.method import Method
 from headcount.surgery.cut import cut
+from headcount.training.attach import attach
 from headcount.training.callback import SessionCallback
 from headcount.training.distillation import TEACHER, Distillation
 from headcount.training.order import GroupedByLength
@@ -30,7 +31,7 @@ from headcount.training.resume import (
     complete_checkpoint,
     complete_checkpoints,
 )
-from headcount.training.session import Session, attach
+from headcount.training.session import Session
 from headcount.training.shares import Counting, Division
 from headcount.units.budget import Budget
 from headcount.units.decision import Decision

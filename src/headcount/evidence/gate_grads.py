@@ -1,0 +1,108 @@
+"""Gradients of the loss with respect to the gates, as evidence."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from headcount.errors import TrainingError
+from headcount.evidence.collector import Collector, When
+
+IGNORED = -100
+"""The label that losses leave out."""
+
+
+@final
+class GateGrads(Collector):
+    """The gradient of each example's loss with respect to each unit's gate, [B, N].
+
+    One backward pass gives all of them: every example has gates of its own.
+
+    Example:
+        >>> GateGrads.field, GateGrads.when
+        ('gate_grads', 'each batch')
+    """
+
+    field: ClassVar[str] = "gate_grads"
+    when: ClassVar[When] = "each batch"
+
+    @staticmethod
+    def take(
+        model: nn.Module,
+        batch: Mapping[str, Any],
+        gates: Tensor,
+        *,
+        held: Callable[[Tensor], AbstractContextManager[None]],
+        call: str,
+        place: str,
+    ) -> Tensor:
+        """The gradients of one batch.
+
+        Args:
+            model: the model, gated; in evaluation mode.
+            batch: keyword arguments of the model, with labels.
+            gates: the gates at which the gradient is taken, [N].
+            held: holds gates on the model for a while.
+            call: how messages name the call.
+            place: how messages name the batch.
+
+        Raises:
+            TrainingError: the model gives no loss, or a number is not finite.
+        """
+        size = num_examples(batch, call)
+        device = next(model.parameters()).device
+        own = gates.detach().to(device).expand(size, -1).clone().requires_grad_()
+        with held(own), torch.enable_grad():
+            loss = getattr(model(**batch), "loss", None)
+            if loss is None:
+                raise TrainingError(
+                    f"{call}: {type(model).__name__} gives no loss for a batch of "
+                    f"{sorted(batch)}. Give batches with labels, and a model with the task's head."
+                )
+            check_finite(batch, loss, call, f"the loss of {place}")
+            # The loss is a mean over the batch, so each example's share is multiplied back.
+            (grads,) = torch.autograd.grad(loss * size, own)
+        check_finite(batch, grads, call, f"a gradient of {place}")
+        return grads
+
+
+def check_finite(batch: Mapping[str, Any], values: Tensor, call: str, what: str) -> None:
+    """Refuse numbers that are not finite: all scores would be alike, and the first units stay.
+
+    Raises:
+        TrainingError: says what to do.
+    """
+    if values.isfinite().all():
+        return
+    labels = batch.get("labels")
+    if isinstance(labels, Tensor) and bool((labels == IGNORED).all()):
+        do = f"All of its labels are {IGNORED}, which the loss leaves out: leave the batch out"
+    else:
+        do = "Look at its inputs and labels, or give the model in float32 if it is in half"
+    raise TrainingError(f"{call}: {what} is not a finite number. {do}.")
+
+
+def num_examples(batch: Mapping[str, Any], call: str) -> int:
+    """The examples in a batch: the first dimension of its labels or tokens, else of any input.
+
+    Labels and tokens come first, since some vision models have all patches in one row.
+
+    Raises:
+        TrainingError: no tensor of the batch has a first dimension.
+
+    Example:
+        >>> num_examples({"labels": torch.tensor([0, 1])}, "decide")
+        2
+    """
+    tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
+    sizes = {name: len(value) for name, value in tensors.items() if value.ndim}
+    if not sizes:
+        only = f"numbers for {sorted(tensors)}" if tensors else str(sorted(batch))
+        raise TrainingError(
+            f"{call}: a batch has no tensor with examples, only {only}. Give batches as "
+            "the model takes them, with labels."
+        )
+    named = (sizes[name] for name in ("labels", "input_ids") if name in sizes)
+    return next(named, next(iter(sizes.values())))

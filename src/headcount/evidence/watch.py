@@ -1,0 +1,127 @@
+"""The collectors that a method needs, around the passes of a model."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from headcount.errors import TrainingError
+from headcount.evidence.attention_maps import AttentionMaps
+from headcount.evidence.collector import Call, Collector, PassCollector, evaluating
+from headcount.evidence.gate_grads import GateGrads
+from headcount.evidence.output_norms import OutputNorms
+from headcount.evidence.outputs import Outputs, WholeOutputs
+from headcount.evidence.weights import WeightNorms
+from headcount.units.table import UnitTable
+
+COLLECTORS: dict[str, type[Collector]] = {
+    kind.field: kind
+    for kind in (WeightNorms, GateGrads, AttentionMaps, WholeOutputs, OutputNorms, Outputs)
+}
+"""Every kind of evidence, by its field in ``Evidence``."""
+
+
+@final
+class Watch:
+    """Takes evidence around the passes of a model.
+
+    A pass has two halves. ``before`` runs the whole model once over the inputs of the pass, if
+    some evidence comes from there; ``after`` hands out what was seen in the gated pass.
+
+    Example:
+        >>> import headcount as hc, torch, transformers
+        >>> model = transformers.BertModel(transformers.BertConfig(num_hidden_layers=1)).eval()
+        >>> watch = Watch(model, hc.units(model, "head"), frozenset({"attention_maps"}))
+        >>> found = watch.before(Call(model, (torch.tensor([[1, 2, 3]]),), {}))
+        >>> found["attention_maps"].shape
+        torch.Size([1, 3, 3, 12])
+        >>> watch.remove()
+    """
+
+    def __init__(self, model: nn.Module, units: UnitTable, fields: frozenset[str]) -> None:
+        """Attach the collectors of passes.
+
+        Args:
+            model: the model.
+            units: its units, in the order of the evidence.
+            fields: the names of the evidence; what is not taken around passes is left out.
+
+        Raises:
+            TrainingError: there is no such evidence.
+            ArchitectureError: the model does not offer it.
+        """
+        unknown = sorted(fields - {*COLLECTORS})
+        if unknown:
+            raise TrainingError(
+                f"evidence={sorted(fields)}: nothing collects {unknown[0]!r}. Name some of "
+                f"{sorted(COLLECTORS)}."
+            )
+        self._collectors: list[PassCollector] = []
+        for field in sorted(fields):
+            kind = COLLECTORS[field]
+            if issubclass(kind, PassCollector):
+                try:
+                    self._collectors.append(kind(model, units))
+                except BaseException:
+                    self.remove()
+                    raise
+        self._whole = [each for each in self._collectors if each.when == "before a pass"]
+        self._gated = [each for each in self._collectors if each.when != "before a pass"]
+        self._open = False
+
+    def before(self, call: Call) -> dict[str, Any]:
+        """A pass is about to begin: the evidence of the whole model, and the others get ready.
+
+        The whole model runs in evaluation mode, so without dropout, and without a gradient.
+        """
+        found = self._of_the_whole(call) if self._whole else {}
+        for collector in self._gated:
+            collector.begin(call)
+        self._open = True
+        return found
+
+    def after(self, output: Any) -> dict[str, Any]:
+        """The pass is over: the evidence of the gated model; nothing if the pass failed."""
+        if not self._open:
+            return {}
+        self._open = False
+        found = {each.field: each.end(output) for each in self._gated}
+        return {} if output is None else found
+
+    def _of_the_whole(self, call: Call) -> dict[str, Any]:
+        output = None
+        with ExitStack() as ends, evaluating(call.module), torch.no_grad():
+            for collector in self._whole:
+                collector.begin(call)
+                ends.callback(lambda each=collector: output is None and each.end(None))
+            output = call.module(*call.args, **call.kwargs)
+            return {each.field: each.end(output) for each in self._whole}
+
+    def remove(self) -> None:
+        """Take the collectors off the model."""
+        for collector in self._collectors:
+            collector.remove()
+
+    @contextmanager
+    def lifted(self) -> Iterator[None]:
+        """Without the collectors' hooks for a while."""
+        with ExitStack() as stack:
+            for collector in self._collectors:
+                stack.enter_context(collector.lifted())
+            yield
+
+
+def share_of(evidence: dict[str, Any], span: slice) -> dict[str, Any]:
+    """The share of some units in evidence; what does not count units is handed on whole.
+
+    Example:
+        >>> share_of({"gate_grads": torch.zeros(2, 5), "outputs": "all"}, slice(0, 3))
+        {'gate_grads': tensor([[0., 0., 0.],
+                [0., 0., 0.]]), 'outputs': 'all'}
+    """
+    return {
+        name: value[..., span] if COLLECTORS[name].by_unit and isinstance(value, Tensor) else value
+        for name, value in evidence.items()
+    }
