@@ -91,7 +91,7 @@ def test_a_decision_that_stands_is_cut_first(material, tmp_path, monkeypatch, me
     given = replace(given, fresh_model=calm)
     trained = {}
     for fixed in (True, False):
-        monkeypatch.setattr(type(method), "fixed", fixed)
+        monkeypatch.setattr(type(method), "phase", "at once" if fixed else "in training")
         trained[fixed] = run_arm(arm, given, tmp_path / str(fixed), Console(quiet=True))
     assert trained[True].decision.sites == trained[False].decision.sites
     assert trained[True].decision.num_kept == heads

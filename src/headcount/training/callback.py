@@ -5,17 +5,39 @@ from typing import TYPE_CHECKING, Any, final
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from headcount.training.resume import load_session, write_session
+from headcount.training.resume import load_session
 
 if TYPE_CHECKING:
+    from headcount.training.fine_tuner import FineTuner
     from headcount.training.trainer import PruningTrainer
 
 logger = logging.getLogger("headcount")
 
 
 @final
+class CheckpointCallback(TrainerCallback):
+    """Completes each checkpoint that the Trainer has written, so that it can be resumed from.
+
+    Example:
+        >>> issubclass(CheckpointCallback, TrainerCallback)
+        True
+    """
+
+    def __init__(self, trainer: "FineTuner") -> None:
+        """Follow the trainer."""
+        self._trainer = trainer
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Complete the checkpoint that the Trainer has just written."""
+        if args.should_save:
+            self._trainer.complete(self._trainer.checkpoint_folder())
+
+
+@final
 class SessionCallback(TrainerCallback):
-    """Begins a session, moves it on step by step, and writes it into checkpoints.
+    """Begins a session, and moves it on step by step.
 
     Example:
         >>> issubclass(SessionCallback, TrainerCallback)
@@ -30,7 +52,6 @@ class SessionCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Restore the session, or start it anew."""
-        del args, control, kwargs
         resume, session = self._trainer.resume_from, self._trainer.session
         if session.num_done and resume is None:
             session.restart()
@@ -43,29 +64,18 @@ class SessionCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Clip what the method learns, apart from the weights."""
-        del args, state, control, kwargs
         self._trainer.session.clip_grad()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Move the schedules on."""
-        del args, state, control, kwargs
         self._trainer.session.step()
-
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Complete the checkpoint that the Trainer has just written."""
-        del state, control, kwargs
-        if args.should_save:
-            write_session(self._trainer.checkpoint_folder(), self._trainer.session)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Say so where a callback has ended the run before its last step."""
-        del args, control, kwargs
         session = self._trainer.session
         if session.method.learns and state.global_step < session.num_steps:
             logger.warning(

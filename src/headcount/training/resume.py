@@ -18,15 +18,23 @@ RUN_FILE = "headcount.json"
 
 
 def write_session(folder: Path, session: Session) -> None:
-    """Add the session to a checkpoint folder.
+    """Add the state of a session to a checkpoint folder; ``write_run`` completes it."""
+    tensors = {name: value.contiguous() for name, value in session.state_dict().items()}
+    save_file(tensors, folder / STATE_FILE)
+
+
+def write_run(folder: Path, fingerprint: dict[str, Any]) -> None:
+    """Complete a checkpoint folder.
 
     ``headcount.json`` is written last and moved into place in one step: a checkpoint is complete
     exactly when it has that file.
+
+    Args:
+        folder: the checkpoint.
+        fingerprint: what a run must have in common with this one to resume from here.
     """
-    tensors = {name: value.contiguous() for name, value in session.state_dict().items()}
-    save_file(tensors, folder / STATE_FILE)
     draft = folder / f"{RUN_FILE}.part"
-    draft.write_text(json.dumps(session.fingerprint(), indent=1) + "\n", encoding="utf-8")
+    draft.write_text(json.dumps(fingerprint, indent=1) + "\n", encoding="utf-8")
     draft.replace(folder / RUN_FILE)
 
 
@@ -54,21 +62,24 @@ def complete_checkpoint(folder: Path) -> Path:
     if not (folder / RUN_FILE).is_file():
         raise CheckpointError(
             f"train(resume_from_checkpoint={str(folder)!r}): no {RUN_FILE} there, so it is not a "
-            "complete checkpoint of PruningTrainer. Give another, or True for the last complete "
+            "complete checkpoint of such a run. Give another, or True for the last complete "
             "one."
         )
     return folder
 
 
-def check_session(folder: Path, session: Session) -> None:
+def check_run(folder: Path, mine: dict[str, Any]) -> None:
     """Refuse a checkpoint of another model, method, budget or seed.
+
+    Args:
+        folder: the checkpoint.
+        mine: the fingerprint of the run that resumes.
 
     Raises:
         CheckpointError: names what differs, with both values.
     """
     with restoring(folder, RUN_FILE):
         saved: dict[str, Any] = parse_json(read_text(folder / RUN_FILE), dict[str, Any])
-    mine = session.fingerprint()
     for name, value in mine.items():
         if saved.get(name) != value:
             raise CheckpointError(

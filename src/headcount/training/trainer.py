@@ -1,45 +1,32 @@
 """transformers' Trainer with a pruning session inside."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, cast
-from warnings import catch_warnings, filterwarnings
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset, Sampler
-from transformers import (
-    EarlyStoppingCallback,
-    PreTrainedModel,
-    Trainer,
-    TrainingArguments,
-)
-from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers import EarlyStoppingCallback, PreTrainedModel, TrainingArguments
 
 from headcount.door.arguments import checks_arguments
-from headcount.errors import CheckpointError, TrainingError, check_argument
+from headcount.errors import TrainingError, check_argument
 from headcount.methods.method import Method
 from headcount.surgery.cut import cut
 from headcount.training.attach import attach
 from headcount.training.callback import SessionCallback
-from headcount.training.distillation import TEACHER, Distillation
-from headcount.training.order import GroupedByLength
-from headcount.training.restore import Restoring, check_files
-from headcount.training.resume import (
-    check_session,
-    complete_checkpoint,
-    complete_checkpoints,
-)
+from headcount.training.distillation import Distillation
+from headcount.training.fine_tuner import FineTuner
+from headcount.training.resume import write_session
 from headcount.training.session import Session
-from headcount.training.shares import Counting, Division
 from headcount.units.budget import Budget
 from headcount.units.decision import Decision
 
 logger = logging.getLogger("headcount")
 
 
-class PruningTrainer(Restoring, Trainer):
+class PruningTrainer(FineTuner):
     """A ``transformers.Trainer`` that prunes while it trains.
 
     Training draws the method's gates at each forward pass; evaluation uses the hard, noise-free
@@ -91,28 +78,17 @@ class PruningTrainer(Restoring, Trainer):
         check_argument(
             "PruningTrainer", "budget", budget, Budget, "a budget, such as hc.Budget(heads=12)"
         )
-        columns = getattr(kwargs.get("train_dataset"), "column_names", None)
-        if distillation is not None and columns is not None and TEACHER not in columns:
-            raise TrainingError(
-                f"PruningTrainer(distillation={distillation}): the training data have no column "
-                f"{TEACHER!r}. Give taught(train_dataset, teacher, collator)."
-            )
         if kwargs.get("optimizers", (None, None))[1] is not None:
             raise TrainingError(
                 "PruningTrainer(optimizers=...): the scheduler does not know of the group in which "
                 "the method learns. Give (optimizer, None) and args.lr_scheduler_type."
             )
-        self.distillation = distillation
-        self._counting = Counting()
-        super().__init__(model=model, args=args, **kwargs)
+        super().__init__(model, args, distillation=distillation, **kwargs)
         self._check_devices()
         self._method, self._budget = method, budget
         self._check_end()
-        if distillation is not None:
-            distillation.check_model("PruningTrainer", self.model)
         self.session = self._attach(cast(nn.Module, self.model))
         self.add_callback(SessionCallback(self))
-        self.resume_from: Path | None = None
 
     def _check_devices(self) -> None:
         """Refuse what the session cannot work with."""
@@ -174,28 +150,23 @@ class PruningTrainer(Restoring, Trainer):
 
         self.accelerator.prepare_model = prepare_model
 
-    @checks_arguments
-    def train(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, resume_from_checkpoint: str | Path | bool | None = None, **kwargs: Any
-    ) -> Any:
-        """Train; resume from a checkpoint folder, or with True from the last complete one.
+    def fingerprint(self) -> dict[str, Any]:
+        """That of the session."""
+        return self.session.fingerprint()
 
-        Without resuming, a second call starts the choice anew; the weights go on from where they
-        are, as in ``Trainer``.
+    def complete(self, folder: Path) -> None:
+        """Write the session into a checkpoint that the Trainer has just written."""
+        write_session(folder, self.session)
+        super().complete(folder)
 
-        Raises:
-            CheckpointError: the checkpoint is incomplete, or that of another model, method or
-                budget.
-            TrainingError: the loss is not a finite number.
-        """
+    def _before_training(self) -> None:
         self._check_end()
-        self.resume_from = self._resolve(resume_from_checkpoint)
-        if self.resume_from is not None:
-            check_session(self.resume_from, self.session)
-            whole = cast(nn.Module, self.accelerator.unwrap_model(self.model))
-            check_files(self.resume_from, whole, with_optimizer=not self.args.save_only_model)
-        path = None if self.resume_from is None else str(self.resume_from)
-        return super().train(resume_from_checkpoint=path, **kwargs)
+
+    def _with_penalty(self, loss: Tensor, share: float) -> Tensor:
+        return loss + share * self.session.penalty()
+
+    def _asking(self) -> AbstractContextManager[Any]:
+        return self.session.held(self.session.keep())
 
     def decision(self) -> Decision:
         """The decision of the moment; after training, the final one."""
@@ -256,115 +227,8 @@ class PruningTrainer(Restoring, Trainer):
             optimizer.add_param_group({"params": learnt, **group})
         return optimizer
 
-    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
-        """As in ``Trainer``; a loss that is not finite stops the run."""
-        loss = super().training_step(*args, **kwargs)
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                f"train: the loss is {loss.item()} at step {self.state.global_step + 1}. Lower the "
-                "learning rate or look at the data; the last checkpoint is still good."
-            )
-        return loss
-
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Any:
-        """The task's loss, in training with the teacher's part and the method's penalty."""
-        teacher = inputs.pop(TEACHER, None)
-        if not model.training:
-            return super().compute_loss(
-                model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
-            )
-        if self.distillation is not None:
-            self.distillation.check(inputs.get("labels"))
-        whole = self._division(model, inputs, num_items_in_batch)
-        with whole.told(self):
-            found = super().compute_loss(
-                model,
-                inputs,
-                return_outputs=return_outputs or self.distillation is not None,
-                num_items_in_batch=whole.count,
-            )
-        loss, outputs = found if isinstance(found, tuple) else (found, None)
-        loss = whole.task_share * loss if whole.task_share < 1 else loss
-        if self.distillation is not None:
-            learnt = self._learnt(outputs, teacher)
-            weight = self.distillation.weight
-            loss = (1 - weight) * loss + weight * whole.share * learnt
-        loss = loss + whole.share * self.session.penalty()
-        return (loss, outputs) if return_outputs else loss
-
-    def _learnt(self, outputs: Any, teacher: Tensor | None) -> Tensor:
-        """The teacher's part of the loss, mean over the batch."""
-        given = cast(Distillation, self.distillation)
-        if teacher is None:
-            raise TrainingError(
-                f"train(distillation={given}): a batch has no {TEACHER!r}. "
-                "Give a collator that hands on this column of the training data."
-            )
-        own = outputs.get("logits") if isinstance(outputs, Mapping) else None
-        if own is None:
-            raise TrainingError(
-                f"train(distillation={given}): {type(self.model).__name__} gives no logits here. "
-                "Give a classifier, and a Trainer that hands its outputs on."
-            )
-        return given.loss(own, teacher.to(own.device, own.dtype))
-
-    def _division(
-        self, model: nn.Module, inputs: dict[str, Any], count: Tensor | int | None
-    ) -> Division:
-        """What the Trainer does to the loss of this batch."""
-
-        def ask(count: Tensor | int) -> Tensor:
-            device = self.args.device
-            devices = [device] if device.type == "cuda" else []
-            held = self.session.held(self.session.keep())
-            with torch.no_grad(), torch.random.fork_rng(devices), held, catch_warnings():
-                filterwarnings("ignore", "None of the inputs have requires_grad")  # checkpointing
-                loss = super(PruningTrainer, self).compute_loss(
-                    model, {**inputs}, num_items_in_batch=count
-                )
-                return cast(Tensor, loss)
-
-        return self._counting.division(self, count, ask)
-
-    def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[Any] | None:
-        sampler = super()._get_train_sampler(train_dataset)
-        if not isinstance(sampler, LengthGroupedSampler):
-            return sampler
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return GroupedByLength(sampler, seed)
-
-    def _set_signature_columns_if_needed(self) -> None:
-        super()._set_signature_columns_if_needed()
-        columns = cast(list[str], self._signature_columns)
-        if self.distillation is not None and TEACHER not in columns:
-            columns.append(TEACHER)
-
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """As in ``Trainer``, with the method's numbers beside the loss."""
         if "loss" in logs:
             logs = {**logs, **self.session.metrics(), "heads_changed": self.session.num_changed()}
         super().log(logs, *args, **kwargs)
-
-    def checkpoint_folder(self) -> Path:
-        """Where the Trainer writes the checkpoint of this step."""
-        folder = self._get_output_dir(trial=getattr(self, "_trial", None))
-        return Path(folder) / f"checkpoint-{self.state.global_step}"
-
-    def _resolve(self, resume: str | Path | bool | None) -> Path | None:
-        if not resume:
-            return None
-        if isinstance(resume, str | Path):
-            return complete_checkpoint(Path(resume))
-        found = complete_checkpoints(Path(str(self.args.output_dir)))
-        if not found:
-            raise CheckpointError(
-                f"train(resume_from_checkpoint=True): no complete checkpoint in "
-                f"{self.args.output_dir}. Start without resuming."
-            )
-        return found[-1]

@@ -1,0 +1,225 @@
+"""transformers' Trainer for runs that resume to the same result, without pruning."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, cast
+from warnings import catch_warnings, filterwarnings
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset, Sampler
+from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers.trainer_pt_utils import LengthGroupedSampler
+
+from headcount.door.arguments import checks_arguments
+from headcount.errors import CheckpointError, TrainingError
+from headcount.training.callback import CheckpointCallback
+from headcount.training.distillation import TEACHER, Distillation
+from headcount.training.order import GroupedByLength
+from headcount.training.restore import Restoring, check_files
+from headcount.training.resume import (
+    check_run,
+    complete_checkpoint,
+    complete_checkpoints,
+    write_run,
+)
+from headcount.training.shares import Counting, Division
+
+
+class FineTuner(Restoring, Trainer):
+    """A ``transformers.Trainer`` for the runs of this project: no gates, no method.
+
+    It differs from ``Trainer`` in four ways. A run that was killed resumes to the same result, and
+    a checkpoint that is damaged or of another run is refused. A loss that is not finite ends the
+    run. Batches of like length come in an order that only the seed and the epoch decide. A teacher
+    may be learnt from. ``PruningTrainer`` is the same with a session inside.
+
+    Args:
+        model: as for ``Trainer``.
+        args: as for ``Trainer``.
+        distillation: learn from a teacher, too; the training data come from ``taught`` then.
+        **kwargs: as for ``Trainer``.
+
+    Raises:
+        TrainingError: nobody has asked the teacher.
+
+    Example:
+        >>> import transformers
+        >>> model = transformers.BertModel(transformers.BertConfig(num_hidden_layers=1))
+        >>> tuner = FineTuner(model, transformers.TrainingArguments("out", report_to=[]))
+        >>> tuner.fingerprint()
+        {'method': None, 'seed': 42}
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel | nn.Module | None = None,
+        args: TrainingArguments | None = None,
+        *,
+        distillation: Distillation | None = None,
+        **kwargs: Any,
+    ) -> None:
+        columns = getattr(kwargs.get("train_dataset"), "column_names", None)
+        name = type(self).__name__
+        if distillation is not None and columns is not None and TEACHER not in columns:
+            raise TrainingError(
+                f"{name}(distillation={distillation}): the training data have no column "
+                f"{TEACHER!r}. Give taught(train_dataset, teacher, collator)."
+            )
+        self.distillation = distillation
+        self.resume_from: Path | None = None
+        self._counting = Counting()
+        super().__init__(model=model, args=args, **kwargs)
+        if distillation is not None:
+            distillation.check_model(name, self.model)
+        self.add_callback(CheckpointCallback(self))
+
+    @checks_arguments
+    def train(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, resume_from_checkpoint: str | Path | bool | None = None, **kwargs: Any
+    ) -> Any:
+        """Train; resume from a checkpoint folder, or with True from the last complete one.
+
+        Raises:
+            CheckpointError: the checkpoint is incomplete, or that of another run.
+            TrainingError: the loss is not a finite number.
+        """
+        self._before_training()
+        self.resume_from = self._resolve(resume_from_checkpoint)
+        if self.resume_from is not None:
+            check_run(self.resume_from, self.fingerprint())
+            whole = cast(nn.Module, self.accelerator.unwrap_model(self.model))
+            check_files(self.resume_from, whole, with_optimizer=not self.args.save_only_model)
+        path = None if self.resume_from is None else str(self.resume_from)
+        return super().train(resume_from_checkpoint=path, **kwargs)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What a checkpoint must have in common with the run that resumes it: plain values."""
+        return {"method": None, "seed": self.args.seed}
+
+    def complete(self, folder: Path) -> None:
+        """Complete a checkpoint that the Trainer has just written."""
+        write_run(folder, self.fingerprint())
+
+    def _before_training(self) -> None:
+        """For subclasses: refuse settings that may have changed since the start."""
+
+    def _with_penalty(self, loss: Tensor, share: float) -> Tensor:
+        """For subclasses: the loss of a batch with what else is minimised.
+
+        Args:
+            loss: the task's loss, and the teacher's.
+            share: what the mean of anything over the batch has to be multiplied by.
+        """
+        return loss
+
+    def _asking(self) -> AbstractContextManager[Any]:
+        """For subclasses: around a forward pass that only asks what the loss does to its count."""
+        return nullcontext()
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """As in ``Trainer``; a loss that is not finite stops the run."""
+        loss = super().training_step(*args, **kwargs)
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"train: the loss is {loss.item()} at step {self.state.global_step + 1}. Lower the "
+                "learning rate or look at the data; the last checkpoint is still good."
+            )
+        return loss
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The task's loss; in training with the teacher's part, and what a subclass adds."""
+        teacher = inputs.pop(TEACHER, None)
+        if not model.training:
+            return super().compute_loss(
+                model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
+            )
+        if self.distillation is not None:
+            self.distillation.check(inputs.get("labels"))
+        whole = self._division(model, inputs, num_items_in_batch)
+        with whole.told(self):
+            found = super().compute_loss(
+                model,
+                inputs,
+                return_outputs=return_outputs or self.distillation is not None,
+                num_items_in_batch=whole.count,
+            )
+        loss, outputs = found if isinstance(found, tuple) else (found, None)
+        loss = whole.task_share * loss if whole.task_share < 1 else loss
+        if self.distillation is not None:
+            learnt = self._learnt(outputs, teacher)
+            weight = self.distillation.weight
+            loss = (1 - weight) * loss + weight * whole.share * learnt
+        loss = self._with_penalty(loss, whole.share)
+        return (loss, outputs) if return_outputs else loss
+
+    def _learnt(self, outputs: Any, teacher: Tensor | None) -> Tensor:
+        """The teacher's part of the loss, mean over the batch."""
+        given = cast(Distillation, self.distillation)
+        if teacher is None:
+            raise TrainingError(
+                f"train(distillation={given}): a batch has no {TEACHER!r}. "
+                "Give a collator that hands on this column of the training data."
+            )
+        own = outputs.get("logits") if isinstance(outputs, Mapping) else None
+        if own is None:
+            raise TrainingError(
+                f"train(distillation={given}): {type(self.model).__name__} gives no logits here. "
+                "Give a classifier, and a Trainer that hands its outputs on."
+            )
+        return given.loss(own, teacher.to(own.device, own.dtype))
+
+    def _division(
+        self, model: nn.Module, inputs: dict[str, Any], count: Tensor | int | None
+    ) -> Division:
+        """What the Trainer does to the loss of this batch."""
+
+        def ask(count: Tensor | int) -> Tensor:
+            device = self.args.device
+            devices = [device] if device.type == "cuda" else []
+            with torch.no_grad(), torch.random.fork_rng(devices), self._asking(), catch_warnings():
+                filterwarnings("ignore", "None of the inputs have requires_grad")  # checkpointing
+                loss = super(FineTuner, self).compute_loss(
+                    model, {**inputs}, num_items_in_batch=count
+                )
+                return cast(Tensor, loss)
+
+        return self._counting.division(self, count, ask)
+
+    def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[Any] | None:
+        sampler = super()._get_train_sampler(train_dataset)
+        if not isinstance(sampler, LengthGroupedSampler):
+            return sampler
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return GroupedByLength(sampler, seed)
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        columns = cast(list[str], self._signature_columns)
+        if self.distillation is not None and TEACHER not in columns:
+            columns.append(TEACHER)
+
+    def checkpoint_folder(self) -> Path:
+        """Where the Trainer writes the checkpoint of this step."""
+        folder = self._get_output_dir(trial=getattr(self, "_trial", None))
+        return Path(folder) / f"checkpoint-{self.state.global_step}"
+
+    def _resolve(self, resume: str | Path | bool | None) -> Path | None:
+        if not resume:
+            return None
+        if isinstance(resume, str | Path):
+            return complete_checkpoint(Path(resume))
+        found = complete_checkpoints(Path(str(self.args.output_dir)))
+        if not found:
+            raise CheckpointError(
+                f"train(resume_from_checkpoint=True): no complete checkpoint in "
+                f"{self.args.output_dir}. Start without resuming."
+            )
+        return found[-1]
