@@ -1,4 +1,4 @@
-"""What the units of a model cost: counted from the tensors that go with them."""
+"""The cost of units, counted from the tensors that are cut with them."""
 
 import math
 import re
@@ -23,13 +23,15 @@ def cost_of(model: nn.Module, parts: Iterable[Part], pair: int) -> Cost:
     """The cost of one unit.
 
     Args:
-        model: holds the tensors.
-        parts: the unit's share of each.
-        pair: multiply-accumulates for each pair of tokens.
+        model: the model with the tensors.
+        parts: the unit's share of each tensor.
+        pair: MACs for each pair of tokens.
     """
     params = macs = 0
     for part in parts:
         tensor = model.get_submodule(part.module).get_parameter(part.name)
+        # Elements of one unit's slice. Of a stacked tensor, a unit has its slice in one expert.
+        # Parts marked whole stay when the unit goes, so they cost it nothing.
         share = part.width * (math.prod(tensor.shape) // tensor.shape[part.dim])
         share //= tensor.shape[0] if part.stacked else 1
         params += 0 if part.whole else share
@@ -38,9 +40,9 @@ def cost_of(model: nn.Module, parts: Iterable[Part], pair: int) -> Cost:
 
 
 def cost_of_heads(model: nn.Module, found: Attention) -> Cost:
-    """The cost of all heads of an attention module together, with what they share.
+    """The cost of all heads of an attention module together, including what they share.
 
-    Only the output projection's bias is left when they are gone.
+    Without heads, only the output projection's bias is left.
     """
     attention = model.get_submodule(found.name)
     lost = {*found.row.projections, *names.NORMS, *names.PER_HEAD}
@@ -69,15 +71,16 @@ def _lies_in(parameter: str, path: str) -> bool:
 
 
 def copied_rows(model: nn.Module, found: Iterable[tuple[Attention, Place]]) -> dict[str, int]:
-    """What a head costs more once the layers of its stack keep different heads.
+    """Extra parameters of a head once the layers of its stack keep different heads (T5).
+
+    Each layer then needs its own table of position biases, with one column for each of its heads.
 
     Args:
-        model: holds the tables.
-        found: the attention modules and where they are.
+        model: the model with the tables.
+        found: the attention modules and their places.
 
     Returns:
-        Attention modules that take the position bias of the first layer -> rows of its table, of
-        which each head then has a column of its own.
+        Attention module without its own table -> rows of the first layer's table.
     """
     stacks: dict[tuple[str, str, str], list[Attention]] = defaultdict(list)
     for attention, place in found:
@@ -95,7 +98,7 @@ def copied_rows(model: nn.Module, found: Iterable[tuple[Attention, Place]]) -> d
 
 
 def share_weights(model: nn.Module, sites: Iterable[Site]) -> bool:
-    """Whether one tensor, under two names, belongs to units of two sites."""
+    """Whether a tensor that belongs to units has two names, so that two sites share it."""
     names_of: dict[int, set[str]] = defaultdict(set)
     for site in sites:
         for part in site.parts:
@@ -105,12 +108,15 @@ def share_weights(model: nn.Module, sites: Iterable[Site]) -> bool:
 
 
 def uses(model: nn.Module, module: str, name: str) -> Fraction:
-    """How often a token is multiplied with a tensor; of experts, with each of them on the mean.
+    """How often a token is multiplied with a tensor: 1 for a matrix, 0 for a bias or a norm.
+
+    A token passes through some experts only. Their tensors count by the mean, 1/4 where each token
+    passes through two of eight experts.
 
     Args:
         model: the model.
         module: qualified name of the module that holds the tensor.
-        name: name of the tensor there.
+        name: name of the tensor in it.
 
     Example:
         >>> import transformers
@@ -133,9 +139,10 @@ def uses(model: nn.Module, module: str, name: str) -> Fraction:
 
 
 def experts_of(model: nn.Module, path: str) -> tuple[int, int]:
-    """How many experts each token runs through, and how many there are; (0, 0) if not known.
+    """(experts that process each token, experts in all); (0, 0) if not known.
 
-    The experts, their router or the module around them say how many.
+    The numbers are attributes of the experts, their router, the module around them, or the
+    configuration.
     """
     experts = model.get_submodule(path)
     block = model.get_submodule(path.rpartition(".")[0])
@@ -153,12 +160,14 @@ def experts_of(model: nn.Module, path: str) -> tuple[int, int]:
 
 def uncounted(model: nn.Module, site: Site) -> str:
     """Why the MACs of a site's units are not known exactly; empty if they are."""
+    # All experts together have a known mean; one expert's neurons have not.
     if site.kind == "neuron" and any(_in_experts(part.module) for part in site.parts):
         return "which experts a token runs through depends on the token"
     if site.kind != "layer" and site.module.rpartition(".")[2] in names.POOLING:
         return "its queries are other tokens than its keys"
     for name, module in model.get_submodule(site.module).named_modules():
         path = f"{site.module}.{name}".strip(".")
+        # A feed-forward network holds no attention, but its own class may be listed.
         reason = "" if site.where == "ffn" and name else _unknown_attention(module)
         if site.kind in WHOLE:
             reason = reason or _unknown_network(model, path, module)
@@ -196,7 +205,7 @@ def _unknown(class_name: str) -> str:
 
 
 def num_runs(model: nn.Module, path: str) -> int:
-    """How often one pass runs a module: ALBERT runs its only layer as often as others have layers.
+    """How often one forward pass runs a module: ALBERT runs its only layer 12 times.
 
     Args:
         model: the model.
@@ -217,6 +226,7 @@ def num_runs(model: nn.Module, path: str) -> int:
     found = re.match(rf"((?:.*\.)?(?:{'|'.join(names.REPEATED)}))\.(\d+)(?:\.|$)", path)
     if found is None:
         return 1
+    # ALBERT's rule: turn t runs the group int(t / (turns / groups)).
     turns = config.num_hidden_layers
     each = turns / len(list(model.get_submodule(found.group(1)).children()))
     return sum(int(turn / each) == int(found.group(2)) for turn in range(turns))

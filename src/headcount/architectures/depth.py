@@ -1,7 +1,7 @@
-"""Removed layers, taken out of their lists: the shape that a stock class builds with fewer layers.
+"""Take removed layers out of their lists, to the shape that a stock class builds with fewer layers.
 
-After surgery a removed layer is still there and hands its input on. The stock class can build the
-same model with fewer layers if nothing depends on where in the list a layer stands.
+After surgery, a removed layer is still in its list, as a stand-in that returns its input. Without
+it the model is the same only if everything that depends on a layer's number follows.
 """
 
 import copy
@@ -22,7 +22,7 @@ from headcount.architectures.places import owner_of
 from headcount.errors import ArchitectureError
 
 MOVED = "headcount_moved"
-"""Attribute of a model whose removed layers were taken out: name of a layer -> its name now."""
+"""Attribute of a model whose removed layers were taken out: layer name before -> name now."""
 
 NUM_LAYERS = (
     "num_hidden_layers",
@@ -39,23 +39,24 @@ NUM_LAYERS = (
     "num_decoder_layers",
     "decoder_num_hidden_layers",
 )
-"""Names that configurations use for the length of a list of layers."""
+"""Configuration keys for the number of layers."""
 
 LAYER_INDEX = ("layer_idx", "layer_id", "layer_index", "layer_number", "layer_num", "block_idx")
-"""Attributes of modules that say where in the list their layer stands."""
+"""Attributes of modules with the number of their layer."""
 
 Shape = tuple[str, ...]
+"""Configuration keys that together say how long one list of layers is."""
 
 
 def name_now(model: nn.Module, name: str) -> str:
-    """What a module is called since the last cut, which may have taken layers out of their list.
+    """The name of a module after the last cut, which may have taken layers out of their list.
 
     Args:
         model: a model that was cut.
-        name: what the module was called when the decision was made.
+        name: the module's name when the decision was made.
 
     Returns:
-        The name; empty if the module went with its layer.
+        The name now; empty if the module was removed with its layer.
     """
     moved: dict[str, str] = vars(model).get(MOVED, {})
     lists = {before.rpartition(".")[0] for before in moved}
@@ -68,7 +69,7 @@ def name_now(model: nn.Module, name: str) -> str:
 
 
 class Shorter:
-    """A model without the layers that were removed, until it is put back.
+    """Takes removed layers out of a model, and can put everything back.
 
     Example:
         >>> import transformers
@@ -90,7 +91,8 @@ class Shorter:
 
     @property
     def possible(self) -> bool:
-        """Whether there are such layers, and all that speaks of layers by number can follow."""
+        """Whether there are removed layers, and everything that depends on numbers can follow."""
+        # A stand-in outside of a plain list cannot be taken out; nor can all layers of a list.
         inside = {id(layer) for layers in self._lists.values() for layer in layers}
         loose = any(id(m) not in inside for m in self._model.modules() if is_skipped(m))
         if loose or not all(self._options) or not all(map(_kept, self._lists.values())):
@@ -101,7 +103,10 @@ class Shorter:
             return False
 
     def attempts(self) -> Iterator[None]:
-        """Take the layers out; once for each way to say it in the configuration."""
+        """Take the layers out, once for each set of configuration keys that may say it.
+
+        Everything is put back after each attempt. Leave the loop to keep the current one.
+        """
         for names in itertools.product(*self._options):
             for (path, layers), keys in zip(self._lists.items(), names, strict=True):
                 self._shorten(path, layers, keys)
@@ -109,7 +114,7 @@ class Shorter:
             self.restore()
 
     def restore(self) -> None:
-        """Put the model back as it was."""
+        """Put the model back as it was, the last change first."""
         while self._undo:
             self._undo.pop()()
         self.moved.clear()
@@ -138,7 +143,7 @@ class Shorter:
     def _changes(
         self, path: str, layers: nn.ModuleList
     ) -> list[tuple[PreTrainedConfig, dict[str, Any]]]:
-        """What the configurations say of single layers, once they are fewer."""
+        """The new entries of all configurations that name layers of a list."""
         owner, whole = owner_of(self._model, path), vars(self._model)["config"]
         assert owner is not None
         kept, total = _kept(layers), len(layers)
@@ -158,6 +163,7 @@ class Shorter:
                 self._undo.append(lambda m=module, k=key, v=old: setattr(m, k, v))
 
     def _tell(self, config: PreTrainedConfig, entries: Mapping[str, Any]) -> None:
+        # The whole dictionary is kept, since setting one key may set others.
         values = dict(vars(config))
         self._undo.append(lambda: (config.__dict__.clear(), config.__dict__.update(values))[0])
         for key, value in entries.items():
@@ -183,7 +189,11 @@ def _kept(layers: nn.ModuleList) -> list[int]:
 
 
 def _names_of_length(model: nn.Module, path: str, layers: nn.ModuleList) -> list[Shape]:
-    """Which names of the configuration may say how long a list is: those of its stack first."""
+    """The sets of configuration keys that may say how long a list is, the likeliest first.
+
+    Only keys whose value is the length count: first those with the name of the list's stack
+    (``decoder_layers``), then these with neutral ones, then neutral ones alone (``num_layers``).
+    """
     owner = owner_of(model, path)
     if owner is None:
         return []
