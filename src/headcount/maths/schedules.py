@@ -1,10 +1,10 @@
-"""Schedules: a number as a function of the step."""
+"""Schedules: numbers that depend on the training step."""
 
 import math
 
 
 def log_linear(step: int, *, start: float, end: float, num_steps: int) -> float:
-    r"""A value whose logarithm falls (or rises) linearly, then stays.
+    r"""A value whose logarithm changes linearly, and then stays.
 
     ``log v = log start + min(step / num_steps, 1) (log end - log start)``
 
@@ -12,7 +12,7 @@ def log_linear(step: int, *, start: float, end: float, num_steps: int) -> float:
         step: steps done, 0 or more.
         start: value at step 0, positive.
         end: value from step ``num_steps`` on, positive.
-        num_steps: steps the way takes; 0 starts at ``end``.
+        num_steps: steps from ``start`` to ``end``; 0 begins at ``end``.
 
     Returns:
         The value at ``step``.
@@ -34,7 +34,7 @@ def rising(step: int, *, end: float, num_steps: int) -> float:
     Args:
         step: steps done, 0 or more.
         end: value from step ``num_steps`` on.
-        num_steps: steps the way takes; 0 starts at ``end``.
+        num_steps: steps from zero to ``end``; 0 begins at ``end``.
 
     Returns:
         The value at ``step``.
@@ -49,7 +49,7 @@ def rising(step: int, *, end: float, num_steps: int) -> float:
 
 
 def falling_count(step: int, *, start: int, end: int, first: int, last: int, power: float) -> int:
-    r"""A count that stays, falls fast at first and slower later, then stays.
+    r"""A count that stays, then falls, ever more slowly if ``power`` exceeds 1, then stays.
 
     ``k = end + round((start - end) (1 - (step - first) / (last - first)) ** power)`` between
     ``first`` and ``last``, halves rounded up.
