@@ -122,6 +122,7 @@ def _named(pair: Any, layers: dict[int, _Layer]) -> tuple[int, int] | None:
 
 def _layers(sites: Iterable[Site], kept: Kept) -> dict[int, _Layer]:
     """Decoder layer -> its cross-attention heads."""
+    # A cross-attention inside a removed sublayer or layer keeps no heads, whatever its entry says.
     found = {}
     gone = [key for key, index in kept.items() if key[1] in WHOLE and not len(index)]
     for site in sites:

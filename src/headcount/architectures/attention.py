@@ -109,7 +109,7 @@ class _Reader:
         if heads % self.groups:
             raise ArchitectureError(
                 f"units(model): {self.name} has {heads} query heads and {self.groups} key-value "
-                "heads; the former has to be a multiple of the latter."
+                "heads; the number of query heads must be a multiple of that."
             )
         self._check_widths()
         return Attention(
@@ -368,7 +368,7 @@ class _Reader:
             yield Part(module=path, name=leaf, dim=dim, role="other", width=size, starts=starts)
 
     def _head_dim(self, parameter: str, shape: tuple[int, ...]) -> int | None:
-        """The dimension of a tensor along which the heads lie; None if it has no such."""
+        """The dimension of a tensor that counts heads; None if it has none."""
         if parameter in names.PER_HEAD:
             return names.PER_HEAD[parameter] % len(shape)
         top, _, _ = parameter.partition(".")

@@ -64,6 +64,7 @@ def _flag_parts(model: nn.Module, owners: Iterable[PreTrainedConfig]) -> None:
     """
     for owner in owners:
         left = [*(mark_of(owner) or {}).get("left", ())]
+        # [0] is the owner itself. A flag of an earlier cut is dropped first: it may be set no more.
         for part in [*parts_of(owner)][1:]:
             vars(part).pop(PART, None)
             holders = (
@@ -223,6 +224,7 @@ def _try_stock(model: nn.Module, configs: list[PreTrainedConfig]) -> None:
 
 def _say_plainly(model: nn.Module, marked: list[PreTrainedConfig]) -> bool:
     """Try to replace the marks by plain keys; whether that worked. If not, nothing is changed."""
+    # Stock classes build neither stand-ins nor experts that run apart from the configuration.
     if any(is_emptied(module) or is_run_apart(module) for module in model.modules()):
         return False
     owned = [(site, owner_of(model, site.module)) for site in find_sites(model)]

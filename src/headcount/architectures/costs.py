@@ -44,6 +44,8 @@ def cost_of_heads(model: nn.Module, found: Attention) -> Cost:
 
     Without heads, only the output projection's bias is left.
     """
+    # What goes with the last head: whole projections, norms and tensors. A sum over single heads
+    # would miss what several heads share, such as norms.
     attention = model.get_submodule(found.name)
     lost = {*found.row.projections, *names.NORMS, *names.PER_HEAD}
     for path in names.PER_HEAD_MAPS:
@@ -92,6 +94,7 @@ def copied_rows(model: nn.Module, found: Iterable[tuple[Attention, Place]]) -> d
             member.name: child(model, f"{member.name}.{member.row.bias_table}")
             for member in members
         }
+        # Only the layers without a table would need one: the first has its own already.
         sizes = [tensors(table)["weight"].shape[0] for table in tables.values() if table]
         rows |= {name: sizes[0] for name, table in tables.items() if table is None and sizes}
     return rows
@@ -129,6 +132,7 @@ def uses(model: nn.Module, module: str, name: str) -> Fraction:
     tensor = holder.get_parameter(name)
     experts = re.match(r"(.*\bexperts)(?:\.|$)", module)
     is_router = name == "weight" and re.search(names.ROUTERS, type(holder).__name__)
+    # Outside of experts, each token meets a matrix once. A router's weight may be a bare parameter.
     if experts is None:
         is_matrix = name == "weight" and tensor.ndim > 1 and (is_map(holder) or bool(is_router))
         return Fraction(int(is_matrix))
@@ -147,6 +151,7 @@ def experts_of(model: nn.Module, path: str) -> tuple[int, int]:
     experts = model.get_submodule(path)
     block = model.get_submodule(path.rpartition(".")[0])
     config = nearest_config(model, path)
+    # The nearest number wins: the configuration's may be about other layers.
     holders = [vars(module) for module in (experts, *block.children(), block)]
     holders += [vars(config)] if config is not None else []
     chosen, total = (
@@ -220,6 +225,7 @@ def num_runs(model: nn.Module, path: str) -> int:
     config = nearest_config(model, path)
     if config is None:
         return 1
+    # Stacks that a model runs in cycles, such as Perceiver's blocks, are known by their name.
     for name, counts in names.CYCLES.items():
         if f".{name}." in f".{path}." and all(hasattr(config, count) for count in counts):
             return math.prod(getattr(config, count) for count in counts)

@@ -87,6 +87,7 @@ class Shorter:
             for name, module in model.named_modules()
             if isinstance(module, nn.ModuleList) and any(map(is_skipped, module))
         }
+        # For each list, the sets of configuration keys that may give its length.
         self._options = [_names_of_length(model, *entry) for entry in self._lists.items()]
 
     @property
@@ -120,6 +121,7 @@ class Shorter:
         self.moved.clear()
 
     def _shorten(self, path: str, layers: nn.ModuleList, keys: Shape) -> None:
+        # The changes first: they are worked out from the list as it is.
         changes, before, kept = self._changes(path, layers), list(layers), _kept(layers)
         self._put(layers, [before[number] for number in kept])
         self._undo.append(lambda: self._put(layers, before))
@@ -127,6 +129,7 @@ class Shorter:
             self.moved[f"{path}.{old}"] = f"{path}.{new}"
             for module in before[old].modules():
                 self._renumber(module, old, new)
+        # Some models keep the number of layers in an attribute of their own, and loop over it.
         holder = vars(self._model.get_submodule(path.rpartition(".")[0]))
         for key in NUM_LAYERS:
             if holder.get(key) == len(before):
@@ -137,6 +140,7 @@ class Shorter:
         owner = owner_of(self._model, path)
         if owner is not None:
             self._tell(owner.config, dict.fromkeys(keys, len(kept)))
+        # Generation configurations name layers of the decoder only.
         if "encoder" not in path.split("."):
             self._tell_generation(kept, len(before))
 
@@ -157,6 +161,7 @@ class Shorter:
 
     def _renumber(self, module: nn.Module, old: int, new: int) -> None:
         for key in LAYER_INDEX:
+            # An attribute with another value counts something else, such as attention layers only.
             value = vars(module).get(key)
             if isinstance(value, int) and value == old and new != old:
                 setattr(module, key, new)

@@ -228,6 +228,7 @@ def _sites(model: nn.Module, sublayer: Sublayer, copied: dict[str, int]) -> Iter
         heads = cost_of_heads(model, sublayer.attention)
         common["left"] = 0 if skips(model, sublayer.attention) else pair_size(sublayer.attention)
         for site in _attention_sites(model, sublayer.attention, common, place):
+            # What all heads together cost beyond n times one head: the part that they share.
             rest = heads.less(site.cost, site.num_units)
             yield replace(site, rest=rest, copied=more if site.kind == "head" else 0)
         copied_heads = more * sublayer.attention.num_heads
@@ -306,6 +307,7 @@ def _module_site(model: nn.Module, sublayer: Sublayer, common: dict, heads: Cost
         for name in (*sublayer.projections, sublayer.gate)
         for tensor, value in tensors(model.get_submodule(name)).items()
     )
+    # Without weights, and without an output bias, the sublayer was removed by an earlier cut.
     alive = bool(tensors(gate)) or any(part.name == "weight" for part in parts)
     bias = [part for part in parts if part.module == sublayer.gate and part.name != "weight"]
     cost = cost_of(model, parts, 0) if heads is None else heads.plus(cost_of(model, bias, 0))

@@ -31,6 +31,7 @@ class FeedForward:
 
 def feed_forward_of(name: str, module: nn.Module) -> FeedForward | None:
     """Read a feed-forward network; None if no row fits the module."""
+    # The names of children first, which is cheap: this runs for every module of a model.
     here = module._modules.keys()
     if why_listed(module):
         return None
@@ -74,6 +75,8 @@ def _norm_between(module: nn.Module, row: FeedForwardLayout, num_neurons: int) -
 
     Without the removed neurons it would scale the others differently.
     """
+    # A weight as long as the number of neurons is a norm's. If that equals the output's width, the
+    # norm may as well be the layer's, on the residual stream.
     taken = {path.split(".")[0] for path in (*row.up, row.down)}
     others = [sub for key, sub in module.named_children() if key not in taken]
     weights = [tensors(sub).get("weight") for sub in others if not is_map(sub)]
@@ -106,6 +109,7 @@ def _parts(
 ) -> Iterator[Part]:
     for path in row.up:
         mapping = module.get_submodule(path)
+        # Gate and value in one projection: neuron i owns row i of each half.
         for half in range(row.fused):
             starts = range(half * num_neurons, (half + 1) * num_neurons)
             for tensor in tensors(mapping):

@@ -53,6 +53,7 @@ def refuse_changed(model: nn.Module, found: tuple[Found, ...]) -> None:
         reason = _wrapped(name, module) or _changed(model, name, module)
         if reason:
             raise ArchitectureError(f"units({type(model).__name__}): {reason}")
+    # Attention is compared with attention, and networks with networks.
     for kind in (True, False):
         for name in _unlike_siblings(model, [sub for sub in found if sub.attends is kind]):
             module = model.get_submodule(name)
@@ -105,7 +106,7 @@ def _looks_like_a_sublayer(name: str, module: nn.Module) -> bool:
 def _wrapped(name: str, module: nn.Module) -> str:
     """Why nothing inside a module can be cut: it is compiled, traced, or holds PEFT's prefixes.
 
-    Empty if it is none of these.
+    Empty if none of this is the case.
     """
     kind = type(module).__name__
     if ORIGINAL in module._modules and name:

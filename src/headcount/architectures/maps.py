@@ -14,6 +14,7 @@ ORIGINAL = "_orig_mod"
 
 def is_map(module: nn.Module | None) -> bool:
     """Whether a module is a linear map whose weight can be cut, or one that lost its weight."""
+    # A subclass of nn.Linear may compute its weight, or hold another one beside it (adapters).
     if isinstance(module, nn.Linear | Conv1D):
         return not any(oddities(module))
     return is_piece(WithoutWeight, module)

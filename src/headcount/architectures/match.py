@@ -48,6 +48,7 @@ def why_entangled(model: nn.Module) -> str:
     for name, module in model.named_modules():
         kind = type(module).__name__
         setting, reason = REFUSED_WITH.get(kind, ("", ""))
+        # With a cache for self-attention and one for cross-attention, these cannot mix them up.
         if two_caches and kind in RIGHT_WITH_ENCODER:
             continue
         if reason and (not setting or (vars(module) | module._modules).get(setting)):
@@ -65,6 +66,7 @@ def _why_set_so(values: Mapping[str, object]) -> str:
     """Why a module's attributes forbid to cut it; empty if they do not."""
     if any(values.get(name) is True for name in names.SHARE_KEYS):
         return "its keys and values are those of another layer too"
+    # BLOOM's slow_but_exact multiplies slices of the output projection's weight by itself.
     pieces = values.get("pretraining_tp", 1)
     if values.get("slow_but_exact") is True and isinstance(pieces, int) and pieces > 1:
         return f"{_UNSEEN}: set config.slow_but_exact = False"

@@ -146,6 +146,7 @@ def renumbered(config: PreTrainedConfig, kept: Sequence[int], num_layers: int) -
         >>> renumbered(config, [0, 3], 4)["layer_types"]
         ['sliding_attention', 'full_attention']
     """
+    # An entry that is not set names no layer.
     moves = Moves(type(config).__name__, kept, num_layers)
     values = {name: value for name, value in vars(config).items() if value is not None}
     if config.model_type in COUNTING:
@@ -230,6 +231,7 @@ def renumbered_generation(
     """
     moves = Moves(type(generation).__name__, kept, num_layers)
     found: dict[str, Any] = {}
+    # Word timestamps (Whisper), early exit, and DoLa each read one of these entries.
     pairs = getattr(generation, ALIGNING, None)
     if pairs is not None:
         found[ALIGNING] = [*_aligning(pairs, moves, num_layers)] or None
@@ -300,11 +302,11 @@ class Moves:
         # A rule is harmless if it treats all layers alike, or if a list is read in its place.
         alike, lists = RULES.get(name, (None, ()))
         if name in RULES and value != alike and not any(values.get(other) for other in lists):
-            raise self.refusal(name, value, "a rule that goes by the numbers of layers")
+            raise self.refusal(name, value, "a rule that depends on layer numbers")
         # An unknown list that is named after layers would go wrong silently, so it is refused.
         known = name == "attention_types" or _HARMLESS.search(name)
         if isinstance(value, list | tuple) and value and _SUSPECT.search(name) and not known:
-            raise self.refusal(name, value, "a list that may speak of layers")
+            raise self.refusal(name, value, "a list that may be about single layers")
 
     def refusal(self, name: str, value: Any, why: str) -> ArchitectureError:
         """The error for an entry that cannot follow."""
@@ -330,6 +332,7 @@ class Moves:
     def _after(self, name: str, value: Any) -> Any:
         if any(not 0 <= layer < self._num for layer in value):
             raise self.refusal(name, value, "it names layers that are not there")
+        # The output of layer l is hidden state l + 1.
         return self._distinct(name, value, [self.before(layer + 1) - 1 for layer in value])
 
     def _states(self, name: str, value: Any) -> Any:

@@ -73,6 +73,7 @@ def _is_shared(model: nn.Module, path: str, config: PreTrainedConfig) -> bool:
     Then the configuration cannot say what one of the two has left.
     """
     parent, _, leaf = path.rpartition(".")
+    # The configuration objects are compared, not their values: equal ones may be separate.
     beside = (child for name, child in model.get_submodule(parent)._modules.items() if name != leaf)
     models = (child for child in beside if isinstance(child, PreTrainedModel))
     return bool(path) and any(vars(child).get("config") is config for child in models)

@@ -31,11 +31,13 @@ def why_packed(model: nn.Module) -> str:
     ``dequantize=True``.
     """
     for name, module in model.named_modules():
+        # These packages also have modules that hold no weights, so the name counts as well.
         package = type(module).__module__
         known = any(package == own or package.startswith(f"{own}.") for own in PACKAGES)
         if known and "Linear" in type(module).__name__:
             return f"{name} is quantised (a {type(module).__name__} of {package}). {_LOAD}"
         for leaf, parameter in module.named_parameters(recurse=False):
+            # Integers, and floats of one byte (fp8), which need scales beside them.
             if not parameter.is_floating_point() or parameter.dtype.itemsize < 2:
                 kind = f"({parameter.dtype}); packed weights cannot be sliced"
                 return f"{name}.{leaf} is quantised {kind}. {_LOAD}"
@@ -87,6 +89,7 @@ def why_scattered(model: nn.Module) -> str:
     Empty if the shapes can be read. Parameters of FSDP2 and tensor parallelism (``DTensor``) have
     shapes: their units can be counted, but not sliced; see ``why_in_parts``.
     """
+    # By name and attribute: neither FSDP nor DeepSpeed needs to be installed.
     for name, module in model.named_modules():
         if type(module).__name__ == "FullyShardedDataParallel":
             return f"{name or 'the model'} is sharded (FSDP). {_gather('FSDP.summon_full_params')}"

@@ -61,6 +61,7 @@ def is_stock(model: nn.Module, config: PreTrainedConfig) -> bool:
 
 
 def _built(kind: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedModel:
+    # Through a file, since reading it may change a configuration: validation, defaults, old keys.
     with TemporaryDirectory() as folder:
         config.save_pretrained(folder)
         again = stock_class(type(config)).from_pretrained(folder)

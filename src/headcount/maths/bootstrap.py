@@ -86,6 +86,8 @@ def paired_difference(
             "or more, and a level between 0 and 1."
         )
     difference = one - other
+    # Most examples have one of few differences (-1, 0, 1 for correctness), so drawing by patterns
+    # is much faster than drawing thousands of examples.
     patterns, counts = _patterns(difference)
     means = np.concatenate(
         [*_resampled(patterns, counts, generator=generator, num_resamples=num_resamples)]

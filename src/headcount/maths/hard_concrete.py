@@ -54,6 +54,7 @@ def hard_concrete(
 
     Source: Louizos, Welling, Kingma 2018, arXiv 1712.01312, equations 10 and 11.
     """
+    # Stretched beyond [0, 1] and clipped, so that both ends have a positive probability.
     s = torch.sigmoid((torch.logit(uniform) + log_alpha) / temperature)
     return (s * (HIGH - LOW) + LOW).clamp(0, 1)
 

@@ -33,4 +33,5 @@ def lagrangian(
 
 def _climbing(multiplier: Float[Tensor, ""]) -> Float[Tensor, ""]:
     """The value of the multiplier, with the sign of its gradient reversed."""
+    # The value is 2m - m = m; of the two terms, only -m has a gradient.
     return 2 * multiplier.detach() - multiplier

@@ -65,6 +65,7 @@ def rearrange(
     squares = np.ascontiguousarray(products.diagonal())
     kept = keep.cpu().numpy()
     removed = ~kept
+    # Experts, for example, must keep equally many neurons each, so swaps stay within one.
     home = np.zeros(len(kept), dtype=int) if group is None else group.cpu().numpy()
     along = products[:, removed].sum(1)  # <g_i, sum of the removed units' gradients>, kept current
     for unit in np.flatnonzero(kept)[squares[kept].argsort(kind="stable")]:
@@ -75,6 +76,7 @@ def rearrange(
         with_unit = along + products[unit]
         costs = squares[others] - 2 * with_unit[others]
         best = costs.argmin()
+        # Only if another unit's return is strictly better than the visited unit's own.
         if costs[best] < squares[unit] - 2 * with_unit[unit]:
             back = others[best]
             along = with_unit - products[back]

@@ -57,6 +57,7 @@ def relaxed_top_k(
         tau = 1). The rest as in ``successive_softmax``.
     """
     _check("relaxed_top_k", logits, num_keep, temperature)
+    # Computed from the logits, so that autograd gives them a gradient of zero, and not none.
     if num_keep == logits.shape[-1]:
         return 0 * logits.double() + 1
     return _apply(logits, num_keep, temperature)[0]
@@ -136,6 +137,7 @@ class SuccessiveSoftmax(torch.autograd.Function):
         (history,) = ctx.saved_tensors
         grad_gates, grad_next = (grad.detach() for grad in grad_outputs)
         grad = ctx.kernels.backward(history, grad_gates, grad_next, ctx.inverse_temperature)
+        # float64 reaches further than the logits' dtype: without the clamp it would give inf.
         limit = torch.finfo(ctx.dtype).max
         return grad.clamp(-limit, limit).to(ctx.dtype), None, None, None
 

@@ -25,6 +25,7 @@ def contributions(
         >>> contributions(x.T @ x, w, width=1).tolist()
         [[1.0, 2.0], [2.0, 8.0]]
     """
+    # Input by input first, then summed over the width x width block of each pair of units.
     products = second_moments * (weight @ weight.T)
     return products.unflatten(0, (-1, width)).unflatten(-1, (-1, width)).sum((1, 3))
 
@@ -55,6 +56,7 @@ def fit_scales(
     Source: Kwon et al. 2022, arXiv 2204.09656, mask tuning.
     Differs: the paper solves by LSMR with a damping of its own scale.
     """
+    # Solved for s - 1, so that damping pulls the scales towards one, not towards zero.
     matrix, right = products.double(), gaps.double()
     mean = matrix.diagonal().mean()
     if not mean > 0:

@@ -23,6 +23,7 @@ def log_linear(step: int, *, start: float, end: float, num_steps: int) -> float:
 
     Source: Li, Cotterell, Sachan 2021, arXiv 2108.04657 (annealing of the temperature).
     """
+    # Exactly ``end`` from there on, without rounding; also avoids 0 / 0 for no steps.
     if step >= num_steps:
         return end
     return start * (end / start) ** (step / num_steps)
@@ -76,4 +77,5 @@ def falling_count(step: int, *, start: int, end: int, first: int, last: int, pow
     if step <= first:
         return start
     left = 1 - (step - first) / (last - first)
+    # floor(x + 0.5) rounds halves up; Python's round would take them to the even number.
     return end + math.floor((start - end) * left**power + 0.5)

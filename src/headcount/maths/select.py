@@ -63,9 +63,11 @@ def select(
     may = torch.ones(len(scores), dtype=torch.bool) if allowed is None else allowed
     if bundles:
         return _select_bundles(scores, num_keep, layer, floors, ceilings, bundles, may)
+    # A layer has no more room than it has units that may be kept.
     sizes = torch.bincount(layer[may], minlength=len(floors)).tolist()
     room = [min(ceiling, size) for ceiling, size in zip(ceilings, sizes, strict=True)]
     _check(num_keep, floors, room)
+    # On the CPU and stable: ties go to the lowest index on every device.
     ranking = scores.detach().cpu().argsort(descending=True, stable=True)
     ranking = ranking[may[ranking]]
     home = layer[ranking]
@@ -131,6 +133,7 @@ def totals(
         reached = _further(reached, units // groups, groups)
     if not floors:
         return _bits(reached)
+    # With limits: within each layer only the totals in its limits count, then sums over layers.
     reached = 1
     for home, counts in inside.items():
         fitting = counts & ((1 << ceilings[home] + 1) - 1) & ~((1 << floors[home]) - 1)
@@ -217,6 +220,8 @@ def _sites(values: Tensor, bundles: Sequence[Bundle], may: Tensor) -> list[dict[
     one that keeps more in the first site where they differ has the greater value: ties go to the
     lowest index.
     """
+    # Python's integers have no size limit. With floats, a sum of many scores could round a small
+    # difference away, and the choice would not be the best.
     exact = _integers(values)
     digit = math.prod(units // groups + 1 for units, groups in bundles)
     sums_digit, sites, start = digit, [], 0
@@ -227,6 +232,7 @@ def _sites(values: Tensor, bundles: Sequence[Bundle], may: Tensor) -> list[dict[
         # The j-th bundle of a site is the j-th best unit of each of its groups.
         best_first = (sorted(group, reverse=True) for group in groups_of)
         ranked = [sum(place) for place in zip(*best_first, strict=True)]
+        # Only whole sites are ever disallowed: those inside a removed sublayer or layer.
         usable = size if bool(may[start : start + units].all()) else 0
         sums = accumulate(ranked[:usable], initial=0)
         sites.append({n * groups: total * sums_digit + n * digit for n, total in enumerate(sums)})

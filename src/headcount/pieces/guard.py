@@ -28,6 +28,7 @@ def guarded(written: dict[str, Any]) -> dict[str, Any]:
         >>> list(guarded({"headcount": {"left": {}}})["per_layer_config"]) == [GUARD]
         True
     """
+    # Configurations inside get their own guard. The mark is a dictionary, but no configuration.
     given = {
         key: guarded(value) if isinstance(value, dict) and key != "headcount" else value
         for key, value in written.items()

@@ -24,6 +24,7 @@ def rebuild(model: nn.Module, structure: Mapping[str, Any]) -> None:
             ``attributes`` {module: {name: value}}, ``config`` {module: {name: value}},
             ``wrappers`` {module: [[wrapper, arguments]]}.
     """
+    # Some keys list names only, others map names to values.
     for key, step in _STEPS.items():
         entries = structure.get(key, {})
         for name in entries:
@@ -127,6 +128,7 @@ def _resize(model: nn.Module, name: str, shape: Any) -> None:
     path, _, leaf = name.rpartition(".")
     module = model.get_submodule(path)
     old = module.get_parameter(leaf)
+    # In ``cut``, deepcopy has put the slice in place already; reloading makes an empty tensor.
     if list(old.shape) != list(shape):
         new = nn.Parameter(old.new_empty(shape), requires_grad=old.requires_grad)
         module.register_parameter(leaf, new)
@@ -136,6 +138,7 @@ def _narrow(model: nn.Module, name: str, value: Any) -> None:
     """Shorten a buffer whose entries are all equal, so that any of them may stay."""
     path, _, leaf = name.rpartition(".")
     module = model.get_submodule(path)
+    # A buffer that is saved with the weights must stay one that is saved.
     kept = leaf not in module._non_persistent_buffers_set
     module.register_buffer(leaf, module.get_buffer(leaf)[:value].clone(), persistent=kept)
 

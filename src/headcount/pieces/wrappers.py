@@ -26,7 +26,7 @@ def remembered(make: Maker) -> Maker:
 
     @wraps(make)
     def once(kind: type[nn.Module], *arguments: Any) -> type[nn.Module]:
-        key = kind, repr(arguments)
+        key = kind, repr(arguments)  # as text, since arguments may be lists, which have no hash
         if key not in classes:
             made = make(kind, *arguments)
             setattr(made, "made_of", (kind, make.__name__, arguments))
@@ -39,6 +39,7 @@ def remembered(make: Maker) -> Maker:
 
 def _reduce(module: nn.Module, protocol: int) -> tuple[Any, ...]:
     del protocol
+    # Wrappers may be nested. They are listed from the inside out, the order of making them again.
     steps: list[tuple[str, tuple[Any, ...]]] = []
     kind: type = type(module)
     while "made_of" in vars(kind):
@@ -60,6 +61,7 @@ def chosen_features(kind: type[nn.Module]) -> type[nn.Module]:
 
     @wraps(kind.forward)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Tensor:
+        # All heads first: removed ones count in the mean square.
         normed = kind.forward(self, *args, **kwargs)
         heads = torch.tensor(self.handed_on, device=normed.device)
         by_head = normed.unflatten(-1, (-1, self.handed_on_size))
@@ -135,6 +137,7 @@ def gated_bias(kind: type[nn.Module]) -> type[nn.Module]:
     ) -> tuple[Tensor, Tensor, Tensor]:
         del args, kwargs
         batch, length = hidden_states.shape[:2]
+        # The first layer computes the bias of all heads and returns it; the others are given it.
         given = position_bias is not None
         of_all = position_bias if given else self.compute_bias(length, length).repeat(batch, 1, 1)
         scores = _bias_gates(self, hidden_states) * of_all.unflatten(0, (batch, -1))  # [B, H, T, T]
@@ -192,6 +195,8 @@ def own_width(kind: type[nn.Module], variable: str, at: str) -> type[nn.Module]:
     tree = ast.parse(textwrap.dedent(inspect.getsource(stock)))
     (method,) = tree.body
     assert isinstance(method, ast.FunctionDef)
+    # An assertion that compares the variable with the input's width has to see that width, so the
+    # new value is set behind it.
     uses = [i for i, line in enumerate(method.body) if _reads(line, variable)]
     (setting,) = ast.parse(f"{variable} = self.width_of_heads").body
     method.body.insert(uses[0] if at == "first" else uses[-1], setting)
@@ -261,11 +266,12 @@ def skipped(kind: type[nn.Module]) -> type[nn.Module]:
         # The first argument after self is the hidden states, whatever its name.
         given = signature.bind_partial(self, *args, **kwargs).arguments
         _, hidden_states, *_ = given.values()
-        given = given | given.get("kwargs", {})
+        given = given | given.get("kwargs", {})  # keyword arguments that the method does not name
         past = given.get("past_key_values", given.get("layer_past"))
         # A stack that runs several times has a layer of the cache for each run.
         if self.counts_tokens and past is not None:
             count_tokens(past, hidden_states, self.layer_idx + given.get("cycle_offset", 0))
+        # The empty cross-attention is called for the hooks that collect attention maps.
         other = given.get("encoder_hidden_states")
         for name in self.silent if other is not None else ():
             self.get_submodule(name)(hidden_states, other)
@@ -298,6 +304,7 @@ def count_tokens(past: Any, hidden_states: Tensor, layer: int) -> None:
     """Put keys and values of width 1 into a cache, one for each token; nobody reads them."""
     batch, length = hidden_states.shape[:2]
     seen = hidden_states.new_zeros(batch, 1, length, 1)
+    # A cache of an encoder-decoder model holds two; any other is the cache itself.
     getattr(past, "self_attention_cache", past).update(seen, seen, layer)
 
 

@@ -45,7 +45,7 @@ def new_counts(
 
 
 def choose_width(draft: Draft, found: Attention, num_heads: int) -> None:
-    """Wrap attention that takes its input's width for that of all heads: it is told the latter."""
+    """Wrap attention that takes its input's width for that of all heads, and set the latter."""
     draft.wrap(found.name, "own_width", found.row.width, found.row.width_at)
     draft.set(found.name, {"width_of_heads": num_heads * found.head_size})
 

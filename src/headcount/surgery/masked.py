@@ -25,8 +25,9 @@ def masked(
     Args:
         model: the model the decision is about. It is as before when the block ends.
         decision: which units stay.
-        scales: one factor for each unit that the decision is about, for those that stay; None for
-            ones. With scales, the block computes what ``fold`` makes of the cut model.
+        scales: a factor for each unit that the decision is about; those of removed units are not
+            used. None: ones. With scales, the block computes what the cut model computes after
+            ``fold``.
 
     Yields:
         The same model.

@@ -87,7 +87,8 @@ class _Planner:
                 values["silent"] = silent
                 self.gone.update(inside)
                 # Cross-attention stays as an empty module: generate collects its maps by hooks,
-                # and Whisper finds the maps of a layer by their position in that list.
+                # and Whisper finds the maps of a layer by their position in that list. It is
+                # emptied first, since emptying the layer spares what is emptied already.
                 for name in crossing:
                     self.draft.lose(name)
                     self.draft.wrap(name, "silent")

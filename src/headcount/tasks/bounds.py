@@ -115,8 +115,8 @@ def check_growth(num_bytes: int, most: int | None, call: str) -> None:
     """Refuse a compressed file that comes to far more than its size.
 
     Args:
-        num_bytes: what it has come to by now.
-        most: what it may come to; None for no bound.
+        num_bytes: the bytes read so far.
+        most: the most bytes allowed; None for no bound.
         call: beginning of the message.
 
     Raises:
@@ -124,8 +124,8 @@ def check_growth(num_bytes: int, most: int | None, call: str) -> None:
     """
     if most is not None and num_bytes > most:
         raise DataError(
-            f"{call}: what is compressed in it comes to more than {most} bytes, far more than text "
-            "does. Give the file uncompressed, if it is right."
+            f"{call}: the compressed file expands to more than {most} bytes, far more than text "
+            "does. If that is right, give it uncompressed."
         )
 
 

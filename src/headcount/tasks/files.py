@@ -68,6 +68,7 @@ def read_table(sources: Sequence[str | Path], columns: Sequence[str], *, split: 
         )
     for source in sources:
         check_argument("read_table", "sources", source, (str, Path), "files or hub data sets")
+    # A Dataset has no place for notes about its rows, so their lines are kept beside it.
     found = [_read_source(source, columns, split=split) for source in sources]
     tables = [table for table, _ in found]
     table = tables[0] if len(tables) == 1 else concatenate_datasets(tables)
@@ -115,6 +116,7 @@ def _read_source(
 ) -> tuple[Dataset, _Origin]:
     """One source as a table: a file, a folder, or a data set of the hub."""
     call = f"read_table({str(source)!r})"
+    # A name that cannot be a path, or is not there, may be the id of a data set.
     try:
         path = Path(source).expanduser()
         mode = path.stat().st_mode

@@ -81,6 +81,7 @@ def generate(num_train: int, num_test: int, seed: int) -> tuple[Dataset, Dataset
     for name, number in (("num_train", num_train), ("num_test", num_test)):
         if not 1 <= number <= MAX_PAIRS:
             raise DataError(f"generate({name}={number}): give 1 to {MAX_PAIRS} pairs.")
+    # A generator for each split, so that the size of one does not change the other.
     return (
         _draw(num_train, TRAIN_FAMILIES, random.Random(f"train {seed}")),
         _draw(num_test, TEST_FAMILIES, random.Random(f"test {seed}")),
@@ -122,6 +123,7 @@ def patterns() -> tuple[Pattern, ...]:
     pairs = [(p, h) for p in everything for h in everything if _is_pair(p, h)]
     labels: list[Label] = [label(premise, hypothesis) for premise, hypothesis in pairs]
     by_difference = _groups(pairs, _difference)
+    # The last grouping is met exactly: overall, all labels are equally frequent.
     groupings = [
         _groups(pairs, lambda premise, hypothesis: hypothesis),
         by_difference,

@@ -236,6 +236,8 @@ def _counted(table: Dataset, rows: Sequence[int], labels: Sequence[str]) -> str:
 
 def _label_set(golds: Sequence[str], spelt: Sequence[str], *, split: str) -> tuple[str, ...]:
     """The labels that occur, in canonical order."""
+    # Two numbers fit three-way inference as well as other tasks. Guessing would train on wrong
+    # labels without a sign of it.
     found = set(golds)
     if _are_of_another_task(spelt):
         raise DataError(

@@ -65,6 +65,7 @@ def read_rows(
 
 
 def _tsv(file: Lines, columns: Sequence[str], call: str) -> Iterator[Row]:
+    # Not by csv: quotes in the text of such files are plain characters.
     records = ((number, line.rstrip("\r\n").split("\t")) for number, line in file)
     return _below_header(((n, cells) for n, cells in records if cells != [""]), columns, call)
 

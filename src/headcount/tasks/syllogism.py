@@ -109,6 +109,8 @@ def compatible(*claims: Claim) -> bool:
         >>> compatible(claim, claim.denial)
         False
     """
+    # Each demand needs an individual of an allowed kind. Different demands may have different
+    # individuals, so they never conflict with each other.
     allowed = KINDS.difference(*(_forbidden(claim) for claim in claims))
     return all(allowed & kinds for claim in claims for kinds in (_phrase(claim), _demanded(claim)))
 

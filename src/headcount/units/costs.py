@@ -148,8 +148,8 @@ def params_of(units: UnitTable) -> Costs:
     """
     if units.num_params is None:
         raise BudgetError(
-            "Budget(params=...): the model's layers share weights, so that it has no fewer "
-            "parameters when a unit of one of them goes. Give macs, or a number of units."
+            "Budget(params=...): the model's layers share weights, so removing a unit from one of "
+            "them frees no parameters. Give macs, or a number of units."
         )
     none = (0,) * len(units.sites)
     own = _own(units, lambda cost: cost.params, none)

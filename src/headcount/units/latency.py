@@ -51,6 +51,7 @@ class Curve:
     def __post_init__(self) -> None:
         check_fields(self, but=("costs_ns",))
         check_value("Curve", "costs_ns", self.costs_ns, tuple[int, ...])
+        # The exact choice needs costs that never fall. latency_table averages those that do.
         rising = all(a < b for a, b in zip(self.counts, self.counts[1:], strict=False))
         falls = any(a > b for a, b in zip(self.costs_ns, self.costs_ns[1:], strict=False))
         starts = [self.counts[:1], self.costs_ns[:1]] == [(0,), (0,)]
@@ -107,9 +108,9 @@ class LatencyTable:
                 cells = (np.array(saved) // cell).astype(np.int64)
                 return (cells[0] - cells) * cell
         raise PruningError(
-            f"Budget(latency=...): the table of latencies knows no {site.num_units} "
-            f"{KIND[site.kind].nouns} in {site.module}, of {site.cost.params} parameters each. "
-            "Measure it on this very model, with these kinds: latency_table(model, kinds=...)."
+            f"Budget(latency=...): the table has no measurement of {site.num_units} "
+            f"{KIND[site.kind].nouns} in {site.module} with {site.cost.params} parameters each. "
+            "Measure this model, with these kinds: latency_table(model, kinds=...)."
         )
 
     def describe(self) -> dict[str, Any]:

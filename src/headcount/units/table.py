@@ -125,6 +125,7 @@ class UnitTable:
     @property
     def places(self) -> tuple[str, ...]:
         """The place names of these units, without those that their kind says already."""
+        # "layer" and "ffn" say no more than the kind does, except for sublayers.
         found = dict.fromkeys(name for site in self.sites for name in self._names_of(site))
         said = {"layer"} if self.kinds == {"sublayer"} else {"layer", "ffn"}
         return tuple(name for name in found if name not in said)

@@ -123,6 +123,7 @@ def run(record: Record, found: dict[str, Any]) -> Outcome:
     """Run the model in float64, or in float32 if float64 does not work."""
     single, why = found["single"], ""
     try:
+        # Rounding in float64 is far below any real difference between masked and cut.
         found["model"] = copy.deepcopy(single).double()
         found["reference"] = forward(found["model"])
         if not _is_finite(found["reference"]):
@@ -200,6 +201,8 @@ def _saved_and_loaded(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def _tells(decision: Decision, empty: bool) -> bool:
+    # Units of each kind are kept and removed, in different numbers from site to site: equal numbers
+    # would not show a count that is taken from the wrong layer.
     for kind in decision.kinds:
         keeps = [site.keep for site in decision.sites if site.kind == kind]
         kept, total = sum(map(sum, keeps)), sum(map(len, keeps))

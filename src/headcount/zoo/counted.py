@@ -49,6 +49,7 @@ def counted(subject: Subject) -> Outcome:
         length = _length(found, subject.units, tokens)
         if not length:
             return ""
+        # Costs of one kind alone: those of other kinds are not part of its cost table.
         units = subject.units.only(found.kind)
         if found.kind == "neuron" and any(one.uncounted for one in units.sites):
             return ""  # neurons of experts: their layer is checked
@@ -105,6 +106,8 @@ def _tokens(model: PreTrainedModel, units: UnitTable, inputs: dict[str, Tensor])
 def _length(site: Site, units: UnitTable, tokens: dict[str, int]) -> int:
     """The number of tokens that a site gets; 0 if its parts get different numbers."""
     inside = [one for one in units.sites if f"{one.module}.".startswith(f"{site.module}.")]
+    # A layer costs what its sublayers cost, so all of them must get one number of tokens. Cross-
+    # attention reads the encoder's tokens as well: then every module counts.
     same = inside if site.kind == "layer" else [site]
     lengths = {tokens.get(one.gate, 0) for one in same}
     if any(one.where == "cross" for one in same):

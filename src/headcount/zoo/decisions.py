@@ -67,6 +67,7 @@ def nested(units: UnitTable, keeps: dict[tuple[str, str], Tensor]) -> Decision:
 def _half(site: Site, generator: Generator) -> Tensor:
     if site.kind in WHOLE:
         return torch.rand(1, generator=generator) < 0.5
+    # Each group keeps equally many. At least one, if it has several: empty sites are asked for.
     share = site.num_units // site.num_groups
     low = 1 if share > 1 else 0
     count = int(torch.randint(low, max(share, 2), (1,), generator=generator))

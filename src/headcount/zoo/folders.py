@@ -149,6 +149,7 @@ def equal_decisions(subject: Subject) -> Iterator[Decision]:
         if units.sites and _alike(units):
             keeps = {site.key: _all_but_one(site, seed) for seed, site in enumerate(units.sites)}
             yield nested(units, keeps)
+    # Fewer layers can be a stock shape as well. Only the first layer of each stack stays.
     layers = subject.units.only("layer")
     if layers.sites:
         first: dict[tuple[str, str], tuple[str, str]] = {}
@@ -230,6 +231,8 @@ def _other_classes(model: PreTrainedModel) -> Iterator[type[PreTrainedModel]]:
 def _sibling_failure(folders: Folders, classes: tuple, decision: Decision) -> str:
     _, folder = folders.of(decision)
     for cls in classes:
+        # A class that cannot load the dense folder says nothing about the cut one. An error of
+        # headcount's own is a clear answer, too.
         dense = _missing(cls, folders.dense())
         if isinstance(dense, Exception):
             continue

@@ -29,6 +29,7 @@ def largest_difference(one: Any, other: Any) -> float:
     mine, theirs = dict(tensors_of(one)), dict(tensors_of(other))
     if mine.keys() != theirs.keys() or not mine:
         return float("inf")
+    # Other keys or shapes are a difference that no tolerance may pass.
     worst = 0.0
     for name, tensor in mine.items():
         if tensor.shape != theirs[name].shape:

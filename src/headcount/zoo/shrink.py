@@ -88,6 +88,7 @@ def _shrunk(
     """As ``shrunk``; ``tokens`` are the numbers given to special tokens, for all parts alike."""
     fixed = {**EXCEPTIONS.get(config_class.model_type, {}), **given}
     stock = _stock(config_class, fixed)
+    # Lists by layer first: they also fix the number of layers, which no rule may then change.
     settings = _layer_lists(stock)
     for field in fields(config_class):
         name, value = field.name, vars(stock).get(field.name)

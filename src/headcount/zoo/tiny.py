@@ -154,9 +154,11 @@ def tiny_model(model_type: str, seed: int = 0) -> PreTrainedModel:
         (4, False)
     """
     config = tiny_config(model_type)
+    # Grouped products of experts need sizes that tiny models do not have.
     config._experts_implementation = "eager"
     auto = getattr(modeling_auto, auto_class_name(model_type))
     _refuse_large(auto, config)
+    # Forked, so that building a model does not disturb the caller's random numbers.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
