@@ -59,7 +59,7 @@ def test_the_mark_as_it_was_saved_is_read(folder, tmp_path):
         ({FIRST: {"poem": 1}}, ".poem is 'poem', not a kind of unit"),
         ({FIRST: {"neuron": 1}}, ".neuron is 1, not about this model, which has no neuron there"),
         ({"nowhere": {"head": 1}}, "'nowhere'].head is 1, not about this model"),
-        ({"decoder.layer.0": {"layer": 1}}, "config.json tells of other units than the weights"),
+        ({"decoder.layer.0": {"layer": 1}}, "config.json lists other units than the weights"),
         ({FIRST: {"own_bias": 2}}, ".own_bias is 2, not a part of the 1"),
     ],
 )

@@ -38,7 +38,7 @@ def test_a_model_of_another_width_is_refused(tmp_path):
     )
     named = torch.nn.Module()
     named.bert = wide
-    with pytest.raises(hc.PruningError, match=r"knows no 4 heads .* of 2340 parameters each"):
+    with pytest.raises(hc.PruningError, match=r"no measurement of 4 heads .* with 2340 parameters"):
         budget.quotas(hc.units(named))
 
 

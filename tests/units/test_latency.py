@@ -162,9 +162,9 @@ def test_a_curve_that_falls_or_does_not_begin_at_nothing_is_refused(counts, cost
 
 def test_a_table_of_another_model_is_refused():
     message = (
-        "Budget(latency=...): the table of latencies knows no 4 key-value heads in "
-        "model.layers.0.self_attn, of 768 parameters each. Measure it on this very model, with "
-        "these kinds: latency_table(model, kinds=...)."
+        "Budget(latency=...): the table has no measurement of 4 key-value heads in "
+        "model.layers.0.self_attn with 768 parameters each. Measure this model, with these kinds: "
+        "latency_table(model, kinds=...)."
     )
     kinds = ("kv_head",)
     with pytest.raises(hc.PruningError, match=f"^{re.escape(message)}$"):

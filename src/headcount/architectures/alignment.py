@@ -1,7 +1,7 @@
-"""Heads that a generation configuration names by number: those that date Whisper's words.
+"""Whisper's alignment heads, which its generation configuration names by number.
 
-Whisper finds the time of a word in the maps of a few cross-attention heads. ``alignment_heads`` of
-its generation configuration names them, as pairs of a decoder layer and a head.
+Whisper computes word timestamps from the attention maps of a few cross-attention heads.
+``alignment_heads`` lists them as pairs (decoder layer, head).
 """
 
 import copy
@@ -17,6 +17,7 @@ from headcount.units.nesting import holds
 from headcount.units.site import Site
 
 KEY = "alignment_heads"
+"""Name in the generation configuration."""
 
 Kept = Mapping[tuple[str, str], Tensor]
 """Site (module, kind) -> indices of the units that stay; other sites stay whole."""
@@ -25,19 +26,20 @@ Kept = Mapping[tuple[str, str], Tensor]
 def realigned(
     model: nn.Module, sites: Iterable[Site], kept: Kept, *, renumber: bool
 ) -> dict[str, GenerationConfig]:
-    """The generation configurations that name heads, once some of the heads are gone.
+    """The generation configurations that list alignment heads, adapted to the heads that stay.
 
-    Pairs of removed heads are left out. If no pair is left, the name goes too: transformers then
-    refuses word timestamps, because there are no alignment heads.
+    Pairs of removed heads are left out. If no pair is left, the list is deleted: transformers then
+    refuses word timestamps with a clear error.
 
     Args:
         model: the model before the cut; not changed.
         sites: its sites.
         kept: the units that stay.
-        renumber: number the heads as the cut model does, not as this one does.
+        renumber: use the head numbers of the cut model, for ``cut``; else keep this model's, for
+            ``masked``.
 
     Returns:
-        Name of a module -> its new generation configuration, of those that name heads.
+        Module name -> its new generation configuration, for modules whose configuration has a list.
 
     Example:
         >>> import headcount as hc, torch, transformers
@@ -61,12 +63,12 @@ def realigned(
 
 
 def restored(generation: GenerationConfig, sites: Iterable[Site], kept: Kept) -> GenerationConfig:
-    """A cut model's generation configuration, with the numbers that its heads had before the cut.
+    """A cut model's generation configuration with the head numbers of the dense model.
 
     Args:
         generation: of the cut model; not changed.
-        sites: the dense model's.
-        kept: the dense model's units that the cut model's stand for.
+        sites: the dense model's sites.
+        kept: the dense model's units that correspond to the units of the cut model.
     """
     pairs = getattr(generation, KEY, None)
     if not isinstance(pairs, list | tuple):
@@ -80,13 +82,13 @@ def restored(generation: GenerationConfig, sites: Iterable[Site], kept: Kept) ->
 
 
 def is_pair(pair: Any) -> bool:
-    """Whether an entry names a layer and a head."""
+    """Whether an entry is a pair of two integers: layer and head."""
     return isinstance(pair, list | tuple) and [type(number) for number in pair] == [int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """The cross-attention heads of a decoder layer: how many, and which of them stay."""
+    """The cross-attention heads of a decoder layer: their number, and which of them stay."""
 
     num_heads: int
     left: list[int]
@@ -95,7 +97,7 @@ class _Layer:
 def _renumbered(
     pairs: Iterable[Any], layers: dict[int, _Layer], *, renumber: bool
 ) -> Iterator[Any]:
-    """The pairs whose heads stay; what names no head of the model stays as it is."""
+    """The pairs whose heads stay. A pair that names no head of the model is returned unchanged."""
     for pair in pairs:
         named = _named(pair, layers)
         if named is None:
@@ -108,7 +110,7 @@ def _renumbered(
 
 
 def _named(pair: Any, layers: dict[int, _Layer]) -> tuple[int, int] | None:
-    """The layer and the head that a pair names, also when it counts them from the end."""
+    """Layer and head of a pair, negative numbers counted from the end; None if there is none."""
     if not is_pair(pair):
         return None
     layer = pair[0] + (1 + max(layers, default=-1) if pair[0] < 0 else 0)
@@ -120,6 +122,7 @@ def _named(pair: Any, layers: dict[int, _Layer]) -> tuple[int, int] | None:
 
 def _layers(sites: Iterable[Site], kept: Kept) -> dict[int, _Layer]:
     """Decoder layer -> its cross-attention heads."""
+    # A cross-attention inside a removed sublayer or layer keeps no heads, whatever its entry says.
     found = {}
     gone = [key for key, index in kept.items() if key[1] in WHOLE and not len(index)]
     for site in sites:

@@ -1,4 +1,4 @@
-"""What one attention module is made of, read off its shapes with the help of a table's row."""
+"""Read the heads of an attention module: a table row names the parts, their shapes say the rest."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,28 +15,28 @@ from headcount.units.site import Part
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Attention:
-    """Counts and sizes of an attention module."""
+    """The number and sizes of the heads of an attention module."""
 
     name: str
     """Qualified name of the module."""
     row: AttentionLayout
-    """How it is built."""
+    """The table row that fits it."""
     num_heads: int
-    """Query heads; 0 if they were cut."""
+    """Query heads; 0 if an earlier cut removed all."""
     num_groups: int
     """Key-value heads."""
     head_size: int
-    """Width of a head at the gate."""
+    """Width of a head at the gate, which is the width of its value."""
     size_of_query: int
     """Width of a head's query."""
     size_of_key: int
-    """Width of what a query is multiplied with."""
+    """Width of a head's key: the length of the dot product with a query."""
     shares_keys: bool
-    """Whether the module can have fewer key-value heads than query heads."""
+    """Whether the module's code allows fewer key-value heads than query heads."""
     heads: tuple[Part, ...]
-    """What goes with a query head."""
+    """The slices that are cut with a query head."""
     groups: tuple[Part, ...]
-    """What goes with a key-value head and its query heads."""
+    """The slices that are cut with a key-value head and its query heads."""
 
 
 def attention_of(model: nn.Module, name: str, module: nn.Module) -> Attention | None:
@@ -53,12 +53,12 @@ def attention_of(model: nn.Module, name: str, module: nn.Module) -> Attention | 
 
 
 def pair_size(found: Attention) -> int:
-    """Multiply-accumulates of a head for each pair of tokens: query times key, and times value."""
+    """MACs of a head for each pair of tokens: query times key, and attention weight times value."""
     return found.size_of_key + found.head_size
 
 
 def whole_norms(found: Attention) -> tuple[str, ...]:
-    """Paths of the normalisations over all heads together."""
+    """Paths of the norms that take all heads together."""
     parts = (part for part in (*found.groups, *found.heads) if part.whole)
     paths = (part.module.removeprefix(f"{found.name}.") for part in parts)
     return tuple(dict.fromkeys(path for path in paths if path in names.NORMS))
@@ -77,13 +77,21 @@ class _Reader:
         self.output = model.get_submodule(self.output_name)
 
     def counts_heads(self) -> bool:
-        """Whether the module says how many heads it has, or how large they are."""
+        """Whether the module has an attribute for the number of heads or their size.
+
+        Without one it may be any module with such projections. Attention that was emptied has an
+        output projection without inputs, and passes.
+        """
         return bool(self._attribute(names.NUM_HEADS) or self._attribute(names.HEAD_SIZE)) or (
             not width(self.output, 1)
         )
 
     def read(self) -> Attention:
-        """The counts, sizes and parts."""
+        """The counts, sizes and parts.
+
+        The inputs of the output projection are divided into heads, since these are what the gates
+        multiply. Queries and keys may have another width.
+        """
         inner = width(self.output, 1)
         heads = self._attribute(names.NUM_HEADS)
         size = self._attribute(names.HEAD_SIZE)
@@ -101,7 +109,7 @@ class _Reader:
         if heads % self.groups:
             raise ArchitectureError(
                 f"units(model): {self.name} has {heads} query heads and {self.groups} key-value "
-                "heads; the former has to be a multiple of the latter."
+                "heads; the number of query heads must be a multiple of that."
             )
         self._check_widths()
         return Attention(
@@ -118,7 +126,7 @@ class _Reader:
         )
 
     def _check_widths(self) -> None:
-        """Refuse projections that do not go with the number of heads."""
+        """Refuse projections whose width does not agree with the number of heads."""
         widths = {path: width(mapping, 0) for path, mapping in self.maps.items()}
         if not self._widths_fit(widths):
             raise ArchitectureError(
@@ -135,9 +143,10 @@ class _Reader:
             return all(full % heads == 0 for full in widths.values())
         if widths[row.value] != groups * self.size:
             return False
+        # Before a norm over all heads, queries and keys keep their dense width in a cut model.
         if self._norm(row.query) or self._norm(row.key):
             return True
-        query, more = divmod(widths[row.query], heads)  # may hold more than a query: a gate
+        query, more = divmod(widths[row.query], heads)  # may also make a gate: a multiple of a key
         key, rest = divmod(widths[row.key], groups)
         whole = not more and not rest and key > 0 and query % key == 0
         return whole and key in (query, self._each())
@@ -165,6 +174,7 @@ class _Reader:
         return next((value for value in found if isinstance(value, int)), 0)
 
     def _num_groups(self, size: int) -> int:
+        """The number of key-value heads, from the width of the projection that makes values."""
         row = self.row
         if row.keys_per_head or row.packing == "heads":
             return self.heads
@@ -177,7 +187,10 @@ class _Reader:
         return max(1, width(self.maps[row.value], 0) // self.size)
 
     def _norm(self, path: str) -> list[str]:
-        """Names of the normalisations over all heads that a projection's outputs go through."""
+        """Names of the norms over all heads that a projection's outputs go through.
+
+        A norm with a weight of one head's width works on each head alone, and is not among them.
+        """
         if not path or path not in (self.row.query, self.row.key):
             return []
         queries = path == self.row.query
@@ -193,11 +206,11 @@ class _Reader:
         return found
 
     def _size_of_key(self) -> int:
-        """What a head multiplies for each pair of tokens; its values may have another width."""
+        """The width of a head's key, which may differ from that of its value."""
         row = self.row
         if row.keys_per_head:
             return width(self.maps[row.query], 0) // self.heads
-        if row.packing == "heads":
+        if row.packing == "heads":  # a head's share is query, key and value; the first two alike
             return (width(self.maps[row.fused], 0) // self.heads - self.size) // 2
         if row.fused:
             return self.size
@@ -208,11 +221,12 @@ class _Reader:
     def _each(self) -> int:
         return self._attribute(names.HEAD_SIZE) or self.size
 
-    # Parts of one unit. A group is a key-value head with its query heads.
+    # The parts of one unit: of a head, or of a group, a key-value head with its query heads.
+    # ``count`` is the number of units, ``share`` the query heads of each.
 
     def _head_parts(self) -> Iterator[Part]:
         row, count = self.row, self.heads
-        grouped = self.groups < count
+        grouped = self.groups < count  # then keys and values belong to the key-value heads alone
         if row.query:
             yield from self._outputs(row.query, "query", count)
         if row.fused:
@@ -243,6 +257,8 @@ class _Reader:
         mapping = self.maps[path]
         norms = self._norm(path)
         share = self.heads // count if path == self.row.query else 1
+        # Before a norm over all heads the map keeps its dense width, also after a cut: its width
+        # divided by the heads that are left would be no head's.
         size = self._each() * share if norms else width(mapping, 0) // count
         starts = range(0, count * size, size)
         yield from self._weight_and_bias(path, mapping, role, size, starts, whole=bool(norms))
@@ -259,9 +275,11 @@ class _Reader:
                 )
 
     def _fused(self, count: int, share: int, *, keys: bool) -> Iterator[Part]:
-        """The outputs that ``count`` units of ``share`` query heads have of a fused projection."""
+        """The slices of a fused projection's outputs, in the order that ``packing`` says."""
         row, mapping, size = self.row, self.maps[self.row.fused], self.size
         if row.packing == "groups":
+            # A block is one key-value head: its queries, its key, its value. A key-value head owns
+            # the block; a query head owns its query in it.
             block = (self.heads // self.groups + 2) * size
             each = block if count == self.groups else size
             inside = range(1 if count == self.groups else self.heads // self.groups)
@@ -272,6 +290,8 @@ class _Reader:
             starts = range(0, count * each, each)
             yield from self._weight_and_bias(row.fused, mapping, "value", each, starts)
         else:
+            # All queries, then all keys, then all values. Keys begin at 0 where queries have a
+            # projection of their own.
             first = 0 if row.query else self.heads * size
             if not row.query:
                 starts = range(0, first, share * size)
@@ -304,6 +324,7 @@ class _Reader:
             )
 
     def _inputs(self, count: int, share: int) -> Iterator[Part]:
+        """The inputs of the output projection. Its bias belongs to no head."""
         size = share * self.size
         yield Part(
             module=self.output_name,
@@ -315,6 +336,10 @@ class _Reader:
         )
 
     def _per_head(self, count: int) -> Iterator[Part]:
+        """Shares of maps, parameters and outside tensors that hold something for each head.
+
+        A tensor with fewer entries than units is skipped: it belongs to key-value heads.
+        """
         for path in names.PER_HEAD_MAPS:
             mapping = child(self.module, path)
             if mapping is not None and width(mapping, 0) and width(mapping, 0) % count == 0:
@@ -343,27 +368,27 @@ class _Reader:
             yield Part(module=path, name=leaf, dim=dim, role="other", width=size, starts=starts)
 
     def _head_dim(self, parameter: str, shape: tuple[int, ...]) -> int | None:
-        """The dimension of a tensor along which the heads lie, or None."""
+        """The dimension of a tensor that counts heads; None if it has none."""
         if parameter in names.PER_HEAD:
             return names.PER_HEAD[parameter] % len(shape)
         top, _, _ = parameter.partition(".")
-        is_norm = top in names.NORMS and len(shape) > 1
+        is_norm = top in names.NORMS and len(shape) > 1  # [heads, head size]: a weight for each
         return 0 if is_norm else None
 
 
 def outside(model: nn.Module, name: str, row: AttentionLayout) -> dict[str, int]:
-    """Tensors outside of an attention module with a share for each head, and along which dim."""
+    """Tensors outside of an attention module that its heads share out -> dimension of the heads."""
     tables = {resolve(name, path): dim for path, dim in row.outside.items()}
     return {path: dim for path, dim in tables.items() if child(model, path.rpartition(".")[0])}
 
 
 def per_head_tensors(model: nn.Module, found: Attention) -> list[str]:
-    """The parameters of an attention module itself that have a number for each head."""
+    """The module's parameters with a share for each head, except a table of position biases."""
     table = f"{found.row.bias_table}.weight"
     own = model.get_submodule(found.name).named_parameters()
     return [name for name, _ in own if name in names.PER_HEAD and name != table]
 
 
 def skips(model: nn.Module, found: Attention) -> bool:
-    """Whether attention without any head is left out; else it runs on with one head of zeros."""
+    """Whether attention without heads is not computed; else it runs on with one head of zeros."""
     return found.row.skips or bool(per_head_tensors(model, found))

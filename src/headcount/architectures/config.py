@@ -1,8 +1,8 @@
-"""The configuration's account of a model's shape.
+"""Write the shape of a cut model into its configuration.
 
-A cut model's configuration says what every site has left, under the key ``headcount``: that is
-what reloading reads. If the stock class can build the cut model's shape from plain keys, these are
-written instead, and the folder is a stock checkpoint.
+The key ``headcount``, the mark, says how many units each site has left; reloading reads it. If the
+stock class can build the cut shape from plain keys, these are written instead of the mark, and the
+saved folder is a stock checkpoint.
 """
 
 import copy
@@ -26,20 +26,22 @@ from headcount.units.kinds import SLICES
 from headcount.units.site import Site
 
 MARK = "headcount"
-"""Key of the configuration with what each site of a cut model has left."""
+"""Key of a cut model's configuration. It says how many units each site has left."""
 
 Mark = dict[str, Any]
-"""``format``, a number, and ``left``."""
+"""A mark: ``format``, a number, and ``left``."""
 
 
 def write_shape(model: nn.Module, changed: Iterable[tuple[str, str]]) -> None:
-    """Make the configuration(s) of a model say how many units each layer has.
+    """Write into a model's configurations how many units each layer has.
 
     Args:
-        model: a model after surgery; modules without a configuration are left alone.
+        model: a model after surgery. Modules without a configuration are skipped.
         changed: the sites (module, kind) that were cut just now.
     """
     sites = {site.key: site for site in find_sites(model)}
+    # Sites by the configuration they belong to. ``changed`` as well: a removed layer has no sites
+    # any more, but its entry must be in the mark.
     groups: dict[int, list[tuple[str, str]]] = defaultdict(list)
     configs: dict[int, PreTrainedConfig] = {}
     for key in dict.fromkeys([*changed, *sites]):
@@ -55,13 +57,14 @@ def write_shape(model: nn.Module, changed: Iterable[tuple[str, str]]) -> None:
 
 
 def _flag_parts(model: nn.Module, owners: Iterable[PreTrainedConfig]) -> None:
-    """Say it in the configurations of parts whose account stands in that of the whole.
+    """Flag the configurations of parts whose units are recorded in the mark of the whole.
 
-    A part that is no model of its own has its units there. A class that builds such a part alone
-    reads its configuration, and no more.
+    This holds for parts that are not models with their own configuration. A class that builds such
+    a part alone reads only the part's configuration; by the flag it can refuse.
     """
     for owner in owners:
         left = [*(mark_of(owner) or {}).get("left", ())]
+        # [0] is the owner itself. A flag of an earlier cut is dropped first: it may be set no more.
         for part in [*parts_of(owner)][1:]:
             vars(part).pop(PART, None)
             holders = (
@@ -75,9 +78,9 @@ def _flag_parts(model: nn.Module, owners: Iterable[PreTrainedConfig]) -> None:
 
 
 def leave_standalone(model: nn.Module) -> None:
-    """Make a model of a class that lies beside its weights one of the stock class.
+    """Turn a model whose class is from a standalone folder into one of the stock class.
 
-    The code there builds the shape that the model was saved with, not the one it has now.
+    The code in that folder builds the shape that was saved there, not the one the model has now.
     """
     for kept in (model, vars(model).get("config")):
         if kept is not None and hasattr(type(kept), STOCK):
@@ -86,11 +89,12 @@ def leave_standalone(model: nn.Module) -> None:
 
 
 def own_configs(model: nn.Module) -> None:
-    """Give a model configurations of its own, which no other model shares.
+    """Give a model its own copies of its configurations.
 
     Args:
-        model: about to be cut in place. Its modules refer to the copies afterwards.
+        model: a model that is cut in place. Its modules refer to the copies afterwards.
     """
+    # One memo, so that modules that shared a configuration share the copy.
     memo: dict[int, Any] = {}
     for module in model.modules():
         for name, value in vars(module).items():
@@ -99,15 +103,15 @@ def own_configs(model: nn.Module) -> None:
 
 
 def is_uneven(model: nn.Module) -> bool:
-    """Whether a model has layers that only headcount can build."""
+    """Whether a configuration of the model has a mark: only headcount can build its shape."""
     return any(mark_of(vars(module).get("config")) for module in model.modules())
 
 
 def mark_of(config: object) -> Mark | None:
-    """The mark of a configuration.
+    """The mark of a configuration, with today's names.
 
     Returns:
-        None if it has none. An attribute of the same name that is no mark belongs to somebody else.
+        None if there is none. An attribute ``headcount`` that is not a mark belongs to other code.
 
     Example:
         >>> import transformers
@@ -119,7 +123,7 @@ def mark_of(config: object) -> Mark | None:
 
 
 def is_mark(value: object) -> bool:
-    """Whether a value is a mark, right or damaged.
+    """Whether a value is meant as a mark, even a damaged one.
 
     Example:
         >>> is_mark({"format": 3, "left": {}}), is_mark(12)
@@ -132,18 +136,18 @@ def check_unclaimed(model: nn.Module, call: str) -> None:
     """Refuse a model whose configuration uses the name of the mark for something else.
 
     Raises:
-        SurgeryError: it does; the mark would overwrite it.
+        SurgeryError: there is such an attribute, which the mark would overwrite.
     """
     for part in parts_of(vars(model).get("config")):
         if hasattr(part, MARK) and mark_of(part) is None:
             raise SurgeryError(
                 f"{call}: {type(part).__name__} has an attribute {MARK!r} of its own. headcount "
-                "says under this name what was cut. Rename the attribute."
+                "records under this name what was cut. Rename the attribute."
             )
 
 
 def relative(model: nn.Module, name: str) -> str:
-    """A module's name as seen from the base model, which heads of all tasks share.
+    """A module's name relative to the base model, which is the same for all task heads.
 
     Example:
         >>> import transformers
@@ -165,24 +169,31 @@ def _write(
     cut_now: set[tuple[str, str]],
     sites: Mapping[tuple[str, str], Site],
 ) -> None:
+    """Write the mark of one configuration, for the sites ``keys`` that belong to it."""
     before: Left = (mark_of(config) or {}).get("left", {})
     config.__dict__.pop(MARK, None)
     left: Left = copy.deepcopy(before)
     for name, kind in keys:
         path = relative(model, name)
+        # Entries of an earlier cut are counted again, since an outer unit may have gone now.
         if (name, kind) in cut_now or kind in before.get(path, {}):
             left.setdefault(path, {})[kind] = _left(model, sites.get((name, kind)))
             module = vars(model.get_submodule(name)) if (name, kind) in sites else {}
             if kind == "head" and module.get("own_bias"):
                 left[path]["own_bias"] = 1
-            if kind == "kv_head" and module.get("heads_with_slopes"):  # how many is not enough
+            # Biases made outside are selected by number, so it must be known which heads are left.
+            if kind == "kv_head" and module.get("heads_with_slopes"):
                 left[path]["head"] = _left(model, sites.get((name, "head")))
     if left:
         setattr(config, MARK, {"format": FORMAT, "left": left})
 
 
 def _left(model: nn.Module, site: Site | None) -> int | list[int]:
-    """How many units a site has left; which, where what they share is made outside of them."""
+    """The number of units that a site has left, or their indices in the dense model.
+
+    Indices are needed where a cut module selects its heads from something dense: from a norm over
+    all heads, or from biases that are made outside of attention.
+    """
     if site is None or not site.num_units:
         return 0
     module = model.get_submodule(site.module)
@@ -195,7 +206,7 @@ def _left(model: nn.Module, site: Site | None) -> int | list[int]:
 
 
 def _try_stock(model: nn.Module, configs: list[PreTrainedConfig]) -> None:
-    """Write plain keys if the stock class builds just this shape from them."""
+    """Replace the marks by plain keys if the stock class builds exactly this shape from them."""
     marked = [config for config in configs if mark_of(config)]
     if not marked or not isinstance(vars(model).get("config"), PreTrainedConfig):
         return
@@ -203,6 +214,8 @@ def _try_stock(model: nn.Module, configs: list[PreTrainedConfig]) -> None:
     if not shorter.possible:
         _say_plainly(model, marked)
         return
+    # Each attempt takes the stand-ins of removed layers out of their lists, and puts them back
+    # unless the loop is left.
     for _ in shorter.attempts():
         if _say_plainly(model, marked):
             vars(model)[MOVED] = dict(shorter.moved)
@@ -210,7 +223,8 @@ def _try_stock(model: nn.Module, configs: list[PreTrainedConfig]) -> None:
 
 
 def _say_plainly(model: nn.Module, marked: list[PreTrainedConfig]) -> bool:
-    """Whether plain keys say it all; if so, they are written and the marks are gone."""
+    """Try to replace the marks by plain keys; whether that worked. If not, nothing is changed."""
+    # Stock classes build neither stand-ins nor experts that run apart from the configuration.
     if any(is_emptied(module) or is_run_apart(module) for module in model.modules()):
         return False
     owned = [(site, owner_of(model, site.module)) for site in find_sites(model)]
@@ -222,7 +236,9 @@ def _say_plainly(model: nn.Module, marked: list[PreTrainedConfig]) -> bool:
     if len(plain) < len(marked):
         return False
     kept = [(config, dict(vars(config))) for config in marked]
-    for unnamed in ("", "head_dim"):  # some classes read a name that their configuration lacks
+    # Some classes read head_dim although their configuration does not list it. Setting it helps
+    # there, but is not tried first, since elsewhere it would be a strange key in the file.
+    for unnamed in ("", "head_dim"):
         for config, shape in zip(marked, plain, strict=True):
             _write_plain(config, *shape, unnamed)
         if is_stock(model, vars(model)["config"]):
@@ -234,19 +250,23 @@ def _say_plainly(model: nn.Module, marked: list[PreTrainedConfig]) -> bool:
 
 
 def _write_plain(config: PreTrainedConfig, counts: dict[str, Any], size: int, unnamed: str) -> None:
+    """Write counts and the head size as plain keys.
+
+    The head size must be explicit: by default it is the model's width over the number of heads.
+    """
     known = [name for name in names.CONFIG_HEAD_SIZE if name in vars(config)]
     config.__dict__.pop(MARK, None)
     for key, value in {**counts, **dict.fromkeys(known[:1] or [unnamed], size)}.items():
         if key and not isinstance(getattr(type(config), key, None), property):
             before = vars(config).get(config.attribute_map.get(key, key))
-            staged = isinstance(before, list | tuple)  # a number for each stage
+            staged = isinstance(before, list | tuple)  # one number for each stage (Swin)
             setattr(config, key, type(before)([value] * len(before)) if staged else value)
 
 
 def _uniform(sites: list[Site]) -> tuple[dict[str, Any], int] | None:
-    """The plain counts, and the size of a head, of a shape that is the same in all layers.
+    """The counts by configuration key, and the head size, if they are equal in all layers.
 
-    None if it is not.
+    None if they differ, so that plain keys cannot say them.
     """
     counts: dict[str, set[int]] = defaultdict(set)
     sizes = set()

@@ -1,4 +1,4 @@
-"""What the units of a model cost: counted from the tensors that go with them."""
+"""The cost of units, counted from the tensors that are cut with them."""
 
 import math
 import re
@@ -23,13 +23,15 @@ def cost_of(model: nn.Module, parts: Iterable[Part], pair: int) -> Cost:
     """The cost of one unit.
 
     Args:
-        model: holds the tensors.
-        parts: the unit's share of each.
-        pair: multiply-accumulates for each pair of tokens.
+        model: the model with the tensors.
+        parts: the unit's share of each tensor.
+        pair: MACs for each pair of tokens.
     """
     params = macs = 0
     for part in parts:
         tensor = model.get_submodule(part.module).get_parameter(part.name)
+        # Elements of one unit's slice. Of a stacked tensor, a unit has its slice in one expert.
+        # Parts marked whole stay when the unit goes, so they cost it nothing.
         share = part.width * (math.prod(tensor.shape) // tensor.shape[part.dim])
         share //= tensor.shape[0] if part.stacked else 1
         params += 0 if part.whole else share
@@ -38,10 +40,12 @@ def cost_of(model: nn.Module, parts: Iterable[Part], pair: int) -> Cost:
 
 
 def cost_of_heads(model: nn.Module, found: Attention) -> Cost:
-    """The cost of all heads of an attention module together, with what they share.
+    """The cost of all heads of an attention module together, including what they share.
 
-    Only the output projection's bias is left when they are gone.
+    Without heads, only the output projection's bias is left.
     """
+    # What goes with the last head: whole projections, norms and tensors. A sum over single heads
+    # would miss what several heads share, such as norms.
     attention = model.get_submodule(found.name)
     lost = {*found.row.projections, *names.NORMS, *names.PER_HEAD}
     for path in names.PER_HEAD_MAPS:
@@ -69,15 +73,16 @@ def _lies_in(parameter: str, path: str) -> bool:
 
 
 def copied_rows(model: nn.Module, found: Iterable[tuple[Attention, Place]]) -> dict[str, int]:
-    """What a head costs more once the layers of its stack keep different heads.
+    """Extra parameters of a head once the layers of its stack keep different heads (T5).
+
+    Each layer then needs its own table of position biases, with one column for each of its heads.
 
     Args:
-        model: holds the tables.
-        found: the attention modules and where they are.
+        model: the model with the tables.
+        found: the attention modules and their places.
 
     Returns:
-        Attention modules that take the position bias of the first layer -> rows of its table, of
-        which each head then has a column of its own.
+        Attention module without its own table -> rows of the first layer's table.
     """
     stacks: dict[tuple[str, str, str], list[Attention]] = defaultdict(list)
     for attention, place in found:
@@ -89,13 +94,14 @@ def copied_rows(model: nn.Module, found: Iterable[tuple[Attention, Place]]) -> d
             member.name: child(model, f"{member.name}.{member.row.bias_table}")
             for member in members
         }
+        # Only the layers without a table would need one: the first has its own already.
         sizes = [tensors(table)["weight"].shape[0] for table in tables.values() if table]
         rows |= {name: sizes[0] for name, table in tables.items() if table is None and sizes}
     return rows
 
 
 def share_weights(model: nn.Module, sites: Iterable[Site]) -> bool:
-    """Whether one tensor, under two names, belongs to units of two sites."""
+    """Whether a tensor that belongs to units has two names, so that two sites share it."""
     names_of: dict[int, set[str]] = defaultdict(set)
     for site in sites:
         for part in site.parts:
@@ -105,12 +111,15 @@ def share_weights(model: nn.Module, sites: Iterable[Site]) -> bool:
 
 
 def uses(model: nn.Module, module: str, name: str) -> Fraction:
-    """How often a token is multiplied with a tensor; of experts, with each of them on the mean.
+    """How often a token is multiplied with a tensor: 1 for a matrix, 0 for a bias or a norm.
+
+    A token passes through some experts only. Their tensors count by the mean, 1/4 where each token
+    passes through two of eight experts.
 
     Args:
         model: the model.
         module: qualified name of the module that holds the tensor.
-        name: name of the tensor there.
+        name: name of the tensor in it.
 
     Example:
         >>> import transformers
@@ -123,6 +132,7 @@ def uses(model: nn.Module, module: str, name: str) -> Fraction:
     tensor = holder.get_parameter(name)
     experts = re.match(r"(.*\bexperts)(?:\.|$)", module)
     is_router = name == "weight" and re.search(names.ROUTERS, type(holder).__name__)
+    # Outside of experts, each token meets a matrix once. A router's weight may be a bare parameter.
     if experts is None:
         is_matrix = name == "weight" and tensor.ndim > 1 and (is_map(holder) or bool(is_router))
         return Fraction(int(is_matrix))
@@ -133,13 +143,15 @@ def uses(model: nn.Module, module: str, name: str) -> Fraction:
 
 
 def experts_of(model: nn.Module, path: str) -> tuple[int, int]:
-    """How many experts each token runs through, and how many there are; (0, 0) if not known.
+    """(experts that process each token, experts in all); (0, 0) if not known.
 
-    The experts, their router or the module around them say how many.
+    The numbers are attributes of the experts, their router, the module around them, or the
+    configuration.
     """
     experts = model.get_submodule(path)
     block = model.get_submodule(path.rpartition(".")[0])
     config = nearest_config(model, path)
+    # The nearest number wins: the configuration's may be about other layers.
     holders = [vars(module) for module in (experts, *block.children(), block)]
     holders += [vars(config)] if config is not None else []
     chosen, total = (
@@ -153,12 +165,14 @@ def experts_of(model: nn.Module, path: str) -> tuple[int, int]:
 
 def uncounted(model: nn.Module, site: Site) -> str:
     """Why the MACs of a site's units are not known exactly; empty if they are."""
+    # All experts together have a known mean; one expert's neurons have not.
     if site.kind == "neuron" and any(_in_experts(part.module) for part in site.parts):
         return "which experts a token runs through depends on the token"
     if site.kind != "layer" and site.module.rpartition(".")[2] in names.POOLING:
         return "its queries are other tokens than its keys"
     for name, module in model.get_submodule(site.module).named_modules():
         path = f"{site.module}.{name}".strip(".")
+        # A feed-forward network holds no attention, but its own class may be listed.
         reason = "" if site.where == "ffn" and name else _unknown_attention(module)
         if site.kind in WHOLE:
             reason = reason or _unknown_network(model, path, module)
@@ -196,7 +210,7 @@ def _unknown(class_name: str) -> str:
 
 
 def num_runs(model: nn.Module, path: str) -> int:
-    """How often one pass runs a module: ALBERT runs its only layer as often as others have layers.
+    """How often one forward pass runs a module: ALBERT runs its only layer 12 times.
 
     Args:
         model: the model.
@@ -211,12 +225,14 @@ def num_runs(model: nn.Module, path: str) -> int:
     config = nearest_config(model, path)
     if config is None:
         return 1
+    # Stacks that a model runs in cycles, such as Perceiver's blocks, are known by their name.
     for name, counts in names.CYCLES.items():
         if f".{name}." in f".{path}." and all(hasattr(config, count) for count in counts):
             return math.prod(getattr(config, count) for count in counts)
     found = re.match(rf"((?:.*\.)?(?:{'|'.join(names.REPEATED)}))\.(\d+)(?:\.|$)", path)
     if found is None:
         return 1
+    # ALBERT's rule: turn t runs the group int(t / (turns / groups)).
     turns = config.num_hidden_layers
     each = turns / len(list(model.get_submodule(found.group(1)).children()))
     return sum(int(turn / each) == int(found.group(2)) for turn in range(turns))

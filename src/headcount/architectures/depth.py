@@ -1,7 +1,7 @@
-"""Removed layers, taken out of their lists: the shape that a stock class builds with fewer layers.
+"""Take removed layers out of their lists, to the shape that a stock class builds with fewer layers.
 
-After surgery a removed layer is still there and hands its input on. The stock class can build the
-same model with fewer layers if nothing depends on where in the list a layer stands.
+After surgery, a removed layer is still in its list, as a stand-in that returns its input. Without
+it the model is the same only if everything that depends on a layer's number follows.
 """
 
 import copy
@@ -22,7 +22,7 @@ from headcount.architectures.places import owner_of
 from headcount.errors import ArchitectureError
 
 MOVED = "headcount_moved"
-"""Attribute of a model whose removed layers were taken out: name of a layer -> its name now."""
+"""Attribute of a model whose removed layers were taken out: layer name before -> name now."""
 
 NUM_LAYERS = (
     "num_hidden_layers",
@@ -39,23 +39,24 @@ NUM_LAYERS = (
     "num_decoder_layers",
     "decoder_num_hidden_layers",
 )
-"""Names that configurations use for the length of a list of layers."""
+"""Configuration keys for the number of layers."""
 
 LAYER_INDEX = ("layer_idx", "layer_id", "layer_index", "layer_number", "layer_num", "block_idx")
-"""Attributes of modules that say where in the list their layer stands."""
+"""Attributes of modules with the number of their layer."""
 
 Shape = tuple[str, ...]
+"""Configuration keys that together say how long one list of layers is."""
 
 
 def name_now(model: nn.Module, name: str) -> str:
-    """What a module is called since the last cut, which may have taken layers out of their list.
+    """The name of a module after the last cut, which may have taken layers out of their list.
 
     Args:
         model: a model that was cut.
-        name: what the module was called when the decision was made.
+        name: the module's name when the decision was made.
 
     Returns:
-        The name; empty if the module went with its layer.
+        The name now; empty if the module was removed with its layer.
     """
     moved: dict[str, str] = vars(model).get(MOVED, {})
     lists = {before.rpartition(".")[0] for before in moved}
@@ -68,7 +69,7 @@ def name_now(model: nn.Module, name: str) -> str:
 
 
 class Shorter:
-    """A model without the layers that were removed, until it is put back.
+    """Takes removed layers out of a model, and can put everything back.
 
     Example:
         >>> import transformers
@@ -86,11 +87,13 @@ class Shorter:
             for name, module in model.named_modules()
             if isinstance(module, nn.ModuleList) and any(map(is_skipped, module))
         }
+        # For each list, the sets of configuration keys that may give its length.
         self._options = [_names_of_length(model, *entry) for entry in self._lists.items()]
 
     @property
     def possible(self) -> bool:
-        """Whether there are such layers, and all that speaks of layers by number can follow."""
+        """Whether there are removed layers, and everything that depends on numbers can follow."""
+        # A stand-in outside of a plain list cannot be taken out; nor can all layers of a list.
         inside = {id(layer) for layers in self._lists.values() for layer in layers}
         loose = any(id(m) not in inside for m in self._model.modules() if is_skipped(m))
         if loose or not all(self._options) or not all(map(_kept, self._lists.values())):
@@ -101,7 +104,10 @@ class Shorter:
             return False
 
     def attempts(self) -> Iterator[None]:
-        """Take the layers out; once for each way to say it in the configuration."""
+        """Take the layers out, once for each set of configuration keys that may say it.
+
+        Everything is put back after each attempt. Leave the loop to keep the current one.
+        """
         for names in itertools.product(*self._options):
             for (path, layers), keys in zip(self._lists.items(), names, strict=True):
                 self._shorten(path, layers, keys)
@@ -109,12 +115,13 @@ class Shorter:
             self.restore()
 
     def restore(self) -> None:
-        """Put the model back as it was."""
+        """Put the model back as it was, the last change first."""
         while self._undo:
             self._undo.pop()()
         self.moved.clear()
 
     def _shorten(self, path: str, layers: nn.ModuleList, keys: Shape) -> None:
+        # The changes first: they are worked out from the list as it is.
         changes, before, kept = self._changes(path, layers), list(layers), _kept(layers)
         self._put(layers, [before[number] for number in kept])
         self._undo.append(lambda: self._put(layers, before))
@@ -122,6 +129,7 @@ class Shorter:
             self.moved[f"{path}.{old}"] = f"{path}.{new}"
             for module in before[old].modules():
                 self._renumber(module, old, new)
+        # Some models keep the number of layers in an attribute of their own, and loop over it.
         holder = vars(self._model.get_submodule(path.rpartition(".")[0]))
         for key in NUM_LAYERS:
             if holder.get(key) == len(before):
@@ -132,13 +140,14 @@ class Shorter:
         owner = owner_of(self._model, path)
         if owner is not None:
             self._tell(owner.config, dict.fromkeys(keys, len(kept)))
+        # Generation configurations name layers of the decoder only.
         if "encoder" not in path.split("."):
             self._tell_generation(kept, len(before))
 
     def _changes(
         self, path: str, layers: nn.ModuleList
     ) -> list[tuple[PreTrainedConfig, dict[str, Any]]]:
-        """What the configurations say of single layers, once they are fewer."""
+        """The new entries of all configurations that name layers of a list."""
         owner, whole = owner_of(self._model, path), vars(self._model)["config"]
         assert owner is not None
         kept, total = _kept(layers), len(layers)
@@ -152,12 +161,14 @@ class Shorter:
 
     def _renumber(self, module: nn.Module, old: int, new: int) -> None:
         for key in LAYER_INDEX:
+            # An attribute with another value counts something else, such as attention layers only.
             value = vars(module).get(key)
             if isinstance(value, int) and value == old and new != old:
                 setattr(module, key, new)
                 self._undo.append(lambda m=module, k=key, v=old: setattr(m, k, v))
 
     def _tell(self, config: PreTrainedConfig, entries: Mapping[str, Any]) -> None:
+        # The whole dictionary is kept, since setting one key may set others.
         values = dict(vars(config))
         self._undo.append(lambda: (config.__dict__.clear(), config.__dict__.update(values))[0])
         for key, value in entries.items():
@@ -183,7 +194,11 @@ def _kept(layers: nn.ModuleList) -> list[int]:
 
 
 def _names_of_length(model: nn.Module, path: str, layers: nn.ModuleList) -> list[Shape]:
-    """Which names of the configuration may say how long a list is: those of its stack first."""
+    """The sets of configuration keys that may say how long a list is, the likeliest first.
+
+    Only keys whose value is the length count: first those with the name of the list's stack
+    (``decoder_layers``), then these with neutral ones, then neutral ones alone (``num_layers``).
+    """
     owner = owner_of(model, path)
     if owner is None:
         return []

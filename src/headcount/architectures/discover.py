@@ -39,20 +39,20 @@ def units(model: nn.Module, *kinds: str) -> UnitTable:
     """Every removable unit of a model, counted from the shapes of its weights.
 
     Args:
-        model: a transformers model, or any module that contains known attention; of what
-            ``torch.compile`` made, the model inside.
-        kinds: only these kinds: ``head``, ``kv_head``, ``neuron``, ``sublayer``, ``layer``; none
-            for all.
+        model: a transformers model, or any module that contains known attention. For a compiled
+            model, the units of the model inside.
+        kinds: list only these kinds: ``head``, ``kv_head``, ``neuron``, ``sublayer``, ``layer``.
+            Without any, all are listed.
 
     Returns:
-        The table of units: kind, site, layer, and cost in parameters and MACs. Empty if the model
-        has no units of the kinds. ``left_out`` names what fits no row.
+        The table of units: kind, site, layer, and cost in parameters and MACs. It is empty if the
+        model has no units of these kinds. ``left_out`` names sublayers that no row describes.
 
     Raises:
-        ArgumentError: no model, such as the name of one.
-        ArchitectureError: no known attention in the model, or an unknown kind; the message says
-            what was looked for and what was found. Or weights that cannot be read: quantised,
-            scattered over processes, wrapped or computed in some layers.
+        ArgumentError: ``model`` is not a module, but its name, say.
+        ArchitectureError: the model has no known attention, or a kind is unknown; the message says
+            what was looked for and what was found. Or the weights cannot be read: they are
+            quantised, spread over processes, or in some layers wrapped or computed.
 
     Example:
         >>> import headcount as hc, transformers
@@ -79,6 +79,8 @@ def units(model: nn.Module, *kinds: str) -> UnitTable:
     total = sum(parameter.numel() for parameter in model.parameters())
     table = UnitTable(
         sites=tuple(site for site in sites if site.num_units),
+        # Where sites share a tensor, its slices go only when both lose them: a sum over units
+        # would count it twice, so budgets of parameters are refused.
         num_params=None if share_weights(model, sites) else total,
         left_out=left_out(model, found),
     )
@@ -87,7 +89,7 @@ def units(model: nn.Module, *kinds: str) -> UnitTable:
 
 @dataclass(frozen=True, slots=True)
 class Sublayer:
-    """An attention module or a feed-forward network, and where it stands."""
+    """An attention module or a feed-forward network, and its place in the model."""
 
     name: str
     attention: Attention | None
@@ -107,7 +109,7 @@ class Sublayer:
 
     @property
     def hooked(self) -> str:
-        """Qualified name of the module whose passes the gates of its units hook into."""
+        """Qualified name of the module whose forward pass gets the hooks of the gates."""
         weight = self.attention is not None and self.attention.row.gated == "weight"
         return self.name if weight else self.gate
 
@@ -123,13 +125,14 @@ class Sublayer:
 
     @property
     def found(self) -> Found:
-        """What says that it is not left out."""
+        """Its name and maps, for the check that looks for sublayers without a row."""
         return Found(self.name, (*self.projections, self.gate), self.attention is not None)
 
 
 def find_sublayers(model: nn.Module) -> tuple[Sublayer, ...]:
     """The attention modules and feed-forward networks of a model, in module order."""
     found: list[tuple[str, Attention | None, FeedForward | None, Place]] = []
+    # Attention first: a layer's attention output may look like the projection back of a network.
     claimed: set[str] = set()
     for name, module in model.named_modules():
         attention = attention_of(model, name, module)
@@ -146,11 +149,11 @@ def find_sublayers(model: nn.Module) -> tuple[Sublayer, ...]:
 
 
 def find_sites(model: nn.Module, sublayers: tuple[Sublayer, ...] | None = None) -> tuple[Site, ...]:
-    """The sites of a model in module order, those without any unit left included.
+    """The sites of a model in module order, including those without units.
 
     Args:
         model: the model.
-        sublayers: what ``find_sublayers`` finds in it, if that is known already.
+        sublayers: the result of ``find_sublayers``, if it is there already.
     """
     sublayers = find_sublayers(model) if sublayers is None else sublayers
     attention = [(sub.attention, sub.place) for sub in sublayers if sub.attention is not None]
@@ -162,6 +165,7 @@ def find_sites(model: nn.Module, sublayers: tuple[Sublayer, ...] | None = None) 
 
 
 def _as_often_as_run(model: nn.Module, site: Site) -> Site:
+    """A site with its MACs counted once for each run: ALBERT runs one layer 12 times."""
     times = num_runs(model, site.module)
     return replace(
         site,
@@ -175,8 +179,11 @@ def _as_often_as_run(model: nn.Module, site: Site) -> Site:
 def _numbered(
     model: nn.Module, found: list[tuple[str, Attention | None, FeedForward | None, Place]]
 ) -> Iterator[Sublayer]:
+    """Sublayers in module order, each with the number of its layer."""
     order = {name: i for i, (name, _) in enumerate(model.named_modules())}
     found = sorted(found, key=lambda entry: order[entry[0]])
+    # Only attention tells encoder from decoder (is_decoder, is_causal); a network takes the stack
+    # of the attention in its layer.
     paths: dict[tuple[str, str], dict[str, int]] = {}
     stacks: dict[str, str] = {}
     for _, attention, _, place in found:
@@ -192,7 +199,10 @@ def _numbered(
 
 
 def _index(place: Place, layers: dict[str, int]) -> int:
-    """The number in the path, if there is one list of layers; else the order of appearance."""
+    """The number in the layer's path if the stack is one list of layers; else a running number.
+
+    Swin's stages, say, each count their layers from 0: there, paths do not number the layers.
+    """
     prefix, _, number = place.layer_path.rpartition(".")
     lists = {path.rpartition(".")[0] for path in layers}
     plain = len(lists) == 1 and not re.search(r"(?:^|\.)\d+(?:\.|$)", prefix)
@@ -200,6 +210,10 @@ def _index(place: Place, layers: dict[str, int]) -> int:
 
 
 def _sites(model: nn.Module, sublayer: Sublayer, copied: dict[str, int]) -> Iterator[Site]:
+    """The sites of one sublayer: of its units, then of itself.
+
+    ``copied`` has the parameters that a head costs more once layers keep different heads.
+    """
     place = sublayer.place
     more = copied.get(sublayer.name, 0)
     common: dict[str, Any] = {
@@ -214,12 +228,15 @@ def _sites(model: nn.Module, sublayer: Sublayer, copied: dict[str, int]) -> Iter
         heads = cost_of_heads(model, sublayer.attention)
         common["left"] = 0 if skips(model, sublayer.attention) else pair_size(sublayer.attention)
         for site in _attention_sites(model, sublayer.attention, common, place):
+            # What all heads together cost beyond n times one head: the part that they share.
             rest = heads.less(site.cost, site.num_units)
             yield replace(site, rest=rest, copied=more if site.kind == "head" else 0)
         copied_heads = more * sublayer.attention.num_heads
         yield replace(_module_site(model, sublayer, common, heads), copied=copied_heads)
     elif sublayer.feed_forward is not None:
         found = sublayer.feed_forward
+        # An expert that is a module gets some tokens only; whole, it cannot go, since the router
+        # still sends tokens to it.
         routed = ".experts." in f".{sublayer.name}."
         options = names.CONFIG_EXPERT_NEURONS if routed else names.CONFIG_NEURONS
         yield Site(
@@ -241,6 +258,8 @@ def _sites(model: nn.Module, sublayer: Sublayer, copied: dict[str, int]) -> Iter
 def _attention_sites(
     model: nn.Module, found: Attention, common: dict, place: Place
 ) -> Iterator[Site]:
+    """The sites of key-value heads, if code allows fewer of them, and of query heads."""
+    # Another key than self-attention's, so that the two counts are not mixed up.
     cross = "num_cross_attention_heads" if place.where == "cross" else ""
     heads_key = cross or _config_name(model, found.name, names.CONFIG_HEADS)
     grouped = 0 < found.num_groups < found.num_heads
@@ -274,6 +293,7 @@ def _attention_sites(
 
 
 def _module_site(model: nn.Module, sublayer: Sublayer, common: dict, heads: Cost | None) -> Site:
+    """The site of a sublayer: one unit, which costs its heads or neurons and the output's bias."""
     gate = model.get_submodule(sublayer.gate)
     parts = tuple(
         Part(
@@ -287,6 +307,7 @@ def _module_site(model: nn.Module, sublayer: Sublayer, common: dict, heads: Cost
         for name in (*sublayer.projections, sublayer.gate)
         for tensor, value in tensors(model.get_submodule(name)).items()
     )
+    # Without weights, and without an output bias, the sublayer was removed by an earlier cut.
     alive = bool(tensors(gate)) or any(part.name == "weight" for part in parts)
     bias = [part for part in parts if part.module == sublayer.gate and part.name != "weight"]
     cost = cost_of(model, parts, 0) if heads is None else heads.plus(cost_of(model, bias, 0))
@@ -308,9 +329,10 @@ def _pair_size(sublayer: Sublayer) -> int:
 
 
 def _layer_sites(model: nn.Module, sublayers: tuple[Sublayer, ...]) -> Iterator[Site]:
+    """The sites of layers, one unit each."""
     for path in dict.fromkeys(sub.place.layer_path for sub in sublayers):
         inside = [sub for sub in sublayers if sub.place.layer_path == path]
-        if not path or all(sub.attention is None for sub in inside):
+        if not path or all(sub.attention is None for sub in inside):  # a list of networks, say
             continue
         layer = model.get_submodule(path)
         if not is_removable(model, path, layer):
@@ -327,6 +349,7 @@ def _layer_sites(model: nn.Module, sublayers: tuple[Sublayer, ...]) -> Iterator[
             for name, value in layer.named_parameters()
             if value.ndim
         )
+        # The layer's number and stack are those of its self-attention.
         sub = next(
             (sub for sub in inside if sub.attention is not None and sub.place.where == "self"),
             inside[0],
@@ -344,6 +367,7 @@ def _layer_sites(model: nn.Module, sublayers: tuple[Sublayer, ...]) -> Iterator[
             width=0,
             parts=parts,
             config_key="skip",
+            # Parts leave out scalars, so the parameters are counted from the layer itself.
             cost=replace(
                 cost_of(model, parts, sum(map(_pair_size, inside))),
                 params=sum(parameter.numel() for parameter in layer.parameters()),
@@ -352,7 +376,11 @@ def _layer_sites(model: nn.Module, sublayers: tuple[Sublayer, ...]) -> Iterator[
 
 
 def _config_name(model: nn.Module, name: str, options: tuple[str, ...]) -> str:
-    """What the configuration of a module calls something; the first option if it has no name."""
+    """The first of some names that a module's configuration has; the first of all if it has none.
+
+    Names with a value go before names that are mapped to others, and these before names without
+    a value. ``encoder_ffn_dim`` becomes ``decoder_ffn_dim`` in a decoder.
+    """
     config = nearest_config(model, name)
     plain = vars(config) if config is not None else {}
     mapped = config.attribute_map if config is not None else {}

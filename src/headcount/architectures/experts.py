@@ -1,4 +1,4 @@
-"""The experts of a mixture whose weights lie in one tensor for all of them."""
+"""Read the experts of a mixture whose weights are stacked in one tensor."""
 
 from collections.abc import Iterator
 
@@ -11,14 +11,14 @@ from headcount.architectures.tables import REFUSED
 from headcount.units.site import Part
 
 SWITCHES = ("has_gate", "has_bias", "is_transposed", "is_concatenated", "has_post_expert_norm")
-"""Attributes by which transformers says how such tensors are laid out."""
+"""Attributes by which transformers describes the layout of such tensors."""
 
 DOWN = "down_proj"
-"""The tensor that projects back."""
+"""Name of the down projection's tensor."""
 
 
 def fused_experts_of(name: str, module: nn.Module) -> FeedForward | None:
-    """Read the experts that lie in one tensor; None if a module is none, or of another layout.
+    """Read experts that are stacked in one tensor; None for another module or another layout.
 
     Args:
         name: qualified name of the module.
@@ -27,6 +27,7 @@ def fused_experts_of(name: str, module: nn.Module) -> FeedForward | None:
     values, weights = vars(module), tensors(module)
     if any(not isinstance(values.get(key), bool) for key in SWITCHES):
         return None
+    # Without neurons, an expert with a norm behind it would not give its bias, but that normalised.
     if values["has_post_expert_norm"] or type(module).__name__ in REFUSED:
         return None
     up = "gate_up_proj" if values["has_gate"] else "up_proj"
@@ -48,9 +49,11 @@ def _parts(name: str, module: nn.Module, up: str, each: int) -> Iterator[Part]:
     values, weights = vars(module), tensors(module)
     transposed = values["is_transposed"]
     both = 2 if values["has_gate"] else 1
+    # (width, starts) of the neurons' slices: first all gates, then all values; or interleaved, the
+    # gate and the value of a neuron side by side.
     if values["is_concatenated"]:
         spans = [(1, range(half * each, (half + 1) * each)) for half in range(both)]
-    else:  # gate and value of a neuron side by side
+    else:
         spans = [(both, range(0, both * each, both))]
     for tensor, dim in ((up, 2 if transposed else 1), (f"{up}_bias", 1)):
         for width, starts in spans if tensor in weights else ():

@@ -1,4 +1,4 @@
-"""What one feed-forward network is made of."""
+"""Read the neurons of a feed-forward network."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,23 +14,24 @@ from headcount.units.site import Part
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FeedForward:
-    """Counts of a feed-forward network."""
+    """The neurons of a feed-forward network."""
 
     name: str
     """Qualified name of the module that holds its projections."""
     row: FeedForwardLayout
-    """How it is built."""
+    """The table row that fits it."""
     num_neurons: int
-    """Neurons; 0 if they were cut."""
+    """Neurons, those of all experts together; 0 if an earlier cut removed all."""
     neurons: tuple[Part, ...]
-    """What goes with a neuron."""
+    """The slices that are cut with a neuron."""
     num_experts: int = 0
-    """Experts whose neurons these are, equally many of each, in one tensor; 0 for a network that
-    stands for itself."""
+    """Experts that are stacked in one tensor, each with equally many neurons; 0 for a plain
+    network."""
 
 
 def feed_forward_of(name: str, module: nn.Module) -> FeedForward | None:
     """Read a feed-forward network; None if no row fits the module."""
+    # The names of children first, which is cheap: this runs for every module of a model.
     here = module._modules.keys()
     if why_listed(module):
         return None
@@ -41,7 +42,7 @@ def feed_forward_of(name: str, module: nn.Module) -> FeedForward | None:
 _NEEDED = tuple(
     (frozenset(path.partition(".")[0] for path in (*row.up, row.down)), row) for row in FEED_FORWARD
 )
-"""Names of children without which a row cannot fit, and the row."""
+"""The children that a row needs, by name, and the row."""
 
 
 def _read(name: str, module: nn.Module, row: FeedForwardLayout) -> FeedForward | None:
@@ -49,6 +50,8 @@ def _read(name: str, module: nn.Module, row: FeedForwardLayout) -> FeedForward |
     ups = {path: child(module, path) for path in row.up}
     if not is_map(down) or not all(is_map(up) for up in ups.values()) or down is None:
         return None
+    # Up projections must make just the inputs of the down projection: a pair of maps of other
+    # widths is something else.
     num_neurons = width(down, 1)
     if {_outputs(up) for up in ups.values() if up is not None} != {max(1, num_neurons) * row.fused}:
         return None
@@ -63,12 +66,17 @@ def _read(name: str, module: nn.Module, row: FeedForwardLayout) -> FeedForward |
 
 
 def _outputs(mapping: nn.Module) -> int:
-    """How wide a map is; one without weights gives the zeros of one neuron."""
+    """The width of a map's output. A map without weights has the width of one neuron."""
     return width(mapping, 0) or vars(mapping).get("out_features", 0)
 
 
 def _norm_between(module: nn.Module, row: FeedForwardLayout, num_neurons: int) -> bool:
-    """Whether the neurons are normalised together before they are projected back."""
+    """Whether a norm takes all neurons together before the down projection.
+
+    Without the removed neurons it would scale the others differently.
+    """
+    # A weight as long as the number of neurons is a norm's. If that equals the output's width, the
+    # norm may as well be the layer's, on the residual stream.
     taken = {path.split(".")[0] for path in (*row.up, row.down)}
     others = [sub for key, sub in module.named_children() if key not in taken]
     weights = [tensors(sub).get("weight") for sub in others if not is_map(sub)]
@@ -77,9 +85,9 @@ def _norm_between(module: nn.Module, row: FeedForwardLayout, num_neurons: int) -
 
 
 def _between(module: nn.Module, row: FeedForwardLayout) -> list[nn.Module]:
-    """What stands between the projections and takes all neurons together.
+    """Modules between the projections, in module order, that may mix neurons.
 
-    Weights make it so, as of a convolution over places, and a norm without any.
+    These are modules with weights, such as a convolution, and norms without weights.
     """
     order = list(module._modules)
     first, last = (order.index(path.partition(".")[0]) for path in (row.up[0], row.down))
@@ -101,6 +109,7 @@ def _parts(
 ) -> Iterator[Part]:
     for path in row.up:
         mapping = module.get_submodule(path)
+        # Gate and value in one projection: neuron i owns row i of each half.
         for half in range(row.fused):
             starts = range(half * num_neurons, (half + 1) * num_neurons)
             for tensor in tensors(mapping):

@@ -10,13 +10,15 @@ from headcount.architectures.tables import LAYERS
 
 
 def is_removable(model: nn.Module, path: str, layer: nn.Module) -> bool:
-    """Whether a layer can be removed: it hands on hidden states of the shape it takes.
+    """Whether a layer can be removed: it returns hidden states of the shape of its input.
 
     Args:
         model: the model.
         path: qualified name of the layer.
         layer: the layer.
     """
+    # transformers' layers have a common base class; timm's are listed. Those that return more
+    # than hidden states are listed too, since a stand-in returns its input alone.
     classes = class_names(layer)
     siblings = model.get_submodule(path.rpartition(".")[0])
     return (
@@ -28,6 +30,6 @@ def is_removable(model: nn.Module, path: str, layer: nn.Module) -> bool:
 
 
 def _keeps_shape(values: Mapping[str, object]) -> bool:
-    """Whether a layer hands on as many tokens as it takes, of the same width."""
+    """Whether a layer returns as many tokens as it gets, of the same width."""
     same = values.get("dim_out", values.get("dim")) == values.get("dim")
     return same and all(values.get(name) in (None, 1, (1, 1)) for name in names.STRIDES)

@@ -1,4 +1,4 @@
-"""How a sublayer is built: a row of a family's table."""
+"""A row of the tables: how an attention module or a feed-forward network is built."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,9 +9,8 @@ from typing import Literal
 class AttentionLayout:
     """Names of the parts of multi-head attention.
 
-    A row fits a module that has all the named parts, and otherwise only parts that the tables
-    know how to treat. A path is relative to the attention module; a leading ``..`` starts at the
-    module's parent.
+    A row fits a module that has all parts that the row names, and otherwise only parts that
+    ``names.py`` knows. Paths start at the attention module; with a leading ``..``, at its parent.
 
     Example:
         >>> AttentionLayout(name="my", query="q", key="k", value="v", output="..out").packing
@@ -19,9 +18,9 @@ class AttentionLayout:
     """
 
     name: str
-    """What messages call the row."""
+    """Name of the row in messages."""
     output: str
-    """Path of the output projection, whose input is gated."""
+    """Path of the output projection. Gates multiply its input."""
     query: str = ""
     """Path of the query projection."""
     key: str = ""
@@ -29,61 +28,61 @@ class AttentionLayout:
     value: str = ""
     """Path of the value projection."""
     fused: str = ""
-    """Path of the projection that makes query, key and value at once; where a query projection is
-    named too, key and value."""
+    """Path of a projection that makes query, key and value at once. If ``query`` is given too,
+    this one makes key and value."""
     packing: Literal["separate", "stacked", "heads", "groups"] = "separate"
-    """How the fused projection's outputs are ordered. ``stacked``: all queries, all keys, all
-    values. ``heads``: query, key, value of the first head, then of the second. ``groups``: the
-    queries of a key-value head, its key, its value; then the next."""
+    """The order of the fused projection's outputs. ``stacked``: all queries, all keys, all values.
+    ``heads``: query, key and value of head 0, then of head 1. ``groups``: the queries, the key and
+    the value of key-value head 0, then of key-value head 1."""
     classes: tuple[str, ...] = ()
-    """Names of the only classes the row is for, alone or behind their file's (``beit.Attention``);
-    empty: any class with these parts."""
+    """The row is for these classes only: names, plain or with their file (``beit.Attention``).
+    Empty: any class with these parts."""
     bias_argument: str = ""
-    """Name of the argument that brings a position bias of all heads from the first layer."""
+    """Name of the argument by which the first layer hands its position bias to the others (T5)."""
     bias_table: str = ""
-    """Path of the embedding that the first layer makes that bias of, the heads along dim 1."""
+    """Path of the embedding from which the first layer makes that bias: [buckets, heads]."""
     slopes: Mapping[str, int] = field(default_factory=dict)
-    """Arguments that bring biases for all heads that are made outside (ALiBi), and the dimension
-    along which the heads lie; -1: the first, with the batch."""
+    """Arguments with biases for all heads that are made outside of attention (ALiBi) -> dimension
+    of the heads. -1: dimension 0 holds batch x heads."""
     slopes_at: str = ""
-    """Path of the module around attention that takes these arguments, where it adds to them what
-    it has for the heads of this attention alone; empty: attention itself."""
+    """Path of the module around attention that takes these arguments. Empty: attention itself.
+    BEiT's module adds biases of its own to them, which are cut with the heads."""
     outside: Mapping[str, int] = field(default_factory=dict)
-    """Paths of tensors outside of attention with a share for each head of it, and the dimension
-    along which the heads lie; each in a module of its own that is None where there is none."""
+    """Paths of tensors outside of attention that its heads share out -> dimension of the heads.
+    Each is in a module of its own, which is None in models without it."""
     rotates_inputs: str = ""
-    """Name of the method that rotates what goes into the projections, in as many parts as there
-    are heads; after a cut, in as many as there were."""
+    """Name of the method that rotates the input of the projections, split into as many parts as
+    there are heads. In a cut model the number of parts stays that of the dense model."""
     config_counts: tuple[str, ...] = ()
-    """Counts of heads that the module reads from its configuration as it runs."""
+    """Counts of heads that the module reads from its configuration at run time."""
     shared: tuple[str, ...] = ()
-    """Paths of parts that all heads share, beside those in ``names.UNTOUCHED``."""
+    """Paths of parts that all heads share, in addition to ``names.UNTOUCHED``."""
     keys_per_head: bool = False
-    """Whether every query head has keys of its own whatever their width (latent attention)."""
+    """Whether every query head has its own key, whatever its width (latent attention)."""
     width: str = ""
-    """Variable of the forward method that is read off the width of the input, and stands for that
-    of all heads."""
+    """Variable of the forward method that is set to the input's width but used as the width of all
+    heads."""
     width_at: Literal["first", "last"] = "first"
-    """Whether all uses of that variable mean the heads, or the last one only."""
+    """Which uses of that variable mean the heads: all from the first on, or only the last."""
     gated: Literal["input", "weight"] = "input"
-    """What is multiplied by gates: what goes into the output projection; or its weight, where stock
-    code hands all weights to one function."""
+    """What the gates multiply: the output projection's input; or its weight, where stock code
+    passes all weights to one function."""
     own_forward: str = ""
-    """The wrapper that a module without some of its heads gets, because stock code does not run
-    with fewer heads; it knows which are left."""
+    """Name of a wrapper for cut modules whose stock code fails with fewer heads. It is told which
+    heads are left."""
     returns: Literal["context and map", "context", "context, map and bias"] = "context and map"
     """What the forward method returns."""
     not_counts: tuple[str, ...] = ()
-    """Attributes that have the width of all heads as their value, but mean that of the input."""
+    """Attributes whose value happens to be the width of all heads, but which mean the input's."""
     skips: bool = False
-    """Whether ``(context, attention map)`` may be returned for a module without heads, where
-    context has no width if the output projection lies outside."""
+    """Whether a module without heads may return ``(context, attention map)`` without computing.
+    The context has width 0 if the output projection is outside of the module."""
     conditions: Mapping[str, object] = field(default_factory=dict)
-    """Attributes of the module that have to have these values."""
+    """Attributes that the module must have with these values."""
 
     @property
     def projections(self) -> tuple[str, ...]:
-        """Paths of all projections that make queries, keys and values, each once."""
+        """Paths of the projections that make queries, keys and values, without repeats."""
         paths = (self.query, self.key, self.value, self.fused)
         return tuple(dict.fromkeys(path for path in paths if path))
 
@@ -98,8 +97,9 @@ class FeedForwardLayout:
     """
 
     up: tuple[str, ...]
-    """Paths of the projections that make the neurons."""
+    """Paths of the up projections, whose outputs make the neurons."""
     down: str
-    """Path of the projection back, whose input is gated."""
+    """Path of the down projection. Gates multiply its input."""
     fused: int = 1
-    """Outputs of an up projection for each neuron, stacked: 2 where gate and value are one."""
+    """Outputs of an up projection for each neuron: 2 where one projection makes gates and values,
+    in two halves."""

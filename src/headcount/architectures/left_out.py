@@ -1,10 +1,10 @@
-"""Attention and feed-forward networks that fit no row: named, and refused where others of them fit.
+"""Attention and feed-forward networks that no row describes: listed, or refused.
 
-A budget is about the units that are found. A model may have more: a layer whose projection is
-wrapped (an adapter), computed (pruned, normalised) or replaced is no layer without heads. Where its
-siblings are found, a count without it would be wrong, so that is an error. Models whose own layers
-differ (Mamba between attention, experts between dense networks) are cut as far as rows fit; what is
-left out stands in ``UnitTable.left_out``.
+A budget counts the units that are found. If somebody has changed one layer (an adapter wraps its
+projection, pruning computes its weight, another module replaces it), its units are not found
+although the layer has them: the count would be wrong, so this is an error. Models whose own layers
+differ (Mamba between attention, experts between dense networks) are cut as far as rows fit, and
+``UnitTable.left_out`` lists the rest.
 """
 
 import re
@@ -28,7 +28,7 @@ _FEED_FORWARD = re.compile("mlp|ffn|feed_?forward|experts", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A sublayer that fits a row, as far as this file needs to know it."""
+    """A sublayer that fits a row: what this file needs to know about it."""
 
     name: str
     """Qualified name of the module."""
@@ -39,33 +39,36 @@ class Found:
 
 
 def refuse_changed(model: nn.Module, found: tuple[Found, ...]) -> None:
-    """Refuse a model in which sublayers were changed, so that they do not fit a row any more.
+    """Refuse a model with sublayers that were changed, so that they no longer fit a row.
 
     Args:
         model: the model.
         found: the sublayers that fit.
 
     Raises:
-        ArchitectureError: a linear map of a sublayer is wrapped or computed; or a sublayer is of
-            another build than its siblings; the message has the module, the part, the way out.
+        ArchitectureError: a linear map of a sublayer is wrapped or computed, or a sublayer is
+            built differently from its siblings. The message names module, part and way out.
     """
     for name, module in model.named_modules():
         reason = _wrapped(name, module) or _changed(model, name, module)
         if reason:
             raise ArchitectureError(f"units({type(model).__name__}): {reason}")
+    # Attention is compared with attention, and networks with networks.
     for kind in (True, False):
         for name in _unlike_siblings(model, [sub for sub in found if sub.attends is kind]):
             module = model.get_submodule(name)
             raise ArchitectureError(
                 f"units({type(model).__name__}): {name} ({type(module).__name__}) fits no row, "
                 f"while other layers of its stack do: {_why(model, name, module)}. A budget would "
-                "leave it out without a word. Put the model's own module in its place."
+                "silently leave it out. Put the model's own module in its place."
             )
 
 
 def left_out(model: nn.Module, found: tuple[Found, ...]) -> tuple[str, ...]:
-    """The attention and feed-forward networks that fit no row, class by class, as text."""
-    inside = {sub.name for sub in found if sub.attends}  # a layer may be a network itself
+    """The attention and feed-forward networks that fit no row: one line of text for each class."""
+    # What lies inside found attention is part of it. A found network proves less: in some models
+    # the whole layer is read as the network, and its attention is another matter.
+    inside = {sub.name for sub in found if sub.attends}
     around = {path for sub in found for full in (sub.name, *sub.maps) for path in _prefixes(full)}
     groups: dict[str, list[str]] = {}
     for name, module in model.named_modules():
@@ -85,7 +88,10 @@ def _prefixes(name: str) -> list[str]:
 
 
 def _looks_like_a_sublayer(name: str, module: nn.Module) -> bool:
-    """By the name of its class; the innermost attention, the outermost network in a layer."""
+    """Whether a module's class name says attention or network, and it has two matrices or more.
+
+    Of nested ones, the innermost attention and the innermost network in a layer count.
+    """
     kind, inner = type(module).__name__, [type(sub).__name__ for sub in module.modules()][1:]
     matrices = sum(parameter.ndim > 1 for parameter in module.parameters())
     if isinstance(module, nn.ModuleList) or matrices < 2:
@@ -98,7 +104,10 @@ def _looks_like_a_sublayer(name: str, module: nn.Module) -> bool:
 
 
 def _wrapped(name: str, module: nn.Module) -> str:
-    """Why nothing inside of a module, or nothing in the whole model, can be cut."""
+    """Why nothing inside a module can be cut: it is compiled, traced, or holds PEFT's prefixes.
+
+    Empty if none of this is the case.
+    """
     kind = type(module).__name__
     if ORIGINAL in module._modules and name:
         return (
@@ -122,7 +131,7 @@ def _wrapped(name: str, module: nn.Module) -> str:
 
 
 def _changed(model: nn.Module, name: str, module: nn.Module) -> str:
-    """Which map of a sublayer is not the linear map any more that it was."""
+    """Say which map of a sublayer was wrapped, computed or replaced; empty if none was."""
     for path, mapping in _odd_maps(model, name, module).items():
         if _is_foreign(model, path, mapping):
             kind = f"{type(mapping).__module__}.{type(mapping).__name__}"
@@ -135,7 +144,8 @@ def _changed(model: nn.Module, name: str, module: nn.Module) -> str:
 
 
 def _odd_maps(model: nn.Module, name: str, module: nn.Module) -> dict[str, nn.Module]:
-    """Where a module has a row's parts by name: those that are no linear maps."""
+    """The parts of a module that a row names but that are not linear maps, by qualified name."""
+    # A row of attention whose names fit; else, inside a layer, a row of feed-forward networks.
     row, paths = near_fit(model, name, module), []
     if row is not None:
         paths = [*row.projections, row.output]
@@ -148,7 +158,7 @@ def _odd_maps(model: nn.Module, name: str, module: nn.Module) -> dict[str, nn.Mo
 
 
 def _is_foreign(model: nn.Module, name: str, mapping: nn.Module) -> bool:
-    """Whether something took the place of a linear map, or computes its weight."""
+    """Whether a linear map was replaced, or its weight is computed."""
     computed = any(text.endswith("computed") for text in oddities(mapping))
     return computed or not _is_known(model, name, mapping)
 
@@ -176,13 +186,14 @@ _OLD_STYLE = {
     "weight_orig": "prune.remove(module, 'weight'), or remove_spectral_norm(module)",
     "bias_orig": "prune.remove(module, 'bias')",
 }
-"""How the names of parameters end from which a weight is computed -> what undoes it."""
+"""Ending of the parameters from which a weight is computed -> the call that undoes it."""
 
 
 def _unlike_siblings(model: nn.Module, found: list[Found]) -> Iterator[str]:
-    """Modules where a sibling layer has a sublayer, which were changed so that they fit no row."""
+    """Names of modules that fit no row, where a sibling layer has a sublayer that does."""
     inside = {sub.name for sub in found}
     layers_of = {name: layer_path(name) for name in inside}
+    # (list of layers, path inside a layer) of every sublayer that was found.
     places = {
         (layer.rpartition(".")[0], name.removeprefix(layer).removeprefix("."))
         for name, layer in layers_of.items()
@@ -197,6 +208,7 @@ def _unlike_siblings(model: nn.Module, found: list[Found]) -> Iterator[str]:
                 continue
             if any(full.startswith(f"{name}.") for full in inside) or not _has_matrices(module):
                 continue
+            # A class of the model's own is meant to differ (Mamba, experts): it is left out.
             if _odd_maps(model, name, module) or not _is_known(model, name, module):
                 yield name
 
@@ -206,10 +218,11 @@ def _has_matrices(module: nn.Module) -> bool:
 
 
 def _is_known(model: nn.Module, name: str, module: nn.Module) -> bool:
-    """Whether a module's class is one that its model's layers are made of, as far as can be seen.
+    """Whether a module's class belongs to the model.
 
-    That is one of PyTorch or transformers, or from the file that has the layer's class.
+    It does if it is from PyTorch or transformers, or from the file that defines the layer.
     """
+    # Classes that surgery has wrapped count as what they were.
     kind: type = type(module)
     while "made_of" in vars(kind):
         kind = vars(kind)["made_of"][0]
@@ -218,7 +231,7 @@ def _is_known(model: nn.Module, name: str, module: nn.Module) -> bool:
 
 
 def _why(model: nn.Module, name: str, module: nn.Module) -> str:
-    """What about a module no row explains."""
+    """Say why no row fits a module."""
     refused = why_refused(module)
     if refused:
         return refused
@@ -233,7 +246,7 @@ def _why(model: nn.Module, name: str, module: nn.Module) -> str:
 
 
 def nothing_found(model: nn.Module) -> str:
-    """What to say of a model without known attention: what was looked for, and what it has."""
+    """The message for a model without known attention: what was looked for, and what it has."""
     classes = {type(module).__name__: module for module in model.modules()}
     attention = [name for name in sorted(classes) if re.search("attention|attn", name.lower())]
     if attention:
@@ -252,7 +265,7 @@ def nothing_found(model: nn.Module) -> str:
 
 
 def _describe(name: str, module: nn.Module) -> str:
-    """A class, its children, and what about it no row explains."""
+    """A class in words: its name, its children, and the part that no row explains."""
     if why_refused(module):
         return f"{name} ({why_refused(module)})"
     children = ", ".join(key for key, _ in module.named_children()) or "no children"

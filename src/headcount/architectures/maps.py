@@ -1,4 +1,4 @@
-"""Linear maps as models have them: which way the weight lies, and how wide they are."""
+"""Linear maps as models have them: how the weight is laid out, and how wide they are."""
 
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
@@ -9,18 +9,19 @@ from headcount.architectures.stock import CODE
 from headcount.pieces import Overridden, WithoutWeight
 
 ORIGINAL = "_orig_mod"
-"""What ``torch.compile`` calls the module inside of the one that it makes."""
+"""Name of the original module inside the one that ``torch.compile`` makes."""
 
 
 def is_map(module: nn.Module | None) -> bool:
-    """Whether a module is a linear map whose weight can be cut, or what is left of one."""
+    """Whether a module is a linear map whose weight can be cut, or one that lost its weight."""
+    # A subclass of nn.Linear may compute its weight, or hold another one beside it (adapters).
     if isinstance(module, nn.Linear | Conv1D):
         return not any(oddities(module))
     return is_piece(WithoutWeight, module)
 
 
 def uncompiled(model: nn.Module) -> nn.Module:
-    """The model that ``torch.compile`` was given, or the very model.
+    """The model inside a compiled one; a model that is not compiled is returned as it is.
 
     Example:
         >>> import torch
@@ -33,30 +34,36 @@ def uncompiled(model: nn.Module) -> nn.Module:
 
 
 def is_skipped(module: nn.Module | None) -> bool:
-    """Whether a module is a layer that was removed; no module, as lists may hold, is none."""
+    """Whether a module is the stand-in of a removed layer. Lists may hold None, which is not."""
     return module is not None and bool(vars(module).get("skipped"))
 
 
 def is_emptied(module: nn.Module) -> bool:
-    """Whether a module stands for something that was removed as a whole."""
+    """Whether a module is the stand-in of a removed layer, or a map that lost its weight."""
     return is_piece(WithoutWeight, module) or is_skipped(module)
 
 
 def is_run_apart(module: nn.Module) -> bool:
-    """Whether experts are run in another way than the configuration says, which they cannot be."""
+    """Whether experts run one by one although the configuration asks for grouped products.
+
+    They do if they have a number of neurons that the grouped product cannot take.
+    """
     config = vars(module).get("config")
     return is_piece(Overridden, config) and names.EXPERTS in vars(config)
 
 
 def is_piece(kind: type, thing: object) -> bool:
-    """Whether something is of a class of ``pieces``, or of the copy beside standalone weights."""
+    """Whether something is of a class of ``pieces``, or of its copy in a standalone folder."""
+    # The copy is another class object with the same name, in the module of the folder.
     classes = type(thing).__mro__
     copied = (cls for cls in classes if cls.__module__.rpartition(".")[2] == CODE)
     return kind in classes or any(cls.__name__ == kind.__name__ for cls in copied)
 
 
 def output_dim(module: nn.Module) -> int:
-    """The dimension of the weight along which a linear map's outputs lie.
+    """The dimension of the weight that counts the outputs of a linear map.
+
+    ``nn.Linear`` stores [outputs, inputs], GPT-2's ``Conv1D`` [inputs, outputs].
 
     Example:
         >>> output_dim(nn.Linear(2, 3)), output_dim(Conv1D(3, 2))
@@ -79,12 +86,12 @@ def width(module: nn.Module, axis: int) -> int:
 
 
 def tensors(module: nn.Module) -> dict[str, Tensor]:
-    """The parameters that a module itself holds, by name."""
+    """A module's own parameters, without those of its children, by name."""
     return dict(module.named_parameters(recurse=False))
 
 
 def child(module: nn.Module, path: str) -> nn.Module | None:
-    """The module at a path, or None."""
+    """The module at a path below ``module``; None if there is none."""
     for name in path.split(".") if path else ():
         found = module._modules.get(name)
         if found is None:

@@ -1,4 +1,4 @@
-"""The mark of a configuration, checked before anything is built by it."""
+"""Check the mark of a cut model's configuration before a model is built from it."""
 
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
@@ -11,15 +11,16 @@ from headcount.units.kinds import KINDS, new_name
 from headcount.units.site import Site
 
 FORMAT = 3
+"""The format of marks that this version writes."""
 
 RENAMED = 2
-"""The format before it, which is read: it has other names of kinds."""
+"""The format before, which can still be read. Its kinds have other names."""
 
 Left = dict[str, dict[str, int | list[int]]]
-"""Module, relative to the base model -> kind -> how many units are left, or which."""
+"""Module, relative to the base model -> kind -> number of units left, or their indices."""
 
 EXTRAS = ("own_bias",)
-"""What may stand in place of a kind."""
+"""Keys that may be used in place of a kind."""
 
 GIVE = (
     "The configuration was changed by hand or is damaged: take the folder as it was saved. Or the "
@@ -32,7 +33,7 @@ _Kind = Annotated[str, Matching("|".join((*KINDS, *EXTRAS)), "a kind of unit")]
 
 
 class Mark(TypedDict):
-    """What stands in a configuration."""
+    """A mark as it is in config.json."""
 
     format: Literal[3]
     left: dict[str, dict[_Kind, Count | list[Count]]]
@@ -40,14 +41,16 @@ class Mark(TypedDict):
 
 
 def check_mark(mark: Any, call: str = "from_pretrained: config.json") -> Left:
-    """What a mark says is left, of the right shape; whether it fits a model is not known yet.
+    """Check the form of a mark and return what is left of each site.
+
+    Whether it fits the model is checked later, by ``check_left``.
 
     Args:
         mark: the value of the configuration's key ``headcount``.
-        call: what reads it, for the message.
+        call: the call that reads it, for the message.
 
     Raises:
-        CheckpointError: a mark of another version, or none that headcount could have written.
+        CheckpointError: the mark is of another version, or damaged.
 
     Example:
         >>> check_mark({"format": 3, "left": {"layer.0": {"head": 3}}})
@@ -63,6 +66,7 @@ def check_mark(mark: Any, call: str = "from_pretrained: config.json") -> Left:
     if found == RENAMED:
         mark, found = renamed_mark(mark), FORMAT
     whole = isinstance(mark, dict) and (found is None or isinstance(found, int))
+    # The version first: a mark of another version would only seem damaged.
     if whole and found != FORMAT:
         raise CheckpointError(
             f"{call} has headcount format {found!r}; this version of headcount reads {FORMAT}. "
@@ -82,7 +86,7 @@ def check_mark(mark: Any, call: str = "from_pretrained: config.json") -> Left:
 
 
 def renamed_mark(mark: dict[str, Any]) -> dict[str, Any]:
-    """A mark by the names of today, which nothing has looked at yet.
+    """A mark of format 2 with today's names of kinds; any other mark as it is. Not checked.
 
     Example:
         >>> renamed_mark({"format": 2, "left": {"layer.0.mlp": {"row": 3}}})
@@ -112,18 +116,21 @@ def check_left(
     parts: Iterable[str],
     call: str = "from_pretrained: config.json",
 ) -> None:
-    """Refuse a mark that does not fit the dense model, or not as a whole.
+    """Refuse a mark with an entry that does not fit the dense model.
 
     Args:
-        left: what ``check_mark`` gave.
-        sites: the sites of the dense model, by name as seen from the base model, and kind.
-        parts: the names of the model's parts. Some classes have one half of an encoder-decoder
-            alone; what is said of the other half is not about them.
-        call: what reads it, for the message.
+        left: the result of ``check_mark``.
+        sites: the sites of the dense model, by (name relative to the base model, kind).
+        parts: the names of the model's modules. Some classes are only one half of an
+            encoder-decoder; entries about the other half are then skipped.
+        call: the call that reads it, for the message.
 
     Raises:
-        CheckpointError: a site that the model does not have, or more units than it has there.
+        CheckpointError: an entry is about a site that the model does not have, or has more units
+            than the site, or other numbers of query heads for its key-value heads.
     """
+    # Entries that fit nothing must not be passed over: the layer they mean would be built dense,
+    # and its missing weights would be random.
     halves = {*_HALVES} & {*parts}
     other = {*_HALVES} - halves if halves else set()
     with checked(call, give=GIVE):
@@ -147,7 +154,7 @@ def _check_units(place: str, site: Site | None, kind: str, units: int | list[int
 
 
 def _check_shares(place: str, site: Site | None, kinds: Mapping[str, int | list[int]]) -> None:
-    """Query heads that share key-value heads: equally many for each that is left."""
+    """Refuse a number of query heads that cannot be equal for all key-value heads that are left."""
     heads = kinds.get("head")
     if site is None or site.num_groups < 2 or not isinstance(heads, int):
         return

@@ -1,4 +1,4 @@
-"""Which row of the tables fits a module."""
+"""Find the table row that fits a module."""
 
 from collections.abc import Mapping
 
@@ -13,6 +13,7 @@ from headcount.architectures.tables import ATTENTION, REFUSED, REFUSED_WITH, RIG
 
 def layout_of(model: nn.Module, name: str, module: nn.Module) -> AttentionLayout | None:
     """The first row that fits a module, or None."""
+    # Most modules fail this comparison of names, which is cheap. It runs for every module.
     here = module._modules.keys()
     rows = [row for needed, row in _NEEDED if needed <= here]
     if not rows or why_refused(module):
@@ -23,14 +24,15 @@ def layout_of(model: nn.Module, name: str, module: nn.Module) -> AttentionLayout
 _NEEDED = tuple(
     (frozenset(path.partition(".")[0] for path in row.projections), row) for row in ATTENTION
 )
-"""Names of children without which a row cannot fit, and the row."""
+"""The children that a row needs, by name, and the row."""
 
 
 _UNSEEN = "it multiplies with pieces of a weight, where units cannot be gated"
 
 
 def why_refused(module: nn.Module) -> str:
-    """Why attention is not cut although a row fits it; empty if nothing speaks against it."""
+    """Why attention is not cut although a row fits; empty if it can be cut."""
+    # A row that names the variable of the width has a wrapper for it.
     told = any(row.width and {*class_names(module)} & {*row.classes} for row in ATTENTION)
     if not told and not why_listed(module) and width_off_input(type(module)):
         return "it takes the width of its input for that of all its heads"
@@ -38,11 +40,15 @@ def why_refused(module: nn.Module) -> str:
 
 
 def why_entangled(model: nn.Module) -> str:
-    """Why nothing of a model can be cut, because of a module that reaches into all others."""
+    """Why no unit of a model can be cut: a module of it uses the heads of others.
+
+    Empty if there is no such module. MVP's prompts, say, are keys and values for all heads.
+    """
     two_caches = getattr(vars(model).get("config"), "is_encoder_decoder", False)
     for name, module in model.named_modules():
         kind = type(module).__name__
         setting, reason = REFUSED_WITH.get(kind, ("", ""))
+        # With a cache for self-attention and one for cross-attention, these cannot mix them up.
         if two_caches and kind in RIGHT_WITH_ENCODER:
             continue
         if reason and (not setting or (vars(module) | module._modules).get(setting)):
@@ -51,15 +57,16 @@ def why_entangled(model: nn.Module) -> str:
 
 
 def why_listed(module: nn.Module) -> str:
-    """Why a module of any kind is not cut, as a table or its settings say; empty if it is."""
+    """Why a table, or the module's own settings, forbid to cut it; empty if they do not."""
     refused = (REFUSED[name] for name in class_names(module) if name in REFUSED)
     return next(refused, "") or _why_set_so(vars(module))
 
 
 def _why_set_so(values: Mapping[str, object]) -> str:
-    """Why a module's settings speak against it."""
+    """Why a module's attributes forbid to cut it; empty if they do not."""
     if any(values.get(name) is True for name in names.SHARE_KEYS):
         return "its keys and values are those of another layer too"
+    # BLOOM's slow_but_exact multiplies slices of the output projection's weight by itself.
     pieces = values.get("pretraining_tp", 1)
     if values.get("slow_but_exact") is True and isinstance(pieces, int) and pieces > 1:
         return f"{_UNSEEN}: set config.slow_but_exact = False"
@@ -67,14 +74,14 @@ def _why_set_so(values: Mapping[str, object]) -> str:
 
 
 def class_names(module: nn.Module) -> list[str]:
-    """The names of a module's classes, each alone and behind its file's."""
+    """The names of a module's classes, plain and with their file: ``Attention, beit.Attention``."""
     classes = type(module).__mro__
     files = (f"{cls.__module__.rpartition('.')[2]}.{cls.__name__}" for cls in classes)
     return [*(cls.__name__ for cls in classes), *files]
 
 
 def resolve(module: str, path: str) -> str:
-    """The qualified name of a layout's path, seen from the attention module's qualified name.
+    """The qualified name of a layout's path, which starts at the module or, with "..", above it.
 
     Example:
         >>> resolve("encoder.layer.0.attention.self", "..output.dense")
@@ -86,7 +93,7 @@ def resolve(module: str, path: str) -> str:
 
 
 def near_fit(model: nn.Module, name: str, module: nn.Module) -> AttentionLayout | None:
-    """The first row whose parts a module has by name, whatever they are; None if there is none."""
+    """The first row whose parts all exist by name, of whatever class; None if there is none."""
     here = module._modules.keys()
     rows = (row for needed, row in _NEEDED if needed <= here)
     return next((row for row in rows if all(_maps(model, name, module, row))), None)
@@ -95,7 +102,7 @@ def near_fit(model: nn.Module, name: str, module: nn.Module) -> AttentionLayout 
 def _maps(
     model: nn.Module, name: str, module: nn.Module, row: AttentionLayout
 ) -> list[nn.Module | None]:
-    """What a module has where a row has projections; nothing if the row is for other classes."""
+    """The modules at the paths of a row's projections; [None] if the row is for other modules."""
     values = vars(module)
     if row.classes and not any(name in row.classes for name in class_names(module)):
         return [None]
@@ -112,7 +119,8 @@ def _fits(model: nn.Module, name: str, module: nn.Module, row: AttentionLayout) 
 def unexplained(module: nn.Module, row: AttentionLayout) -> list[str]:
     """The parts of a module that neither the row nor the tables of names know.
 
-    Those with weights, and norms without.
+    Parts with weights count, and norms without: both could mix heads. Each known part is either
+    cut with the heads or shared by all of them, so an unknown one must not be passed over.
     """
     known = {*row.projections, row.output, *row.shared, row.bias_table}
     known |= {*names.NORMS, *names.UNTOUCHED, *names.PER_HEAD_MAPS}

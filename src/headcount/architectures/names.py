@@ -1,4 +1,4 @@
-"""Names that transformers' modules and configurations use for the same things."""
+"""Names that transformers' modules and configurations use for the same thing."""
 
 HEAD_SIZE = (
     "head_dim",
@@ -19,13 +19,13 @@ NUM_HEADS = (
     "num_attn_heads",
     "heads",
 )
-"""Attributes with the number of (query) heads."""
+"""Attributes with the number of query heads."""
 
 NUM_GROUPS = ("num_key_value_heads", "num_kv_heads", "num_k_heads")
 """Attributes with the number of key-value heads."""
 
 HEADS_PER_GROUP = ("num_key_value_groups", "num_kv_groups")
-"""Attributes with query heads for each key-value head."""
+"""Attributes with the number of query heads for each key-value head."""
 
 ALL_HEADS_SIZE = (
     "all_head_size",
@@ -41,10 +41,10 @@ ALL_HEADS_SIZE = (
     "dim_out",
     "head_size",
 )
-"""Attributes with heads times head size, if that is their value."""
+"""Attributes that may hold heads times head size: they do if that is their value."""
 
 ALL_GROUPS_SIZE = ("kv_dim",)
-"""Attributes with key-value heads times head size."""
+"""Attributes that may hold key-value heads times head size."""
 
 PER_HEAD = {
     "sinks": 0,
@@ -61,10 +61,10 @@ PER_HEAD = {
     "q_bias": -1,
     "v_bias": -1,
 }
-"""Tensors of attention modules -> the dimension along which the heads lie, one share each."""
+"""Tensors of attention modules with a share for each head -> the dimension that counts heads."""
 
 ALIKE = ("k_bias",)
-"""Buffers of attention modules with a share for each key-value head, all of the same numbers."""
+"""Buffers of attention modules with a share for each key-value head, all shares equal."""
 
 PER_HEAD_MAPS = (
     "relative_k_proj",
@@ -85,7 +85,7 @@ PER_HEAD_MAPS = (
     "continuous_position_bias_mlp.2",
     "cpb_mlp.2",
 )
-"""Linear maps of attention modules whose outputs belong to the heads, one share each."""
+"""Linear maps of attention modules whose outputs belong to heads, an equal share each."""
 
 NORMS = (
     "q_norm",
@@ -98,16 +98,16 @@ NORMS = (
     "qk_norm",
     "ln_q",
 )
-"""Normalisation of queries and keys: of each head alone, or of all heads together."""
+"""Norms of queries, keys and values: of each head alone, or of all heads together."""
 
 PER_HEAD_LISTS = ("q_layernorm.norms", "k_layernorm.norms")
-"""Lists of attention modules with a module for each query head, or each key-value head."""
+"""Lists inside attention with one norm for each query head, or for each key-value head."""
 
 QUERY_NORMS = ("q_norm", "q_layernorm", "query_layernorm", "ln_q")
-"""Those of ``NORMS`` that queries go through."""
+"""Those of ``NORMS`` that normalise queries."""
 
 KEY_NORMS = ("k_norm", "k_layernorm", "key_layernorm")
-"""Those that keys go through."""
+"""Those of ``NORMS`` that normalise keys."""
 
 NUM_NEURONS = (
     "intermediate_size",
@@ -120,7 +120,7 @@ NUM_NEURONS = (
 """Attributes of feed-forward networks with the number of their neurons."""
 
 SHARE_KEYS = ("is_kv_shared_layer", "store_full_length_kv")
-"""Attributes that are true where a layer takes its keys and values from another, or gives them."""
+"""Attributes that are true if a layer reads another layer's keys and values, or another its."""
 
 UNTOUCHED = (
     "continuous_position_bias_mlp",
@@ -136,7 +136,7 @@ UNTOUCHED = (
     "lambda_1",
     "lambda_2",
 )
-"""Parts of attention modules that all heads share."""
+"""Parts of attention modules that all heads share, and that are not cut."""
 
 CROSS = (
     "crossattention",
@@ -152,7 +152,7 @@ CROSS = (
     "cross_attn_image_to_token",
     "cross_attn_image",
 )
-"""Names on the way to a module that say cross-attention."""
+"""Names in the path of a module that mark cross-attention."""
 
 CONFIG_HEADS = (
     "num_attention_heads",
@@ -162,13 +162,13 @@ CONFIG_HEADS = (
     "attention_heads",
     "encoder_attention_heads",
 )
-"""Configurations' names for the number of heads."""
+"""Configuration keys for the number of heads."""
 
 CONFIG_GROUPS = ("num_key_value_heads", "num_kv_heads")
-"""Configurations' names for the number of key-value heads."""
+"""Configuration keys for the number of key-value heads."""
 
 CONFIG_HEAD_SIZE = ("head_dim", "d_kv", "attention_head_size", "kv_channels")
-"""Configurations' names for the size of a head."""
+"""Configuration keys for the size of a head."""
 
 CONFIG_NEURONS = (
     "intermediate_size",
@@ -180,13 +180,13 @@ CONFIG_NEURONS = (
     "ffn_hidden_size",
     "d_inner",
 )
-"""Configurations' names for the number of neurons of a feed-forward network."""
+"""Configuration keys for the number of neurons of a feed-forward network."""
 
 EXPERTS = "_experts_implementation"
-"""Their name for the way in which experts are run."""
+"""Configuration attribute that says how experts are run: one by one, or as a grouped product."""
 
 CONFIG_EXPERT_NEURONS = ("moe_intermediate_size", "expert_ffn_hidden_size", *CONFIG_NEURONS)
-"""Their names for the neurons of one expert."""
+"""Configuration keys for the number of neurons of one expert."""
 
 TUPLE_LAYERS = (
     "AutoformerDecoderLayer",
@@ -285,25 +285,25 @@ TUPLE_LAYERS = (
     "YosoLayer",
     "ZayaDecoderLayer",
 )
-"""Layers that return more than the hidden states, change their shape, or are looked into by others:
-not removed whole."""
+"""Layers that cannot be removed: they return more than the hidden states or change their shape, or
+other modules read their attributes."""
 
 STRIDES = ("query_stride", "q_stride")
-"""Attributes of layers that hand on fewer tokens than they take."""
+"""Attributes that make a layer return fewer tokens than it gets."""
 
 REPEATED = ("albert_layer_groups",)
-"""Lists of groups of layers: ``num_hidden_layers`` runs in all, spread evenly over the groups."""
+"""Lists of groups of layers that run ``num_hidden_layers`` times in all, each equally often."""
 
 CYCLES = {
     "L_module": ("H_cycles", "L_cycles"),
     "H_module": ("H_cycles",),
     "self_attends": ("num_blocks",),
 }
-"""Stacks of layers that one pass runs several times -> the configuration's numbers whose product
-says how often."""
+"""Stacks that one forward pass runs several times -> configuration keys: the product of their
+values is how often."""
 
 ROUTERS = r"Router|TopK|Gating$"
-"""Classes whose weight chooses experts for each token."""
+"""Classes of routers, whose weight is multiplied with every token to choose its experts."""
 
 CHOSEN_EXPERTS = (
     "top_k",
@@ -315,7 +315,7 @@ CHOSEN_EXPERTS = (
     "top_k_experts",
     "num_selected_experts",
 )
-"""Attributes with the number of experts that each token runs through."""
+"""Attributes with the number of experts that process each token."""
 
 NUM_EXPERTS = (
     "num_experts",
@@ -327,10 +327,10 @@ NUM_EXPERTS = (
 """Attributes with the number of experts to choose from."""
 
 ALL_EXPERTS = ("Llama4TextExperts",)
-"""Classes of experts that every token runs through, whichever of them count."""
+"""Classes of experts that process every token, although the router weights only some."""
 
 DROPPING = r"SwitchTransformersTop1Router|NllbMoeTop2Router|LongcatFlash\w*Router"
-"""Routers that send a token to fewer experts, or to one that does nothing, as its values say."""
+"""Routers that may send a token to fewer experts than usual, or to one that does nothing."""
 
 UNCOUNTED = {
     r"MraSelfAttention": "attention is approximated",
@@ -353,16 +353,16 @@ UNCOUNTED = {
     ),
     r"(LED|Longformer|LongT5|RfDetrDinov2|Sam3ViT)\w*Attention": "attention stays within windows",
 }
-"""Patterns for classes whose MACs depend on more than the number of tokens -> the reason."""
+"""Patterns of class names whose MACs depend on more than the number of tokens -> the reason."""
 
 UNCOUNTED_IF = {
     "relative_attention": "relative positions are multiplied, too",
     "use_bottleneck_attention": "a part of it does not run",
 }
-"""Attributes of modules that are true -> why their MACs are not known exactly."""
+"""Attributes that, where true, make a module's MACs depend on more -> the reason."""
 
 POOLING = ("x_attn",)
-"""Names of attention modules whose queries are other tokens than their keys."""
+"""Names of attention modules whose queries and keys are different tokens."""
 
 RELATIVE = frozenset(
     {
@@ -378,4 +378,4 @@ RELATIVE = frozenset(
         "relative_k_proj",
     }
 )
-"""Parts of attention modules that queries or keys are multiplied with for their positions."""
+"""Parts of attention modules with which queries or keys are multiplied for relative positions."""

@@ -1,9 +1,9 @@
-"""Entries of configurations that speak of single layers, for a model that has fewer of them.
+"""Renumber the entries of configurations that name single layers, once some layers are gone.
 
-A configuration may have a list with one entry for each layer, numbers of the layers that are
-special, places between layers whose hidden states somebody reads, or a rule such as "every fourth".
-When the layers that stay move together, each of these has to follow, or the model is another one.
-What cannot follow is refused; the layers that were removed then stay as stand-ins.
+A configuration may have a list with one entry for each layer, the numbers of special layers, the
+numbers of hidden states that are read, or a rule such as "every fourth layer". When layers are
+taken out of their list, the others get new numbers, and each entry has to follow. An entry that
+cannot follow is refused; the removed layers then stay in the list as stand-ins.
 """
 
 import re
@@ -35,7 +35,7 @@ ONE_EACH = (
     "intermediate_size",
     "activation_sparsity_pattern",
 )
-"""Lists with one entry for each layer; some names also stand for one number."""
+"""Lists with one entry for each layer. Some of these keys may also hold a single number."""
 
 NUMBERS = (
     "mlp_only_layers",
@@ -53,10 +53,10 @@ NUMBERS = (
     "look_ahead_layers",
     "look_backward_layers",
 )
-"""Numbers of layers with a property, which goes with the layer."""
+"""Numbers of layers with a property. A removed layer's number is dropped."""
 
 AFTER = ("deepstack_visual_indexes", "extract_layers")
-"""Numbers of layers whose output is read; a removed layer's is the output of the one before."""
+"""Numbers of layers whose output is read. A removed layer's output is that of the one before it."""
 
 STATES = (
     "out_indices",
@@ -71,7 +71,7 @@ STATES = (
 """Numbers of hidden states: 0 is the input of the first layer, -1 the output of the last."""
 
 FIRST = ("first_k_dense_replace", "num_dense_layers", "max_window_layers", "moe_layer_start_index")
-"""How many layers from the first on have a property."""
+"""Counts of the first layers that have a property."""
 
 RULES: dict[str, tuple[int, tuple[str, ...]]] = {
     "attn_layer_period": (1, ()),
@@ -92,8 +92,8 @@ RULES: dict[str, tuple[int, tuple[str, ...]]] = {
     "num_layers_per_stack": (0, ()),
     "scale_attn_by_inverse_layer_idx": (0, ()),
 }
-"""Rules that go by the number of a layer -> the value that treats all layers alike, and lists that
-say the same as the rule and that transformers prefers to it."""
+"""Rules by layer number -> the value that treats all layers alike, and the lists that transformers
+reads instead of the rule if the configuration has them."""
 
 COUNTING = (
     "albert",
@@ -117,7 +117,7 @@ COUNTING = (
     "minicpm3",
     "minimax",
 )
-"""Types whose code computes with the number of a layer, or with how many there are."""
+"""Model types whose code computes with a layer's number, or with the number of layers."""
 
 _SUSPECT = re.compile(r"layer|block|indices|indexes|_idxs?$|pattern|_types$|_ids$|depths|stages?_")
 _HARMLESS = re.compile(
@@ -130,16 +130,15 @@ def renumbered(config: PreTrainedConfig, kept: Sequence[int], num_layers: int) -
     """The entries of a configuration that change when only some layers stay.
 
     Args:
-        config: of the model that the layers belong to; not changed. The number of layers itself is
-            no part of the answer.
+        config: the configuration of the model that has the layers; not changed.
         kept: numbers of the layers that stay, ascending.
-        num_layers: how many there were.
+        num_layers: the number of layers before.
 
     Returns:
-        Name -> new value.
+        Name -> new value. The number of layers is not among them.
 
     Raises:
-        ArchitectureError: an entry cannot follow, or nobody knows whether it must.
+        ArchitectureError: an entry cannot follow, or it is not known whether it has to.
 
     Example:
         >>> import transformers
@@ -147,6 +146,7 @@ def renumbered(config: PreTrainedConfig, kept: Sequence[int], num_layers: int) -
         >>> renumbered(config, [0, 3], 4)["layer_types"]
         ['sliding_attention', 'full_attention']
     """
+    # An entry that is not set names no layer.
     moves = Moves(type(config).__name__, kept, num_layers)
     values = {name: value for name, value in vars(config).items() if value is not None}
     if config.model_type in COUNTING:
@@ -164,16 +164,16 @@ def renumbered(config: PreTrainedConfig, kept: Sequence[int], num_layers: int) -
 def renumbered_around(
     whole: PreTrainedConfig, part: PreTrainedConfig, kept: Sequence[int], num_layers: int
 ) -> list[tuple[PreTrainedConfig, dict[str, Any]]]:
-    """The entries of the configurations around a tower's that name the tower's layers.
+    """The entries that name a tower's layers in the configurations around the tower's own.
 
     Args:
         whole: the configuration of a composite model.
-        part: the tower's, inside of it.
+        part: the configuration of the tower, inside of it.
         kept: numbers of the tower's layers that stay.
-        num_layers: how many there were.
+        num_layers: the number of its layers before.
 
     Returns:
-        Configurations and their new entries.
+        Configurations with their new entries.
 
     Raises:
         ArchitectureError: as ``renumbered``.
@@ -189,11 +189,13 @@ def renumbered_around(
         if any(one is part for one in parts_of(config)):
             for name in values.keys() - {*STATES}:
                 moves.check(name, values[name], values)
+        # These numbers are about an image or audio tower, never about the text tower.
         names = [name for name in STATES if name in values and not is_text]
         if names and not _sees(config, part):
             raise moves.refusal(names[0], values[names[0]], "it may be about these layers")
         new = {name: moves.new(name, values[name], values) for name in names}
         found.append((config, {k: v for k, v in new.items() if v != values[k]}))
+        # Qwen3-VL adds one image feature after each of the first text layers, as many as listed.
         taken = len(values.get("deepstack_visual_indexes", ())) if is_text else 0
         if [*kept[:taken]] != [*range(taken)]:
             raise moves.refusal(AFTER[0], values[AFTER[0]], "images enter after the first layers")
@@ -201,10 +203,10 @@ def renumbered_around(
 
 
 def _is_text(whole: PreTrainedConfig, part: PreTrainedConfig) -> bool:
-    """Whether the hidden states that a composite model speaks of are those of a tower."""
+    """Whether a tower is the text model of a composite model."""
     try:
         return whole.get_text_config() is part
-    except ValueError:  # of several texts
+    except ValueError:  # several text models: the decoder is meant
         return whole.get_text_config(decoder=True) is part
 
 
@@ -214,12 +216,12 @@ def renumbered_generation(
     """The entries of a generation configuration that change when only some layers stay.
 
     Args:
-        generation: of the model whose decoder the layers belong to; not changed.
+        generation: the generation configuration of the model with the decoder; not changed.
         kept: numbers of the decoder's layers that stay, ascending.
-        num_layers: how many there were.
+        num_layers: the number of its layers before.
 
     Returns:
-        Name -> new value; None for what is to go.
+        Name -> new value; None for an entry that is deleted.
 
     Example:
         >>> import transformers
@@ -229,6 +231,7 @@ def renumbered_generation(
     """
     moves = Moves(type(generation).__name__, kept, num_layers)
     found: dict[str, Any] = {}
+    # Word timestamps (Whisper), early exit, and DoLa each read one of these entries.
     pairs = getattr(generation, ALIGNING, None)
     if pairs is not None:
         found[ALIGNING] = [*_aligning(pairs, moves, num_layers)] or None
@@ -242,7 +245,7 @@ def renumbered_generation(
 
 
 def _aligning(pairs: Sequence[Any], moves: "Moves", num_layers: int) -> Iterator[Any]:
-    """Pairs of a layer and a head; those that name no layer of the model stay as they are."""
+    """Pairs (layer, head) with new layer numbers. Pairs without such a layer are not changed."""
     for pair in pairs:
         if not is_pair(pair) or not -num_layers <= pair[0] < num_layers:
             yield pair
@@ -251,7 +254,7 @@ def _aligning(pairs: Sequence[Any], moves: "Moves", num_layers: int) -> Iterator
 
 
 class Moves:
-    """Where each layer goes when some are taken out.
+    """New numbers for layers when some are taken out of their list.
 
     Example:
         >>> moves = Moves("LlamaConfig", [0, 2, 3], 4)
@@ -260,7 +263,7 @@ class Moves:
     """
 
     def __init__(self, where: str, kept: Sequence[int], num_layers: int) -> None:
-        """``where`` is what a refusal calls the configuration."""
+        """``where`` names the configuration in error messages."""
         self._where, self._kept, self._num = where, [*kept], num_layers
         self._ways: tuple[tuple[Sequence[str], Callable[[str, Any], Any]], ...] = (
             (ONE_EACH, self._one_each),
@@ -271,7 +274,7 @@ class Moves:
         )
 
     def stays(self, layer: int) -> bool:
-        """Whether there is such a layer and it stays."""
+        """Whether the layer exists and stays."""
         return layer in self._kept
 
     def number(self, layer: int) -> int:
@@ -279,11 +282,11 @@ class Moves:
         return self._kept.index(layer)
 
     def before(self, state: int) -> int:
-        """How many layers stay of the first so many."""
+        """How many of the first ``state`` layers stay: the new number of hidden state ``state``."""
         return sum(layer < state for layer in self._kept)
 
     def new(self, name: str, value: Any, values: dict[str, Any]) -> Any:
-        """The new value of an entry among all entries."""
+        """The new value of the entry ``name``; ``values`` are all entries."""
         way = next((way for names, way in self._ways if name in names), None)
         if way is not None:
             return way(name, value)
@@ -293,15 +296,17 @@ class Moves:
         return value
 
     def check(self, name: str, value: Any, values: dict[str, Any]) -> None:
-        """Refuse an entry that goes by the numbers of layers in another way, or may do so."""
+        """Refuse an entry that depends on layer numbers in a way that cannot follow, or may."""
         if name == "_heterogeneity_spec":
             raise self.refusal("per_layer_config", value, "it has settings of its own for a layer")
+        # A rule is harmless if it treats all layers alike, or if a list is read in its place.
         alike, lists = RULES.get(name, (None, ()))
         if name in RULES and value != alike and not any(values.get(other) for other in lists):
-            raise self.refusal(name, value, "a rule that goes by the numbers of layers")
+            raise self.refusal(name, value, "a rule that depends on layer numbers")
+        # An unknown list that is named after layers would go wrong silently, so it is refused.
         known = name == "attention_types" or _HARMLESS.search(name)
         if isinstance(value, list | tuple) and value and _SUSPECT.search(name) and not known:
-            raise self.refusal(name, value, "a list that may speak of layers")
+            raise self.refusal(name, value, "a list that may be about single layers")
 
     def refusal(self, name: str, value: Any, why: str) -> ArchitectureError:
         """The error for an entry that cannot follow."""
@@ -327,11 +332,13 @@ class Moves:
     def _after(self, name: str, value: Any) -> Any:
         if any(not 0 <= layer < self._num for layer in value):
             raise self.refusal(name, value, "it names layers that are not there")
+        # The output of layer l is hidden state l + 1.
         return self._distinct(name, value, [self.before(layer + 1) - 1 for layer in value])
 
     def _states(self, name: str, value: Any) -> Any:
         several = [value] if isinstance(value, int) else [*value]
         new = [*self._moved(name, several)]
+        # A backbone returns each hidden state once: two of them must not become one.
         if name in STATES[:3]:
             self._distinct(name, value, new)
         return new[0] if isinstance(value, int) else new
@@ -343,7 +350,8 @@ class Moves:
             new = self.before(counted)
             if not 0 <= counted <= self._num:
                 raise self.refusal(name, states, "it names hidden states that are not there")
-            if new == last and counted != self._num:  # the last state may have a norm behind it
+            # The last hidden state may have gone through a final norm, which others have not.
+            if new == last and counted != self._num:
                 raise self.refusal(name, states, "it would be the last hidden state")
             yield new - last - 1 if state < 0 else new
 
@@ -361,6 +369,6 @@ class Moves:
 
 
 def _sees(config: PreTrainedConfig, part: PreTrainedConfig) -> bool:
-    """Whether the part is what a configuration's numbers of hidden states are about."""
+    """Whether a configuration's numbers of hidden states are about this part of it."""
     names = ("vision_config", "backbone_config", "audio_config")
     return any(vars(config).get(name) is part for name in names)

@@ -1,4 +1,4 @@
-"""Where in a model a module stands: its tower, its stack, its layer."""
+"""Where a module is in a model: its tower, its stack, its layer."""
 
 import re
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from headcount.architectures import names
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Tower, stack, self or cross; and the path of the layer the module is in."""
+    """Tower, stack, ``self`` or ``cross``, and the path of the layer that the module is in."""
 
     tower: str
     stack: str
@@ -22,30 +22,31 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The model that a module belongs to, as far as configurations go."""
+    """The model whose configuration describes a module."""
 
     path: str
-    """Qualified name of the model inside the whole."""
+    """Qualified name of that model inside the whole; empty for the whole."""
     config: PreTrainedConfig
-    """Its configuration, a part of the whole's."""
+    """Its configuration: the whole's, or a part of it."""
 
 
 def owner_of(model: nn.Module, name: str) -> Owner | None:
     """The innermost model around a module whose configuration is saved with the whole.
 
-    Composite models are made of models; each is built from its own part of the configuration. But
-    some are built from a copy that nobody saves, and two may be built from the same: then the model
-    further out is the owner.
+    Composite models consist of models, each with its own part of the configuration. Some of these
+    models hold a private copy that is never saved, and sometimes two share one configuration. In
+    both cases the enclosing model owns the module.
 
     Args:
         model: the whole.
-        name: qualified name of a module, which may be gone.
+        name: qualified name of a module, which may have been removed.
 
     Returns:
         The outermost model with the owner's configuration; None if there is no configuration.
     """
     outer = vars(model).get("config")
     saved = {id(part) for part in parts_of(outer)} if outer is not None else None
+    # From the outside in; the last one that passes is the innermost.
     found: list[Owner] = []
     for path, module in _inwards(model, name):
         config = vars(module).get("config")
@@ -55,33 +56,41 @@ def owner_of(model: nn.Module, name: str) -> Owner | None:
             found.append(Owner(path, config))
     if not found:
         return None
+    # A model with a head and its base model have one configuration: the name is seen from outside.
     return next(owner for owner in found if owner.config is found[-1].config)
 
 
 def nearest_config(model: nn.Module, name: str) -> PreTrainedConfig | None:
-    """The configuration nearest to a module."""
+    """The configuration of the innermost module around a name that has one."""
     found = [vars(module).get("config") for _, module in _inwards(model, name)]
     configs = [config for config in found if isinstance(config, PreTrainedConfig)]
     return configs[-1] if configs else None
 
 
 def _is_shared(model: nn.Module, path: str, config: PreTrainedConfig) -> bool:
-    """Whether a model beside that at a path has its configuration, as Video-LLaVA's towers do."""
+    """Whether a sibling of the model at a path has the same configuration (Video-LLaVA's towers).
+
+    Then the configuration cannot say what one of the two has left.
+    """
     parent, _, leaf = path.rpartition(".")
+    # The configuration objects are compared, not their values: equal ones may be separate.
     beside = (child for name, child in model.get_submodule(parent)._modules.items() if name != leaf)
     models = (child for child in beside if isinstance(child, PreTrainedModel))
     return bool(path) and any(vars(child).get("config") is config for child in models)
 
 
 def parts_of(config: object) -> list[PreTrainedConfig]:
-    """A configuration and all those inside it."""
+    """A configuration and all configurations inside it."""
     if not isinstance(config, PreTrainedConfig):
         return []
     return [config, *(part for value in vars(config).values() for part in parts_of(value))]
 
 
 def _inwards(model: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
-    """The modules on the way to a name, as far as it is there, with their names."""
+    """(name, module) on the way from the model to a name, from the outside in.
+
+    The way ends early where a module is missing.
+    """
     path = ""
     yield path, model
     for step in name.split(".") if name else ():
@@ -93,9 +102,10 @@ def _inwards(model: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
 
 
 def place_of(model: nn.Module, name: str, module: nn.Module) -> Place:
-    """Where a sublayer stands."""
+    """The place of an attention module or feed-forward network."""
     tokens = name.split(".")
     values = vars(module)
+    # Families mark cross-attention in different ways: by path, by attribute or by class.
     crosses = (
         any(token in names.CROSS or token.lower() == "crossattention" for token in tokens)
         or bool(values.get("is_cross_attention"))
@@ -111,7 +121,7 @@ def place_of(model: nn.Module, name: str, module: nn.Module) -> Place:
 
 
 def layer_path(name: str) -> str:
-    """The path of the layer that a module is in; of a list inside a layer, the layer.
+    """The path of the layer that a module is in; a list inside a layer is part of the layer.
 
     Example:
         >>> layer_path("encoder.block.3.layer.0.SelfAttention")
@@ -123,6 +133,7 @@ def layer_path(name: str) -> str:
         >>> layer_path("transformer.ffns.0")
         'transformer.ffns.0'
     """
+    # Numbers inside a layer (experts, parallel branches, T5's sublayers) are no layer numbers.
     name = re.sub(r"\.experts\..*|(?<=\d)\.(attns|ffns)\..*", "", name)
     name = re.sub(r"(block\.\d+)\.layer\.\d+.*", r"\1", name)
     found = re.match(r"(?:.*\.)?\d+(?=\.|$)", name)
@@ -130,6 +141,11 @@ def layer_path(name: str) -> str:
 
 
 def _is_decoder(model: nn.Module, tokens: list[str], values: dict[str, object]) -> bool:
+    """Whether self-attention belongs to a decoder.
+
+    In this order: the module says so; its path does; the module or the path says the opposite; it
+    knows its layer of a cache; the model's configuration says so.
+    """
     for key in ("is_decoder", "is_causal"):
         if isinstance(values.get(key), bool) and values[key]:
             return True

@@ -3,21 +3,21 @@
 from torch import nn
 
 TABLES = ("position_embeddings", "position_embedding", "embed_positions", "wpe")
-"""Names of the modules that have a vector for each position."""
+"""Names of embedding modules with one vector for each position."""
 
 
 def max_tokens(model: nn.Module) -> int | None:
-    """The most tokens that a model reads: one for each row of its table of positions.
+    """The longest input of a model in tokens, from its table of position embeddings.
 
-    RoBERTa and its kin count positions from behind the number of the padding token, and so read
-    two tokens fewer than the table has rows. Bart's table has two more than its configuration says.
+    RoBERTa's first position is the padding token's number plus one, so its table of 514 rows holds
+    512 positions. BART's table has two rows more than ``max_position_embeddings``, which counts.
 
     Args:
-        model: on any device, the meta device too.
+        model: on any device, also on the meta device.
 
     Returns:
-        The number, the least of all tables; None for a model without such a table, as where
-        positions are relative or rotary.
+        The least of all tables and of ``max_position_embeddings``; None for a model without such a
+        table, whose positions are relative or rotary, say.
 
     Example:
         >>> import transformers

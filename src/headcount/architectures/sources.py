@@ -1,4 +1,4 @@
-"""What the source of a forward method says that no attribute does."""
+"""Look into the source of a forward method for what no attribute says."""
 
 import ast
 import inspect
@@ -10,15 +10,16 @@ from torch import nn
 
 @cache
 def width_off_input(kind: type[nn.Module]) -> str:
-    """The variable by which a forward method gives what it computes the width of its input.
+    """The variable that a forward method sets to its input's width and uses to reshape.
 
-    Attention that does so cannot have fewer heads than the input is wide, unless it is told.
+    An example is ``b, t, width = x.shape`` and later ``context.view(b, t, width)``. Such attention
+    fails with fewer heads, since the context is then narrower than the input.
 
     Args:
         kind: the class of a module.
 
     Returns:
-        The variable's name; empty if there is none, or no source to look into.
+        The variable's name; empty if there is none, or if the source cannot be read.
 
     Example:
         >>> class Plain(nn.Module):
@@ -40,7 +41,7 @@ def width_off_input(kind: type[nn.Module]) -> str:
 
 
 def _widths(method: ast.FunctionDef, given: str) -> set[str]:
-    """Variables that are the last of an argument's sizes: ``batch, length, width = x.shape``."""
+    """Variables set to the last size of an argument: ``width`` in ``b, t, width = x.shape``."""
     found = set()
     for node in ast.walk(method):
         if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Tuple):
@@ -52,7 +53,7 @@ def _widths(method: ast.FunctionDef, given: str) -> set[str]:
 
 
 def _shaped_by(node: ast.AST) -> list[str]:
-    """The variable that is the last size, whole or divided, of a call of ``view``."""
+    """The variable in the last argument of ``view`` or ``reshape``: ``width``, ``width // 2``."""
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or not node.args:
         return []
     last = node.args[-1]

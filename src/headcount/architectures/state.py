@@ -1,4 +1,4 @@
-"""What state a model's weights are in: packed, scattered, or what they seem."""
+"""Whether a model's weights can be read and sliced: quantised, spread over processes, or plain."""
 
 from collections.abc import Iterator
 
@@ -9,33 +9,35 @@ from transformers import PreTrainedModel
 from headcount.architectures.places import parts_of
 
 KNOWN = ("torch.nn.modules", "transformers.models", "transformers.pytorch_utils")
-"""Where classes come from of which a model is made when nobody has changed it."""
+"""Packages of the classes that an unchanged transformers model is made of."""
 PLAIN = (Tensor, nn.Parameter)
-"""The classes of tensors of which an index means what it says."""
+"""Classes of tensors for which indexing selects numbers, and nothing else."""
 PACKAGES = (
     "aqlm", "auto_gptq", "awq", "bitsandbytes", "compressed_tensors", "eetq", "fbgemm_gpu",
     "fp_quant", "gptqmodel", "hqq", "optimum", "quark", "spqr_quant", "torchao", "vptq",
     "torch.ao.nn", "transformers.integrations",
 )  # fmt: skip
-"""Packages whose linear maps hold packed weights."""
+"""Packages whose linear maps hold quantised weights."""
 LEFTOVERS = ("hf_quantizer", "is_quantized", "quantization_method", "quantization_config")
-"""What transformers leaves on a model, and on its configuration, of how its weights were read."""
+"""Attributes by which transformers remembers how a model, or a configuration, was quantised."""
 
 _LOAD = "Load the model unquantised, cut it, then quantise the result."
 
 
 def why_packed(model: nn.Module) -> str:
-    """Why a model's weights cannot be sliced: they are quantised; empty if they are not.
+    """Say that a model's weights are quantised and cannot be sliced; empty if they are not.
 
-    Weights that only come from a packed file are not packed any more: GGUF, and other formats that
-    were loaded with ``dequantize=True``.
+    Weights that were unpacked as they were loaded count as plain: GGUF, and any format with
+    ``dequantize=True``.
     """
     for name, module in model.named_modules():
+        # These packages also have modules that hold no weights, so the name counts as well.
         package = type(module).__module__
         known = any(package == own or package.startswith(f"{own}.") for own in PACKAGES)
         if known and "Linear" in type(module).__name__:
             return f"{name} is quantised (a {type(module).__name__} of {package}). {_LOAD}"
         for leaf, parameter in module.named_parameters(recurse=False):
+            # Integers, and floats of one byte (fp8), which need scales beside them.
             if not parameter.is_floating_point() or parameter.dtype.itemsize < 2:
                 kind = f"({parameter.dtype}); packed weights cannot be sliced"
                 return f"{name}.{leaf} is quantised {kind}. {_LOAD}"
@@ -46,13 +48,13 @@ def why_packed(model: nn.Module) -> str:
 
 
 def is_foreign(tensor: Tensor) -> bool:
-    """Whether a tensor is of a class of its own, of which an index may mean something else."""
+    """Whether a tensor has a special class, whose indexing may mean something else."""
     kind = type(tensor)
     return kind not in PLAIN and not kind.__module__.startswith(("torch._subclasses", "torch.nn"))
 
 
 def _quantizer(module: nn.Module) -> str:
-    """What quantises a model as far as transformers knows; empty if it only read its file."""
+    """Say how transformers quantised a model; empty if it did not, or unpacked the weights."""
     values = vars(module)
     quantizer = values.get("hf_quantizer")
     if quantizer is None and not values.get("is_quantized"):
@@ -70,9 +72,9 @@ def _config_of(module: nn.Module) -> object:
 
 
 def forget_packing(model: nn.Module) -> None:
-    """Take off what is left on a model, and on its configurations, of how its file was packed.
+    """Delete what a model and its configurations remember of a quantised file.
 
-    With it, transformers would not save the model, or would pack it again.
+    Otherwise transformers would refuse to save the model, or would quantise it again.
     """
     for module in model.modules():
         if isinstance(module, PreTrainedModel):
@@ -82,11 +84,12 @@ def forget_packing(model: nn.Module) -> None:
 
 
 def why_scattered(model: nn.Module) -> str:
-    """Why a model's weights have no shapes to be read: they lie in parts on several processes.
+    """Say that a model's weights have no readable shapes, since processes share them out.
 
-    Empty if they do not. The parameters of FSDP2 and of tensor parallelism (``DTensor``) have
-    shapes: they can be read, but not sliced; see ``why_in_parts``.
+    Empty if the shapes can be read. Parameters of FSDP2 and tensor parallelism (``DTensor``) have
+    shapes: their units can be counted, but not sliced; see ``why_in_parts``.
     """
+    # By name and attribute: neither FSDP nor DeepSpeed needs to be installed.
     for name, module in model.named_modules():
         if type(module).__name__ == "FullyShardedDataParallel":
             return f"{name or 'the model'} is sharded (FSDP). {_gather('FSDP.summon_full_params')}"
@@ -98,7 +101,7 @@ def why_scattered(model: nn.Module) -> str:
 
 
 def why_in_parts(model: nn.Module) -> str:
-    """Why a model's weights cannot be sliced in this process; empty if they can."""
+    """Say that this process has only parts of the weights (DTensor); empty if it has them all."""
     found = (name for name, tensor in model.named_parameters() if _is_distributed(tensor))
     name = next(found, "")
     what = "torch.distributed.checkpoint.state_dict.get_model_state_dict with full_state_dict=True"
@@ -118,7 +121,7 @@ def _is_distributed(tensor: Tensor) -> bool:
 
 
 def _is_hollow(model: nn.Module, name: str, parameter: Tensor) -> bool:
-    """Whether a linear map has no numbers although it has inputs and outputs."""
+    """Whether a linear map's weight is empty although its attributes give it a size."""
     path, _, leaf = name.rpartition(".")
     module = model.get_submodule(path)
     sizes = [vars(module).get(size) for size in ("in_features", "out_features")]
@@ -126,8 +129,9 @@ def _is_hollow(model: nn.Module, name: str, parameter: Tensor) -> bool:
 
 
 def oddities(module: nn.Module) -> Iterator[str]:
-    """What about a linear map speaks against cutting it as one; nothing for a plain one."""
+    """Reasons why a linear map cannot be cut like a plain one; none for a plain one."""
     for name in ("weight", "bias"):
+        # A tensor that is no parameter is computed by a hook or a parametrization: pruning, norms.
         if name not in module._parameters and torch.is_tensor(getattr(module, name, None)):
             yield f"{name} is computed"
     extra = [name for name, _ in module.named_parameters() if name not in ("weight", "bias")]
@@ -138,6 +142,6 @@ def oddities(module: nn.Module) -> Iterator[str]:
 
 
 def _forward_is_known(kind: type) -> bool:
-    """Whether the class that says what a map puts out is PyTorch's, or of transformers' models."""
+    """Whether the class that defines a map's ``forward`` is PyTorch's or transformers'."""
     owner = next(base for base in kind.__mro__ if "forward" in vars(base))
     return owner.__module__.startswith(KNOWN)

@@ -1,4 +1,4 @@
-"""Whether the stock class builds a model's shape from its configuration."""
+"""Whether the stock class can build a model's shape from its configuration."""
 
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -8,23 +8,23 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 CODE = "modeling_headcount"
-"""Name of the module beside the weights of a standalone model, with copies of ``pieces``."""
+"""Name of the Python module in a standalone folder, which contains copies of ``pieces``."""
 
 STOCK = "_headcount_stock"
-"""Attribute of the classes in a standalone folder: the class of transformers that they extend."""
+"""Attribute of the classes in a standalone folder: the transformers class that they extend."""
 
 _MAY_DIFFER = frozenset({"training", "gradient_checkpointing", "name_or_path", "skipped"})
 _PLAIN = int | float | str | bool
 
 
 def stock_class(kind: type[Any]) -> type[Any]:
-    """The class of transformers that a class extends by the code of a standalone folder.
+    """The transformers class behind a class from a standalone folder.
 
     Args:
         kind: the class of a model or of a configuration.
 
     Returns:
-        ``kind`` itself where no such code made it.
+        ``kind`` itself if it is not from a standalone folder.
 
     Example:
         >>> import transformers
@@ -35,12 +35,12 @@ def stock_class(kind: type[Any]) -> type[Any]:
 
 
 def is_stock(model: nn.Module, config: PreTrainedConfig) -> bool:
-    """Whether the model's class, given the configuration, builds exactly this model.
+    """Whether the model's class builds exactly this model from the configuration.
 
-    The configuration is written and read again, as saving and loading do, which validates it. Then
-    the class is built without memory, on the meta device, and compared: the same modules of the
-    same classes, the same shapes, and the same plain values among the modules' attributes, on
-    which scales, windows and reshaping depend.
+    The configuration is saved and loaded first, since that validates it. The class then builds a
+    model on the meta device, which takes no memory. The two must have the same modules of the same
+    classes, the same shapes, and the same plain values (numbers, strings, bools) among the modules'
+    attributes, since scales, windows and reshaping depend on these.
 
     Args:
         model: the model as it is.
@@ -54,12 +54,14 @@ def is_stock(model: nn.Module, config: PreTrainedConfig) -> bool:
     """
     try:
         stock = _built(stock_class(type(model)), config)
+    # A configuration may be refused in any way: by its validation, or by an error in the class.
     except Exception:
         return False
     return _account(stock) == _account(model)
 
 
 def _built(kind: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedModel:
+    # Through a file, since reading it may change a configuration: validation, defaults, old keys.
     with TemporaryDirectory() as folder:
         config.save_pretrained(folder)
         again = stock_class(type(config)).from_pretrained(folder)
@@ -68,6 +70,7 @@ def _built(kind: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedM
 
 
 def _account(model: nn.Module) -> dict[str, Any]:
+    """All that is compared: classes, plain attributes and shapes, by name."""
     account: dict[str, Any] = {}
     for name, module in model.named_modules():
         values = {
@@ -88,5 +91,5 @@ def _is_plain(value: object) -> bool:
 
 
 def _as_saved(value: Any) -> Any:
-    """A value as it comes out of a file, where a tuple is a list."""
+    """A value as JSON returns it: tuples become lists."""
     return [_as_saved(entry) for entry in value] if isinstance(value, list | tuple) else value

@@ -1,4 +1,4 @@
-"""What the weights alone say about the units."""
+"""Evidence about units that needs the weights only: their norms."""
 
 from collections.abc import Sequence
 
@@ -14,10 +14,12 @@ def weight_norms(
 ) -> Float[Tensor, " n"]:
     r"""The L2 norm of each unit's slices of the projections with the given roles.
 
+    For sublayers and layers all their matrices count, whatever their role.
+
     Args:
         model: the model the table was made from.
         units: its units.
-        roles: which projections count: ``query``, ``key``, ``value``, ``output``.
+        roles: projections that count: ``query``, ``key``, ``value``, ``output``, ``up``, ``down``.
 
     Returns:
         ``sqrt(sum of squares)`` over each unit's weights (biases left out), float64, [N].
@@ -36,6 +38,7 @@ def weight_norms(
             if weight.ndim < 2 or (part.role not in roles and site.where != "layer"
                                    and site.kind != "sublayer"):  # fmt: skip
                 continue
+            # Squares are summed over all dimensions but the units' (and the experts').
             own = (0, part.dim) if part.stacked else (part.dim,)
             others = [dim for dim in range(weight.ndim) if dim not in own]
             per_index = weight.double().square().sum(others).cpu()

@@ -1,1 +1,1 @@
-"""Save and reload smaller models through transformers' own calls."""
+"""Save and reload cut models through transformers' own calls."""

@@ -1,4 +1,4 @@
-"""Which of transformers' Auto classes and pipelines load a model."""
+"""Find the Auto classes and the pipeline of transformers that load a model."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -23,7 +23,7 @@ _FIRST = (
     "AutoModelForCTC",
     "AutoModel",
 )
-"""Classes that say best what a model is for, where several load it."""
+"""If several Auto classes load a model, the first of these is best: it says most about its use."""
 
 _PIPELINES = {
     "AutoModelForSequenceClassification": "text-classification",
@@ -37,11 +37,11 @@ _PIPELINES = {
     "AutoModelForAudioClassification": "audio-classification",
     "AutoModelForCTC": "automatic-speech-recognition",
 }
-"""Auto class -> the pipeline that uses such a model."""
+"""Auto class -> the name of the pipeline for its models."""
 
 
 def auto_classes(model: PreTrainedModel) -> tuple[str, ...]:
-    """The names of all Auto classes that load a model, the best first; none for some parts.
+    """The names of all Auto classes that load a model, the best first. Some parts have none.
 
     Example:
         >>> import transformers
@@ -54,7 +54,7 @@ def auto_classes(model: PreTrainedModel) -> tuple[str, ...]:
 
 
 def _place(auto: str) -> tuple[int, str]:
-    """Where an Auto class comes: those of ``_FIRST``, any other by its name, pretraining last."""
+    """The sort key of an Auto class: first those of ``_FIRST``, then by name, pretraining last."""
     if auto in _FIRST:
         return _FIRST.index(auto), auto
     return len(_FIRST) + (auto == "AutoModelForPreTraining"), auto
@@ -72,7 +72,7 @@ def _classes(entry: Any) -> tuple[str, ...]:
 
 
 def auto_class(model: PreTrainedModel) -> str:
-    """The name of the Auto class that loads a model, or of its own class if there is none.
+    """The name of the best Auto class for a model; the name of its own class if it has none.
 
     Example:
         >>> import transformers
@@ -83,5 +83,5 @@ def auto_class(model: PreTrainedModel) -> str:
 
 
 def pipeline_task(model: PreTrainedModel) -> str | None:
-    """The name of the pipeline that uses such a model; None if there is none."""
+    """The name of the pipeline for a model; None if there is none."""
     return _PIPELINES.get(auto_class(model))

@@ -1,4 +1,4 @@
-"""Whether the weights of a checkpoint are those that its mark tells of."""
+"""Check that the weights of a checkpoint belong to the units that its mark lists."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -11,13 +11,14 @@ from headcount.architectures.mark import GIVE
 from headcount.errors import CheckpointError
 
 BUILT_BY = "_headcount_built_by"
-"""Attribute of a model that was built by a mark, until its weights are loaded: what was left."""
+"""Attribute of a model that was built from a mark: the mark's units, until weights are loaded."""
 
 
 def completing(original: Callable[..., Any]) -> Callable[..., Any]:
-    """What transformers does with the names of missing weights, after a look at them.
+    """Wrap the method by which transformers handles missing weights, and check these first.
 
-    A mark that tells of other units than the weights have would be loaded with random ones.
+    If the mark lists other units than the file has, transformers would load the model with random
+    weights.
     """
 
     @wraps(original)
@@ -27,10 +28,11 @@ def completing(original: Callable[..., Any]) -> Callable[..., Any]:
         paths = [path for left in lefts if left for path in left]
         wrong = _wrong(self, paths, loading_info) if paths else []
         if wrong:
-            loading_info.mismatched_keys = set()  # transformers raises for them, and hides this
+            # transformers raises an error of its own for these, which would hide ours.
+            loading_info.mismatched_keys = set()
             loading_info.error_msgs = []
             raise CheckpointError(
-                "from_pretrained: config.json tells of other units than the weights have: "
+                "from_pretrained: config.json lists other units than the weights have: "
                 f"{wrong[0]}{f' and {len(wrong) - 1} more' if wrong[1:] else ''}. {GIVE}"
             )
         return result
@@ -39,7 +41,8 @@ def completing(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _wrong(model: PreTrainedModel, paths: list[str], found: Any) -> list[str]:
-    """Weights of units that are missing, of another shape, or there although they were removed."""
+    """Weights of units that are missing or have another shape, and weights of removed units."""
+    # Only weights of units: a new task head may well be missing in the file.
     ours = {part.parameter for site in find_sites(model) for part in site.parts}
     missing = [f"{name} is missing" for name in found.missing_keys if name in ours]
     shapes = [

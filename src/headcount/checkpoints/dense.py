@@ -1,4 +1,4 @@
-"""The dense model that a cut one was made from: its shape, without its weights."""
+"""Rebuild the shape of the dense model from which a cut one was made, without weights."""
 
 import copy
 from collections import defaultdict
@@ -20,9 +20,9 @@ from headcount.units.site import Site
 
 
 def dense_config(config: PreTrainedConfig) -> PreTrainedConfig:
-    """A copy of a configuration without the account of what was cut, sub-configurations too.
+    """A copy of a configuration, and of those inside it, without marks.
 
-    It is of the class of transformers, also where code beside the weights made another.
+    Its class is transformers', also if the configuration is from a standalone folder.
     """
     plain = copy.deepcopy(config)
     for part in parts_of(plain):
@@ -39,7 +39,9 @@ def dense_twin(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def marks(model: PreTrainedModel) -> dict[str, Left]:
-    """What the marks of a model's configurations say is left, by the owning model's name."""
+    """Name of a model inside the whole -> the units that its configuration's mark lists."""
+    # A model with a task head and its base model share one configuration: it counts once, for the
+    # outer one.
     found: dict[str, Left] = {}
     seen: set[int] = set()
     for name, module in model.named_modules():
@@ -52,15 +54,18 @@ def marks(model: PreTrainedModel) -> dict[str, Left]:
 
 
 def kept_of(model: PreTrainedModel, left: Left) -> dict[tuple[str, str], Tensor]:
-    """The units of a dense model that stand for those that are left.
+    """The units of a dense model that correspond to those that are left.
+
+    If the mark has only a number, the first units are taken: for the shape, which ones makes no
+    difference.
 
     Args:
         model: the dense model.
-        left: what its mark says. Each entry has to be about a site of this model, or about a stack
-            that the model is without, as an encoder that is loaded alone is without its decoder.
+        left: the units in its mark. Each entry must be about a site of this model, or about a stack
+            that the model lacks: an encoder that is loaded alone has no decoder.
 
     Raises:
-        CheckpointError: a site is to have more units than the dense model has, or is not in it.
+        CheckpointError: the model does not have a site, or has fewer units there.
     """
     kept: dict[tuple[str, str], Tensor] = {}
     sites = find_sites(model)
@@ -78,7 +83,7 @@ def kept_of(model: PreTrainedModel, left: Left) -> dict[tuple[str, str], Tensor]
                 site.kind == "kv_head"
                 and isinstance(heads, list)
                 and not isinstance(asked.get("kv_head"), list)
-            ):  # the groups that these heads belong to
+            ):  # the key-value heads that these query heads share
                 share = num_heads[site.module] // site.num_units
                 kept[site.key] = (torch.tensor(heads, dtype=torch.long) // share).unique()
             elif site.kind in asked:
@@ -89,13 +94,13 @@ def kept_of(model: PreTrainedModel, left: Left) -> dict[tuple[str, str], Tensor]
 
 
 def plan_again(model: PreTrainedModel) -> tuple[PreTrainedModel, Plan]:
-    """The dense twin of a cut model, and the plan that leads from it to the cut shape."""
+    """The dense twin of a cut model, and the plan that turns it into the cut shape."""
     twin = dense_twin(model)
     return twin, plan(twin, kept_again(model, twin))
 
 
 def kept_again(model: PreTrainedModel, twin: PreTrainedModel) -> dict[tuple[str, str], Tensor]:
-    """The units of a cut model's dense twin that stand for those that the cut model has."""
+    """The units of a cut model's dense twin that correspond to those of the cut model."""
     kept: dict[tuple[str, str], Tensor] = {}
     for owner, left in marks(model).items():
         inner = twin.get_submodule(owner)
@@ -107,9 +112,11 @@ def kept_again(model: PreTrainedModel, twin: PreTrainedModel) -> dict[tuple[str,
 
 
 def _kept(site: Site, asked: dict[str, int | list[int]]) -> Tensor:
-    """Which units of the dense site stand for those that are left."""
+    """The indices of a dense site's units that correspond to those that are left."""
     count = asked[site.kind]
     index = torch.tensor(count) if isinstance(count, list) else torch.arange(count)
+    # Query heads of shared key-value heads, or neurons of experts: the first ones of each group, so
+    # that every group has equally many.
     if site.num_groups > 1 and not isinstance(count, list):
         groups = asked.get("kv_head", site.num_groups)
         num_groups = len(groups) if isinstance(groups, list) else groups

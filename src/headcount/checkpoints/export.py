@@ -1,7 +1,7 @@
-"""Export a saved model to ONNX or OpenVINO: checked against PyTorch, timed beside the dense one.
+"""Export a saved model to ONNX or OpenVINO, check it against PyTorch, and time it.
 
-What is exported is one forward pass, without a cache, as a function of token ids and masks of any
-batch size and length, in float32.
+The exported function is one forward pass without a cache, in float32. Its inputs are token ids and
+masks of any batch size and length.
 """
 
 import json
@@ -46,20 +46,21 @@ TOLERANCE = 1e-4
 """The largest absolute difference between the runtime's outputs and PyTorch's that passes."""
 
 SHAPES = ((1, 1), (3, 5), (2, 31), (5, 16))
-"""Batch sizes and lengths of the checks, padded on the left and on the right."""
+"""(batch size, length) of the checks. Each is run with padding on the left and on the right."""
 
 NUM_RUNS = 20
 """Timed forward passes of each model."""
 
 RESULT_FILE = "export.json"
+"""Name of the file with the results. Its presence marks a folder as an export."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExportedModel:
-    """What was measured on one exported model."""
+    """The measurements of one exported model."""
 
     num_bytes: int
-    """Size of the exported files, all together."""
+    """Size of all exported files together."""
     max_difference: float
     """Largest absolute difference to PyTorch over all checks."""
     latency_s: Summary
@@ -68,7 +69,7 @@ class ExportedModel:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Exported:
-    """What ``export`` wrote and measured; ``export.json`` in the folder holds the same.
+    """The result of ``export``, which is also in ``export.json`` in the folder.
 
     Example:
         >>> import headcount as hc
@@ -86,11 +87,11 @@ class Exported:
     model: ExportedModel
     """The model that was asked for."""
     dense: ExportedModel | None
-    """The model it was compared with, exported, checked and timed alike."""
+    """The dense model, exported, checked and timed in the same way; None if none was given."""
     speedup: Summary | None
-    """Seconds of the dense model over seconds of this one, of the same round."""
+    """Time of the dense model divided by time of this one, round by round."""
     settings: dict[str, Any]
-    """Format, allowed difference; batch, length and number of the timed passes; seed."""
+    """Format, tolerance, seed, and batch, length and number of the timed passes."""
     environment: dict[str, Any]
     """Versions and machine."""
 
@@ -108,25 +109,25 @@ def export(
 ) -> Exported:
     """Export a saved model, compare it with PyTorch on other inputs, and time it.
 
-    The output folder appears when all checks have passed; if one fails, nothing is left. An older
-    export in its place gives way.
+    The output folder appears once all checks have passed. If one fails, nothing is left behind. An
+    older export there is replaced.
 
     Args:
-        folder: what ``save_pretrained`` or ``headcount prune`` wrote.
-        output: the folder to write: the exported file(s) and ``export.json``.
+        folder: a folder that ``save_pretrained`` or ``headcount prune`` wrote.
+        output: the folder to write, with the exported file(s) and ``export.json``.
         to: the format: onnx or openvino.
-        dense: folder or Hub id of the dense model, to be exported and timed beside, in turns.
+        dense: folder or Hub id of the dense model, which is exported as well and timed in turns.
         batch: examples of a timed forward pass.
-        length: tokens of each.
-        seed: of the random inputs.
+        length: tokens of each example.
+        seed: seed of the random inputs.
 
     Returns:
-        The names of the graph's inputs and outputs, and what was measured.
+        The names of the graph's inputs and outputs, and the measurements.
 
     Raises:
-        CheckpointError: unknown ``to`` or missing packages; ``folder`` or ``dense`` is no model
-            that can be exported; ``output`` is not ours; ``batch`` or ``length`` is out of range;
-            the outputs differ by more than 1e-4.
+        CheckpointError: ``to`` is unknown or packages are missing; ``folder`` or ``dense`` cannot
+            be exported; ``output`` is not an export; ``batch`` or ``length`` is out of range; the
+            outputs differ by more than 1e-4.
 
     Example:
         >>> result = export("small", "small-onnx", dense="dense")  # doctest: +SKIP
@@ -162,7 +163,7 @@ def export(
 
 @contextmanager
 def _beside(target: Path) -> Iterator[str]:
-    """A folder for drafts, on the disk of the result."""
+    """A temporary folder beside the target, on the same disk, so that a rename suffices."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{target.name[:40]}-", dir=target.parent) as work:
         yield work
@@ -195,10 +196,10 @@ def _longest(model: PreTrainedModel) -> int:
 
 
 def _load(source: str | Path, like: PreTrainedModel | None = None) -> PreTrainedModel:
-    """A model in float32 with eager attention, of the class it was saved from, or of ``like``'s.
+    """A model in float32 with eager attention, of the class that it was saved from, or ``like``'s.
 
-    Eager attention, because its mask has no infinities: a row that may look at no token, as
-    padding on the left of a decoder, gives numbers and not NaN in every runtime.
+    The mask of eager attention has no infinities. So a token that may attend to none, such as left
+    padding in a decoder, gives numbers instead of NaN in every runtime.
     """
     source = expanded_name(source)
     config = _config(source)
@@ -235,7 +236,7 @@ def _config(source: str) -> PreTrainedConfig:
         return AutoConfig.from_pretrained(source, trust_remote_code=False)
     except PruningError:
         raise
-    except Exception as error:  # what is wrong with a file may surface as anything
+    except Exception as error:  # a damaged file may lead to any error
         give = "Give a folder that save_pretrained or headcount prune wrote."
         raise CheckpointError(
             f"export({source!r}): there is no model that can be loaded: {said(error)}. "
@@ -244,7 +245,7 @@ def _config(source: str) -> PreTrainedConfig:
 
 
 def _written(model: PreTrainedModel, to: str, folder: Path) -> Path:
-    """Trace one model, for any batch size and length, and write it into a new folder."""
+    """Trace one model for any batch size and length, and write it to a new folder."""
     folder.mkdir()
     ports = ports_of(model)
     example = ports.random(*EXAMPLE, Generator().manual_seed(0), side="right")
@@ -267,7 +268,7 @@ def _written(model: PreTrainedModel, to: str, folder: Path) -> Path:
 def _measured(
     models: dict[str, PreTrainedModel], files: dict[str, Path], settings: dict[str, Any]
 ) -> Exported:
-    """Check every file, then time them in turns."""
+    """Check every exported file, then time them in turns."""
     to, seed, ports = settings["to"], settings["seed"], ports_of(models["model"])
     runtimes = {name: Runtime(READERS[to](file)) for name, file in files.items()}
     worst = {name: _compared(model, runtimes[name], seed) for name, model in models.items()}
@@ -282,6 +283,7 @@ def _measured(
         )
         for name in models
     }
+    # Round by round: a machine that slows down for a while slows both models down.
     both = zip(samples.get("dense", ()), samples["model"], strict=False)
     ratios = [its / mine for its, mine in both]
     return Exported(
@@ -300,7 +302,7 @@ def _compared(model: PreTrainedModel, runtime: Runtime, seed: int) -> float:
     """The largest difference over all checks."""
     ports, generator = ports_of(model), Generator().manual_seed(seed)
     reference, worst = Forward(model, ports), 0.0
-    longest = _longest(model) - 2  # some families count their positions from two
+    longest = _longest(model) - 2  # RoBERTa and others number their positions from two
     for (batch, wanted), side in product(SHAPES, ("left", "right")):
         length = min(wanted, longest)
         inputs = ports.random(batch, length, generator, side)

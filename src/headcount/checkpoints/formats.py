@@ -1,4 +1,4 @@
-"""The formats of an export: what goes in and out, how a file is written, how it is run."""
+"""The formats of an export: inputs and outputs, how a file is written, how it is run."""
 
 import inspect
 import logging
@@ -19,29 +19,29 @@ EXAMPLE = (2, 8)
 """Batch size and length of the forward pass that is traced."""
 
 PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",)}
-"""Format -> what it needs, which the extra of headcount with the same name installs."""
+"""Format -> packages that it needs. The extra of headcount with the same name installs them."""
 
 Run = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
-"""An exported file at work: arrays by name -> arrays in the order of its outputs."""
+"""A function that runs an exported file: arrays by name -> arrays in the order of its outputs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ports:
-    """What goes into and comes out of a graph."""
+    """The inputs and outputs of a graph."""
 
     inputs: dict[str, int]
-    """Names, and how many values there are: token ids are below."""
+    """Name of an input -> number of values: its integers are 0 or more and less than this."""
     outputs: tuple[str, ...]
-    """Names of the results."""
+    """Names of the outputs."""
     pad: int
     """The token id of padding."""
 
     def random(
         self, batch: int, length: int, generator: Generator, side: str = ""
     ) -> dict[str, Tensor]:
-        """Random inputs by name, int64 [B, T]; a decoder's are shorter.
+        """Random inputs by name, int64 [B, T]. A decoder's are shorter than the encoder's.
 
-        Half of the last of several examples is padding, if a side is given: left or right.
+        If a side is given (left or right), half of the last of several examples is padding.
 
         Example:
             >>> ports = Ports(inputs={"input_ids": 9, "attention_mask": 2}, outputs=(), pad=0)
@@ -60,10 +60,10 @@ class Ports:
 
 
 def check_reads_tokens(model: PreTrainedModel) -> None:
-    """Refuse a model that reads anything else than token ids.
+    """Refuse a model whose main input is not token ids.
 
     Raises:
-        CheckpointError: says what it reads.
+        CheckpointError: it is not; the message says what the model reads.
     """
     reads = model.main_input_name
     needed = [
@@ -81,7 +81,10 @@ def check_reads_tokens(model: PreTrainedModel) -> None:
 
 
 def ports_of(model: PreTrainedModel) -> Ports:
-    """Ids and mask; the parts of a pair where a model tells them apart; what a decoder reads."""
+    """The ports of a model: token ids, mask, token types if it has any, and decoder ids.
+
+    The outputs are found by one forward pass.
+    """
     check_reads_tokens(model)
     try:
         vocabulary: Any = model.get_input_embeddings()
@@ -113,7 +116,7 @@ def ports_of(model: PreTrainedModel) -> Ports:
 
 
 class Forward(nn.Module):
-    """A model as a function of tensors to tensors, both in the order of the ports."""
+    """A model as a function from tensors to tensors, in the order of its ports."""
 
     def __init__(self, model: PreTrainedModel, ports: Ports) -> None:
         super().__init__()
@@ -127,7 +130,7 @@ class Forward(nn.Module):
 
 
 class Runtime(nn.Module):
-    """An exported file and its runtime, in the shape of a module."""
+    """An exported file with its runtime, as a module, so that it is timed like a model."""
 
     def __init__(self, run: Run) -> None:
         super().__init__()
@@ -141,7 +144,7 @@ class Runtime(nn.Module):
 
 def _write_onnx(program: ExportedProgram, ports: Ports, path: Path) -> None:
     remarks = logging.getLogger("torch.onnx._internal.exporter._registration")
-    remarks.setLevel(logging.ERROR)  # one for each package that is not there and not needed
+    remarks.setLevel(logging.ERROR)  # it remarks on optional packages that are not installed
     inputs, outputs = list(ports.inputs), list(ports.outputs)
     onnx = torch.onnx.export(
         program, dynamo=True, verbose=False, input_names=inputs, output_names=outputs
@@ -181,4 +184,4 @@ def _read_openvino(path: Path) -> Run:
 FILES = {"onnx": "model.onnx", "openvino": "model.xml"}
 WRITERS = {"onnx": _write_onnx, "openvino": _write_openvino}
 READERS = {"onnx": _read_onnx, "openvino": _read_openvino}
-"""Load a file, for the CPU and as many threads as PyTorch has."""
+"""Format -> function that loads a file, for the CPU and as many threads as PyTorch has."""

@@ -1,8 +1,9 @@
-"""What makes transformers refuse a configuration that only headcount can build.
+"""Put the guard on configurations as they are written, and take it off as they are read.
 
-The guard is written wherever such a configuration is written, by ``to_dict``, and it is taken off
-wherever one is read. It is a layer of ``per_layer_config`` whose number is a sentence: transformers
-reads the numbers of layers as integers, fails, and shows the sentence.
+By the guard, transformers refuses a configuration that only headcount can build. It is an entry of
+``per_layer_config`` with a sentence in place of the layer number. transformers reads layer numbers
+as integers, fails, and shows the sentence. ``to_dict`` adds it, so it is in every file, whoever
+writes it.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,11 +18,11 @@ from headcount.errors import CheckpointError
 from headcount.pieces import GUARD, PART, PER_LAYER, guarded, unguarded
 
 OLD = "per_layer_keys"
-"""Key of the marks of folders whose ``per_layer_config`` says again what the mark says."""
+"""Key in marks of version 0.1, whose ``per_layer_config`` repeats what the mark says."""
 
 
 def guarding(original: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """``to_dict`` or ``to_diff_dict`` that adds the guard to a configuration with a mark."""
+    """Wrap ``to_dict`` or ``to_diff_dict`` to add the guard to a configuration with a mark."""
 
     @wraps(original)
     def written(self: PreTrainedConfig) -> dict[str, Any]:
@@ -32,10 +33,10 @@ def guarding(original: Callable[..., dict[str, Any]]) -> Callable[..., dict[str,
 
 
 def unguarding(original: Callable[..., None]) -> Callable[..., None]:
-    """``__post_init__`` that takes the guard off before anything reads the numbers of layers.
+    """Wrap ``__post_init__`` to take the guard off before anything reads the layer numbers.
 
-    A guard without a mark means that the mark got lost: the stock class would build layers that
-    have no weights.
+    A guard without a mark is refused: the mark was lost, and the stock class would build layers for
+    which there are no weights.
     """
 
     @wraps(original)
@@ -57,7 +58,10 @@ def unguarding(original: Callable[..., None]) -> Callable[..., None]:
 
 
 def unrepeated(stock: property) -> property:
-    """``per_layer_config`` that leaves out what older folders say there of what the mark says."""
+    """The property ``per_layer_config``, which ignores values if a mark of version 0.1 is there.
+
+    Such values repeat the mark. With them every key would be ambiguous.
+    """
     assert stock.fset is not None
     write = stock.fset
 

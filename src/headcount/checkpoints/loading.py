@@ -1,4 +1,4 @@
-"""Loading models of others: whatever is wrong with their files is an error of ours."""
+"""Load models that others have saved: turn whatever is wrong with the files into one error."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,15 +13,15 @@ LOAD_YOURSELF = (
     "Read that code, load the model in Python with trust_remote_code=True, and use PruningTrainer, "
     "or decide and cut, if its layers are found."
 )
-"""What to do about a model that brings code."""
+"""What messages advise about a model that comes with its own code."""
 
 
 @contextmanager
 def loading(model: str) -> Iterator[None]:
-    """Around what loads a model: whatever is wrong with its files is one error with its name.
+    """Inside the block, turn every error of loading a model into one error that names it.
 
     Raises:
-        CheckpointError: there is no such model, or its files are not those of a model.
+        CheckpointError: the model does not exist, or its files are damaged or not a model's.
 
     Example:
         >>> from transformers import AutoConfig
@@ -38,14 +38,14 @@ def loading(model: str) -> Iterator[None]:
         yield
     except PruningError:
         raise
-    except Exception as error:  # what is wrong with a file may surface as anything
+    except Exception as error:  # a damaged file may lead to any error
         if needs_code(error):
             give = LOAD_YOURSELF
         raise CheckpointError(f"model {model!r} cannot be loaded: {said(error)}. {give}") from error
 
 
 def needs_code(error: Exception) -> bool:
-    """Whether transformers has refused to run the code of a model's folder.
+    """Whether an error says that transformers refused to run the code in a model's folder.
 
     Example:
         >>> needs_code(ValueError("Please pass the argument `trust_remote_code=True`"))
@@ -55,7 +55,7 @@ def needs_code(error: Exception) -> bool:
 
 
 def said(error: Exception) -> str:
-    r"""The first line of a message; the kind of error, where that says nothing by itself.
+    r"""The first line of an error's message; with its class, if the message alone says little.
 
     Example:
         >>> said(ValueError("no such file\nat all")), said(KeyError("name"))

@@ -1,4 +1,4 @@
-"""A cut model in its dense, stock shape: the weights that are gone are zero."""
+"""Pad a cut model to its dense, stock shape with zeros."""
 
 from collections.abc import Mapping
 from typing import cast
@@ -19,9 +19,10 @@ from headcount.units.decision import Decision
 
 
 def padded(model: PreTrainedModel) -> PreTrainedModel:
-    """The stock model that computes what a cut model computes, for engines that demand its shape.
+    """A stock model of the dense shape that computes what a cut model computes.
 
-    Nothing is gained in size or speed.
+    It is for inference engines that accept only the stock shape. It is neither smaller nor faster
+    than the dense model.
 
     Args:
         model: a cut model; not changed.
@@ -30,8 +31,8 @@ def padded(model: PreTrainedModel) -> PreTrainedModel:
         A model of the stock class and the dense shape, on the CPU.
 
     Raises:
-        CheckpointError: whole layers were removed, which zeros cannot stand for, or layers have
-            position biases of their own and nothing says which heads they were made from.
+        CheckpointError: whole layers were removed, which zeros cannot replace; or layers have their
+            own position biases, and it is not known which heads these belong to.
 
     Example:
         >>> import headcount as hc, transformers
@@ -43,9 +44,10 @@ def padded(model: PreTrainedModel) -> PreTrainedModel:
     call = f"save({type(model).__name__}, padded=True)"
     if any(map(is_skipped, model.modules())):
         raise CheckpointError(
-            f"{call}: whole layers were removed; zeros in a layer do not make it hand its input "
-            "on. Save with standalone=True instead."
+            f"{call}: whole layers were removed; a layer of zeros does not return its input. "
+            "Save with standalone=True instead."
         )
+    # The twin gives the plan, without memory; the dense model is filled by it.
     twin = dense_twin(model)
     kept, planned = _plan_in_place(model, twin, call)
     dense = stock_class(type(model))(dense_config(model.config)).eval()
@@ -58,6 +60,7 @@ def padded(model: PreTrainedModel) -> PreTrainedModel:
         for name, target in dense.named_buffers():
             if name in state and state[name].shape == target.shape:
                 target.copy_(state[name])
+    # Generation configurations of the cut model name heads by its numbers, not by the dense ones.
     dense.tie_weights()
     if model.can_generate():
         config = restored(model.generation_config, find_sites(twin), kept)
@@ -72,7 +75,11 @@ def _fill(
     planned: Plan,
     gone: tuple[str, ...],
 ) -> None:
-    """One dense parameter: the cut one's numbers at their places, zero elsewhere."""
+    """Fill one dense parameter: the cut model's numbers at their places, zero elsewhere.
+
+    A parameter that the cut model lacks belongs to something removed, so it is zero. A projection
+    of which only the bias is left still has the bias.
+    """
     source = state.get(_name_after(name, planned.structure.get("lists", {})))
     if name in planned.index and source is not None:
         target.zero_()
@@ -81,13 +88,14 @@ def _fill(
         target.copy_(source)
     elif name.rpartition(".")[0] in gone or source is None:
         target.zero_()
+    # T5: each layer's columns go back into the one table that all layers share.
     for copied, (origin, dim, index) in planned.copies.items():
         if origin == name and copied in state:
             target.index_copy_(dim, index, state[copied].to(target.dtype))
 
 
 def _name_after(name: str, lists: Mapping[str, list[int]]) -> str:
-    """What a parameter is called in the cut model; empty if it went with its entry of a list."""
+    """The name of a dense parameter in the cut model; empty if its entry of a list is gone."""
     for path, stay in lists.items():
         number, _, leaf = name.removeprefix(f"{path}.").partition(".")
         if name.startswith(f"{path}.") and number.isdecimal():
@@ -97,7 +105,7 @@ def _name_after(name: str, lists: Mapping[str, list[int]]) -> str:
 
 
 def _put(target: Tensor, source: Tensor, dims: Mapping[int, Tensor]) -> None:
-    """Write numbers to their places: those of each expert to its own."""
+    """Write ``source`` to the given indices of ``target``, for each expert to its own indices."""
     if any(index.ndim == 2 for index in dims.values()):
         for e in range(len(target)):
             _put(target[e], source[e], {dim - 1: index[e] for dim, index in dims.items()})
@@ -109,7 +117,12 @@ def _put(target: Tensor, source: Tensor, dims: Mapping[int, Tensor]) -> None:
 
 
 def _plan_in_place(model: PreTrainedModel, twin: PreTrainedModel, call: str) -> tuple[Kept, Plan]:
-    """The units that stayed, and the plan of the cut: where they were, if the decision is known."""
+    """(units that stay, plan of the cut), with the units' true places if the decision is known.
+
+    Without the decision, the mark says only how many units are left, and any places will do: the
+    units of a module can change places, except where they have their own position biases.
+    """
+    # After a second cut, the decision is about the model in between, and the two plans differ.
     decision: Decision | None = vars(model).get("headcount_decision")
     again = kept_again(model, twin)
     planned = plan(twin, again)
@@ -120,9 +133,9 @@ def _plan_in_place(model: PreTrainedModel, twin: PreTrainedModel, call: str) -> 
             return kept, original
     if planned.copies:
         raise CheckpointError(
-            f"{call}: its layers have position biases of their own, which one shared table cannot "
-            "hold without knowing the heads they came from. Pad the model right after it was cut "
-            "from the dense one."
+            f"{call}: each layer has its own position-bias table, and it is not known to which "
+            "dense heads the columns belong. Pad the model right after it was cut from the dense "
+            "one."
         )
     return again, planned
 

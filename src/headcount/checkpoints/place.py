@@ -1,4 +1,4 @@
-"""Places on a disk: whether they can be written, and who is at work on them."""
+"""Places on a disk: check that they can be written, and lock them against a second process."""
 
 import errno
 import json
@@ -20,20 +20,21 @@ _CANNOT = {
     *(errno.ENOTDIR, errno.EEXIST, errno.EBUSY, errno.EFBIG, errno.EIO, errno.EXDEV, errno.ELOOP),
     *(errno.EISDIR, errno.ENOTEMPTY, errno.EMFILE),
 }
-"""What a disk says that cannot be written."""
+"""Error numbers that mean that a place cannot be written."""
 _SAID = (
     *("No space left", "os error 28", "file write failed", "PytorchStreamWriter failed"),
-    "enforce fail at inline_container",  # torch.save, where a write was cut short
+    "enforce fail at inline_container",  # torch.save, if a write was cut short
 )
-"""The same, in the words of libraries that hand on no number."""
+"""The same in the messages of libraries that pass no number on."""
 _LONGEST_HOLDER = 4096
+"""Bytes that are read of the note about the holder of a lock."""
 
 
 def expanded(path: str | Path) -> Path:
     """A path with ``~`` replaced by the user's folder.
 
     Raises:
-        CheckpointError: there is no such user.
+        CheckpointError: the user in ``~user`` does not exist.
 
     Example:
         >>> expanded("small"), expanded("~/small") == Path.home() / "small"
@@ -56,15 +57,15 @@ def expanded_name(model: str | Path) -> str:
 
 
 def check_place(call: str, place: Path, *, replaced: bool = True) -> None:
-    """Refuse a place that cannot be written, before anything is done; nothing is made.
+    """Refuse a place that cannot be written, before any work is done. Nothing is created.
 
     Args:
         call: beginning of the message, such as ``output``.
-        place: a file or folder that will be written, and may be there.
-        replaced: whether a folder there gives way to another; otherwise files are put into it.
+        place: a file or folder that will be written, and may exist.
+        replaced: whether a folder there will be replaced; otherwise files are added to it.
 
     Raises:
-        CheckpointError: says why.
+        CheckpointError: the place cannot be written; the message says why.
     """
     try:
         why = _obstacle(place, replaced=replaced)
@@ -77,7 +78,7 @@ def check_place(call: str, place: Path, *, replaced: bool = True) -> None:
 
 
 def _obstacle(place: Path, *, replaced: bool) -> str | None:
-    """Why a place cannot be written; None if nothing is known against it."""
+    """Why a place cannot be written; None if nothing speaks against it."""
     if replaced and os.path.ismount(place):
         return f"a disk is mounted there; give a folder in it, such as {str(place / 'small')!r}"
     if replaced and place in (Path.cwd(), *Path.cwd().parents):
@@ -86,7 +87,7 @@ def _obstacle(place: Path, *, replaced: bool) -> str | None:
 
 
 def _read_only(place: Path, parent: Path) -> str | None:
-    """Why nothing can be made in a folder, which need not be there yet."""
+    """Why nothing can be created in a folder, which need not exist yet; None if it can."""
     while not parent.is_dir():
         if os.path.lexists(parent):
             return f"{str(parent)!r} is no folder"
@@ -100,15 +101,15 @@ def _read_only(place: Path, parent: Path) -> str | None:
 
 
 def check_room(call: str, place: Path, num_bytes: int) -> None:
-    """Refuse a disk that has less room than is needed for certain.
+    """Refuse a disk with less room than will certainly be needed.
 
     Args:
         call: beginning of the message.
-        place: what will be written.
-        num_bytes: what it takes at least.
+        place: the file or folder that will be written.
+        num_bytes: the least number of bytes that it needs.
 
     Raises:
-        CheckpointError: there is less.
+        CheckpointError: the disk has less free.
     """
     parent = next(folder for folder in place.parents if folder.is_dir())
     free = shutil.disk_usage(parent).free
@@ -121,13 +122,13 @@ def check_room(call: str, place: Path, num_bytes: int) -> None:
 
 @contextmanager
 def on_disk(call: str, place: Path, state: str = "", again: str = "") -> Iterator[None]:
-    """Around what writes: a disk that is full or read-only is one error with its name.
+    """Inside the block, turn errors of a full or read-only disk into one error that names it.
 
     Args:
         call: beginning of the message.
-        place: what is written.
-        state: what can be said of an older result, a sentence.
-        again: how to go on once there is room, where the place is there by then.
+        place: the file or folder that is written.
+        state: a sentence about an older result.
+        again: how to continue once there is room; told only if the place exists by then.
 
     Raises:
         CheckpointError: the disk cannot be written.
@@ -147,8 +148,9 @@ def on_disk(call: str, place: Path, state: str = "", again: str = "") -> Iterato
 
 
 def _refusal(error: BaseException, within: Path) -> str | None:
-    """What a disk has said against being written; None if the error is another one."""
+    """The disk's reason in an error; None if the error is not about writing this place."""
     if isinstance(error, OSError):
+        # An error about a file elsewhere, such as the model that is read, is not ours to explain.
         name = str(error.filename or "")
         if error.errno not in _CANNOT or (name and not name.startswith(str(within))):
             return None
@@ -159,16 +161,17 @@ def _refusal(error: BaseException, within: Path) -> str | None:
 
 @contextmanager
 def alone(lock: Path, call: str, *, keep: bool = False) -> Iterator[None]:
-    """Alone at work on a folder; the lock falls with the process that holds it.
+    """Inside the block, this process alone works on a folder. A lock ends with its process.
 
     Args:
-        lock: file in the folder.
-        call: what to say to a second one.
-        keep: leave the file there, where its folder stays in any case.
+        lock: the lock file, in the folder.
+        call: beginning of the message for a second process.
+        keep: leave the lock file there, for a folder that stays in any case.
 
     Raises:
-        CheckpointError: another process is at work there; says which.
+        CheckpointError: another process works on the folder; the message says which.
     """
+    # The system drops the lock of a process that is killed; the note beside it says who holds it.
     note, held = lock.with_name(f"{lock.name}.json"), FileLock(lock)
     try:
         held.acquire(timeout=0)
@@ -179,7 +182,9 @@ def alone(lock: Path, call: str, *, keep: bool = False) -> Iterator[None]:
             f"{str(lock)!r} cannot be locked: {error}. Give a folder on a disk that has locks."
         ) from error
     try:
-        if not lock.exists():  # the other one has just ended, and removed what we have locked
+        # A process that ended just now has removed the file that we have opened and locked. A third
+        # process could lock a new file of this name.
+        if not lock.exists():
             raise CheckpointError(f"{call}, or was just now. Try again.")
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         body = {"process": os.getpid(), "host": socket.gethostname(), "since": since}
@@ -193,7 +198,7 @@ def alone(lock: Path, call: str, *, keep: bool = False) -> Iterator[None]:
 
 
 def _holder(note: Path) -> str:
-    """Who holds a lock, in words."""
+    """The holder of a lock in words; empty if its note cannot be read."""
     try:
         with note.open(encoding="utf-8") as file:
             body = json.loads(file.read(_LONGEST_HOLDER))
@@ -203,9 +208,9 @@ def _holder(note: Path) -> str:
 
 
 def move(source: Path, target: Path) -> None:
-    """Rename a folder; over the border of a file system, copy it and then let it appear.
+    """Rename a folder. If that would cross file systems, copy it beside the target, then rename.
 
-    Some file systems in layers, as containers have them, do not rename a folder of a lower one.
+    The layered file systems of containers also refuse to rename a folder of a lower layer.
     """
     try:
         source.rename(target)

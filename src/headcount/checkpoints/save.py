@@ -1,4 +1,4 @@
-"""Save a cut model, at the rung of the reload ladder that its users need."""
+"""Save a cut model in one of four ways (rungs), which differ in what is needed to load it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from headcount.reports.card import Rung, load_instructions
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Saved:
-    """Where a model was saved, and how it loads.
+    """The folder of a saved model, and how it loads.
 
     Example:
         >>> Saved(folder=Path("small"), rung="stock", how_to_load="...").rung
@@ -33,7 +33,7 @@ class Saved:
     rung: Rung
     """``stock``, ``import``, ``standalone`` or ``padded``."""
     how_to_load: str
-    """Lines of Python."""
+    """Lines of Python that load it."""
 
 
 @checks_arguments
@@ -44,26 +44,26 @@ def save(
     standalone: bool = False,
     padded: bool = False,
 ) -> Saved:
-    """Save a model so that it reloads with the same bits; says how.
+    """Save a model so that it reloads bit for bit, and return how to load it.
 
-    By default, a model with the same shape in every layer that its stock class can build is a stock
-    checkpoint, which any tool loads. Any other needs ``import headcount`` before
-    ``from_pretrained``. Two more ways are there to be asked for.
+    If the stock class can build the model's shape, the folder is a stock checkpoint, which any tool
+    loads. Otherwise loading needs ``import headcount`` before ``from_pretrained``. For such models
+    there are two more ways, ``standalone`` and ``padded``.
 
     Args:
         model: a cut model, or any other.
-        folder: where to; made if needed. An older model there is replaced.
-        standalone: write code beside the weights, so that users without headcount load it with
-            ``trust_remote_code=True``.
-        padded: save in the dense, stock shape with zeros for what is gone: the same outputs, no
-            gain in size, for engines that demand the stock shape.
+        folder: the folder to write; created if needed. An older model there is replaced.
+        standalone: write code beside the weights, so that users without headcount can load the
+            model with ``trust_remote_code=True``.
+        padded: save the dense, stock shape with zeros for removed units. The outputs are the same,
+            nothing is gained in size; for engines that accept only the stock shape.
 
     Returns:
-        The folder, the rung of the ladder, and lines of Python that load it.
+        The folder, the rung, and lines of Python that load it.
 
     Raises:
-        CheckpointError: both ways were asked for, the way cannot be gone with this model, or the
-            folder holds something else.
+        CheckpointError: both ways were asked for, the model cannot be saved in this way, or the
+            folder holds something else than a model.
 
     Example:
         >>> import headcount as hc, tempfile, transformers
@@ -91,6 +91,8 @@ def save(
     check_place(call, target, replaced=False)
     with on_disk(call, target):
         target.parent.mkdir(parents=True, exist_ok=True)
+        # All files are written beside the target first. So an error or a full disk leaves an older
+        # model there as it was.
         with TemporaryDirectory(prefix=".saving-", dir=target.parent) as place:
             draft = Path(place) / target.name
             rung = _write(model, draft, target.name, standalone=standalone, padded=padded)
@@ -103,9 +105,11 @@ def save(
 def _write(
     model: PreTrainedModel, draft: Path, name: str, *, standalone: bool, padded: bool
 ) -> Rung:
+    """Write the model and what goes with it into a new folder."""
     uneven = is_uneven(model)
     written = pad(model) if padded and uneven else model
-    # Code beside the weights is not told of other names that stock classes give to weights.
+    # Some stock classes save weights under other names and translate them as they load. The class
+    # in a standalone folder is not in transformers' table of these names.
     written.save_pretrained(draft, save_original_format=not (uneven and standalone))
     rung: Rung = "import" if uneven else "stock"
     if uneven and standalone:
@@ -116,6 +120,7 @@ def _write(
     decision = vars(model).get("headcount_decision")
     if decision is not None:
         decision.save(draft / DECISION_FILE)
+    # save_pretrained has written a card already, but does not know the rung.
     if decision is not None or uneven:
         (draft / CARD_FILE).unlink(missing_ok=True)
         write_card(model, draft, name=name, decision=decision, report=None, rung=rung)
@@ -127,13 +132,13 @@ _WRITTEN = (
     *("pytorch_model.bin", "pytorch_model-*-of-*.bin", "pytorch_model.bin.index.json"),
     *("config.json", "generation_config.json", CODE_FILE, DECISION_FILE, CARD_FILE),
 )
-"""What saving a model may write; tokenizers and the like stay where they are."""
+"""The files that saving a model may write. Others, such as a tokenizer's, are left alone."""
 
 
 def _move(draft: Path, target: Path) -> None:
-    """Put the finished files in place; of an older model there, nothing stays behind.
+    """Move the finished files into the target, in place of an older model's files.
 
-    A README that is no card of ours stays, and no card is written then.
+    A README that is not our card stays, and then no card is written.
     """
     target.mkdir(parents=True, exist_ok=True)
     if (target / CARD_FILE).exists() and not is_card(target / CARD_FILE):

@@ -1,4 +1,4 @@
-"""Serving with a paged cache: it has room for the same key-value heads in every layer."""
+"""Refuse continuous batching of uneven models: its paged cache has one size for all layers."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -14,11 +14,11 @@ from headcount.architectures.places import nearest_config
 from headcount.errors import ArchitectureError
 
 _ENTRY = "init_continuous_batching"
-"""The method of every model through which all of transformers' continuous batching begins."""
+"""The method with which all of transformers' continuous batching starts, on every model."""
 
 
 def install() -> None:
-    """Have continuous batching ask first whether its cache fits the model."""
+    """Wrap the entry of continuous batching to check first that its cache fits the model."""
     stock: Callable[..., Any] | None = getattr(GenerationMixin, _ENTRY, None)
     if stock is not None:
         setattr(GenerationMixin, _ENTRY, _asking(stock))
@@ -34,18 +34,20 @@ def _asking(stock: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def refuse_uneven_cache(model: nn.Module) -> None:
-    """Refuse a cut model whose layers do not keep the key-value heads that its configuration says.
+    """Refuse a cut model with another number of key-value heads in a layer than configured.
 
-    The worker of continuous batching would fail in a thread of its own: the answers are empty.
+    Otherwise the worker of continuous batching would fail in its thread, and answers would be
+    empty, without an error.
 
     Raises:
-        ArchitectureError: they do not.
+        ArchitectureError: a layer has another number of key-value heads.
     """
     if not is_uneven(model):
         return
     found = [sub for sub in find_sublayers(model) if sub.attention is not None]
     found = [sub for sub in found if sub.place.where == "self"]
     kept = [0 if sub.attention is None else sub.attention.num_groups for sub in found]
+    # A removed layer has no attention to be found, but the cache has room for it.
     kept += [0 for module in model.modules() if is_skipped(module)]
     config = nearest_config(model, found[0].name) if found else None
     names = ("num_key_value_heads", "num_attention_heads")

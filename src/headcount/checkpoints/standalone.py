@@ -1,4 +1,4 @@
-"""Code beside the weights, for users who do not have headcount."""
+"""Write the code of a standalone folder, by which users without headcount load a cut model."""
 
 import json
 import pprint
@@ -51,15 +51,20 @@ class Headcount{stock}({stock}):
 
 
 def write_code(model: PreTrainedModel, folder: Path) -> None:
-    """Write the code that builds a cut model, and say in the configuration where it is.
+    """Write the code that builds a cut model, and enter it in the configuration (``auto_map``).
+
+    The file has the source of ``pieces``, the structure as literals, and a subclass of the stock
+    class that rebuilds itself before weights are loaded. For a model with a task head there is one
+    more, for the base model alone, which ``AutoModel`` loads.
 
     Args:
-        model: a cut model, saved to ``folder`` already.
-        folder: where it is saved.
+        model: a cut model that is saved to ``folder`` already.
+        folder: the folder.
     """
     _, planned = plan_again(model)
     structure = planned.structure
     stock, config = stock_class(type(model)), stock_class(type(model.config))
+    # AutoModel loads a base model from a folder with a task head, so its class is needed, too.
     base = stock_class(type(model.base_model)) if model.base_model is not model else None
     names = {"config": config.__name__, "mark": STOCK}
     text = [_HEADER.format(stock=stock.__name__), pieces.source()]
@@ -89,7 +94,7 @@ def _literal(name: str, value: dict[str, Any]) -> str:
 
 
 def _inside(structure: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """The part of a structure below a module, with names seen from it."""
+    """The part of a structure inside one module, with names relative to it."""
     found: dict[str, Any] = {}
     for key, value in structure.items():
         if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Where a run works until it is done, and how its result appears all at once."""
+"""The working folder of a run, and the step by which its finished result appears at once."""
 
 import json
 import logging
@@ -28,9 +28,9 @@ RUN_FILE = "run.json"
 DECISION_FILE = "decision.json"
 LOCK_FILE = "lock"
 PARTIAL = ".partial"
-"""Behind the name of the result: its working folder."""
+"""Ending of the working folder's name, after the name of the result."""
 _ASIDE = ".replaced"
-"""Behind the name of the result: an older one, until the new one stands in its place."""
+"""Ending of the name of an older result, until the new one is in its place."""
 
 WORK_FILES = (
     *(RUN_FILE, "result.json", "latency.json", DECISION_FILE, "report.json", "heads.png"),
@@ -41,14 +41,14 @@ WORK_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"),
     *("vocab.json", "merges.txt", "added_tokens.json", "*.model", "chat_template.jinja"),
 )
-"""What a run and its Trainer write into a working folder; nothing else is deleted from there."""
+"""Files that a run and its Trainer write into a working folder. No others are deleted there."""
 
 
 def check_output(output: Path) -> None:
-    """Refuse to write where something else stands, or where nothing can be written.
+    """Refuse an output folder with other people's files, or one that cannot be written.
 
     Raises:
-        CheckpointError: the folder holds what headcount did not write, or it cannot be made.
+        CheckpointError: the folder holds files that headcount did not write, or cannot be created.
     """
     target = resolved(output)
     check_place("output", target.with_name(target.name + PARTIAL))
@@ -57,10 +57,10 @@ def check_output(output: Path) -> None:
 
 
 def resolved(output: str | Path) -> Path:
-    """The folder itself, where a link or ``~`` leads to it.
+    """The folder to which a path leads, with links and ``~`` resolved.
 
     Raises:
-        CheckpointError: there is no such place.
+        CheckpointError: the path leads nowhere.
     """
     try:
         return expanded(output).resolve()
@@ -69,10 +69,10 @@ def resolved(output: str | Path) -> Path:
 
 
 def check_apart(model: str | Path, output: str | Path) -> None:
-    """Refuse to put a result in the place of the model that it is made from.
+    """Refuse an output folder that would replace the model from which the result is made.
 
     Raises:
-        CheckpointError: the output folder is the model's, or holds it.
+        CheckpointError: the output folder is the model's folder, or contains it.
     """
     source, target = expanded(model), resolved(output)
     places = (target, target.with_name(target.name + PARTIAL))
@@ -87,31 +87,32 @@ def check_apart(model: str | Path, output: str | Path) -> None:
 
 @contextmanager
 def workspace(output: Path, settings: dict[str, Any], *, resume: bool) -> Iterator[Path]:
-    """A working folder beside ``output``, named like it with ``.partial`` behind.
+    """A working folder beside ``output``, with the same name and ``.partial`` at its end.
 
-    It holds checkpoints while the run lasts, and a lock. A run that ends well removes it; one that
-    is killed or fails after its first checkpoint leaves it behind to be resumed; one that fails
-    earlier leaves nothing. Where ``output`` is a link, this is all beside what it leads to.
+    It holds a lock, and checkpoints while the run lasts. A run that succeeds removes it. A run that
+    is killed, or fails after its first checkpoint, leaves it so that it can be resumed. A run that
+    fails earlier leaves nothing. If ``output`` is a link, all of this is beside the link's target.
 
     Args:
-        output: the folder the result will have.
-        settings: plain values that a resumed run must share with the interrupted one.
-        resume: go on with the working folder of an interrupted run, if there is one.
+        output: the folder of the result.
+        settings: plain values that must be the same in a resumed run.
+        resume: continue with the working folder of an interrupted run, if there is one.
 
     Yields:
         The working folder.
 
     Raises:
-        CheckpointError: ``output`` is not ours or cannot be written, an interrupted run is in the
-            way, another run is at work, or the interrupted run had other settings.
+        CheckpointError: ``output`` holds other files or cannot be written, another run is working
+            on it, or there is an interrupted run and ``resume`` is false or its settings differ.
     """
     check_output(output)
     target = resolved(output)
+    # Beside the result, so on the same disk: the finished folder is then renamed, not copied.
     work = target.with_name(target.name + PARTIAL)
     if work.is_symlink() or (work.exists() and not work.is_dir()):
         raise CheckpointError(
-            f"output: {str(work)!r} is in the way: runs work in a folder of this name, and it is "
-            "none. Move it away."
+            f"output: {str(work)!r} is in the way: runs need a folder of this name, and it is not "
+            "a folder. Move it away."
         )
     state = f"{str(target)!r} is as it was. "
     with on_disk("output", work, state, "go on with resume (--resume)"):
@@ -131,6 +132,7 @@ def _until_done(work: Path, target: Path) -> Iterator[Path]:
     try:
         yield work
     except BaseException:
+        # Without a checkpoint or a finished arm, there is nothing to resume.
         if not any(work.glob("*/checkpoint-*")) and not any(work.glob("*/result.json")):
             clear(work)
         raise
@@ -138,12 +140,13 @@ def _until_done(work: Path, target: Path) -> Iterator[Path]:
 
 
 def publish(draft: Path, output: Path) -> None:
-    """Move a finished folder into place; an older result of ours gives way.
+    """Move a finished folder into place, and delete an older result that was there.
 
-    Both steps are renamings, and the older result comes back if the second fails.
+    The older result is renamed, then the draft. If the second step fails, the older one is renamed
+    back. So at every moment one whole result exists.
 
     Raises:
-        CheckpointError: something else stands there, or the draft holds links.
+        CheckpointError: other files are there, or the draft contains links.
     """
     check_output(output)
     check_no_links("output", draft)
@@ -162,11 +165,11 @@ def publish(draft: Path, output: Path) -> None:
 
 
 def clear(work: Path, more: Collection[str] = ()) -> None:
-    """Delete what runs write from a working folder; what else is in it stays.
+    """Delete the files that runs write from a working folder. Other files stay.
 
     Args:
         work: the folder.
-        more: names of further files that this run has written, such as those of its tokenizer.
+        more: names of further files that this run has written, such as its tokenizer's.
     """
     for path in [*work.rglob("*")]:
         if path.is_symlink() or not path.is_file():
@@ -177,9 +180,10 @@ def clear(work: Path, more: Collection[str] = ()) -> None:
 
 
 def _begin(work: Path, settings: dict[str, Any], *, resume: bool) -> None:
-    """Look at what an interrupted run left, or note the settings of a new one."""
+    """Check the files of an interrupted run, or write the settings of a new one."""
     run = work / RUN_FILE
-    begun = {LOCK_FILE, f"{LOCK_FILE}.json", f"{RUN_FILE}.part"}  # perhaps of one killed just then
+    # A run that was killed before it wrote its settings leaves at most these.
+    begun = {LOCK_FILE, f"{LOCK_FILE}.json", f"{RUN_FILE}.part"}
     others = [path.name for path in work.iterdir() if path.name not in begun]
     if others:
         _check_interrupted(work, settings, resume=resume, holds=others)
@@ -205,6 +209,7 @@ def _check_interrupted(
             "delete that folder to start anew."
         )
     check_no_links("resume: the interrupted run at", work)
+    # Through JSON, so that tuples compare equal to the lists in the file.
     saved, mine = _settings(work), json.loads(json.dumps(settings))
     for name in sorted(saved.keys() | mine.keys()):
         if saved.get(name) != mine.get(name):
@@ -231,7 +236,10 @@ def _aside(target: Path) -> Path:
 
 
 def _restore(target: Path) -> None:
-    """A process that was killed between the two steps of ``publish`` left the older result."""
+    """Finish the work of a process that was killed inside ``publish``.
+
+    The older result is renamed back if the new one is not there, and is deleted if it is.
+    """
     aside = _aside(target)
     if not aside.is_dir() or aside.is_symlink():
         return
@@ -242,6 +250,6 @@ def _restore(target: Path) -> None:
 
 
 def _drop(aside: Path) -> None:
-    """Delete an older result that has given way."""
+    """Delete an older result that was replaced."""
     if aside.is_dir() and remove_written(aside):
         logger.warning("%s: kept, headcount did not write all that is in it", aside)

@@ -1,1 +1,1 @@
-"""The one check of everything that comes from outside: files, and arguments of public calls."""
+"""Checks of everything that comes from outside: files, and the arguments of public calls."""

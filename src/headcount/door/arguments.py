@@ -1,4 +1,4 @@
-"""Check the arguments of a public call by its annotations, before anything is done with them."""
+"""Check the arguments of a public call against its annotations, before anything else is done."""
 
 import inspect
 from collections.abc import Callable
@@ -29,17 +29,17 @@ GIVE = {
     "Iterable": "a list of batches: [batch]",
     "Path": "a path",
 }
-"""What to give where an instance of a class is wanted."""
+"""Class name, or function and argument -> what a message tells the user to give."""
 
 
 def checks_arguments(function: F) -> F:
-    """Decorate a public function: arguments that are not what its annotations say are refused.
+    """Decorate a public function so that it refuses arguments that do not fit its annotations.
 
-    Iterables that can be gone through only once are not looked into.
+    The contents of iterators are not checked, since reading would consume them.
 
     Raises:
-        ArgumentError: by the function, for an argument of another type.
-        BudgetError: by the function, for a number out of its bounds.
+        ArgumentError: raised by the function if an argument has another type.
+        BudgetError: raised by the function if a number is out of bounds.
 
     Example:
         >>> @checks_arguments
@@ -51,6 +51,7 @@ def checks_arguments(function: F) -> F:
         headcount.errors.ArgumentError: double(number='2'): give a whole number.
     """
     signature = inspect.signature(function)
+    # The values of *args are checked one by one, against the annotation of each.
     several = {
         name
         for name, parameter in signature.parameters.items()
@@ -72,33 +73,33 @@ def checks_arguments(function: F) -> F:
 
 
 def check_given(call: str, given: dict[str, Any], *, of: Any) -> None:
-    """Refuse arguments that are not what the annotations of a function or class say.
+    """Refuse arguments that do not fit the annotations of a function or class.
 
     Args:
-        call: the function or class, as the message names it.
+        call: the name of the function or class in messages.
         given: the arguments.
-        of: whose annotations.
+        of: the function or class with the annotations.
 
     Raises:
-        ArgumentError: an argument of another type.
-        BudgetError: a number out of its bounds.
+        ArgumentError: an argument has another type.
+        BudgetError: a number is out of bounds.
     """
     wanted = hints(of)
     for name, value in given.items():
-        if name in wanted and name not in ("batches", "kwargs"):  # these are checked by themselves
+        if name in wanted and name not in ("batches", "kwargs"):  # their functions check these
             check_value(call, name, value, wanted[name])
 
 
 def check_fields(instance: Any, *, but: tuple[str, ...] = ()) -> None:
-    """Refuse a dataclass whose fields are not what their annotations say.
+    """Refuse a dataclass whose fields do not fit their annotations.
 
     Args:
         instance: a dataclass, in its ``__post_init__``.
-        but: fields that it checks by itself.
+        but: fields that the dataclass checks itself.
 
     Raises:
-        ArgumentError: a field of another type.
-        BudgetError: a number out of its bounds.
+        ArgumentError: a field has another type.
+        BudgetError: a number is out of bounds.
     """
     cls = type(instance)
     given = {field.name: getattr(instance, field.name) for field in fields(instance)}
@@ -106,12 +107,13 @@ def check_fields(instance: Any, *, but: tuple[str, ...] = ()) -> None:
 
 
 def check_value(call: str, name: str, value: Any, wanted: Any) -> None:
-    """Refuse one argument that is not what an annotation says; see ``check_given``."""
+    """Refuse one argument that does not fit an annotation; see ``check_given``."""
     try:
         fit(value, wanted)
         return
     except Misfit as found:
         problem = found
+    # The argument as a whole has the wrong class: say what to give instead, if that is known.
     if not problem.place and problem.of_type:
         classes = [cls for cls in _classes(wanted) if cls is not type(None)]
         give = GIVE.get(f"{call}.{name}")
@@ -124,7 +126,7 @@ def check_value(call: str, name: str, value: Any, wanted: Any) -> None:
 
 
 def _classes(wanted: Any) -> list[type]:
-    """The classes of an annotation that is a class, or several of them."""
+    """The classes of an annotation that is a class or a union of classes; [] for any other."""
     if isinstance(wanted, TypeVar):
         return _classes(wanted.__bound__)
     if isinstance(wanted, type) and get_origin(wanted) is None:

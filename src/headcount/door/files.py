@@ -1,6 +1,6 @@
-"""Read a file that somebody else may have written: bounded, whole, and of the shape it should have.
+"""Read files that somebody else may have written: with bounds, and of an expected shape.
 
-Nothing is built that is larger than what stands in the file.
+Nothing that is built from a file may be much larger than the file.
 """
 
 import json
@@ -18,17 +18,18 @@ from headcount.door.shape import Misfit, Said, fit, short
 from headcount.errors import CheckpointError, PruningError
 
 LIMIT = 16 * 2**20
-"""Bytes of a file of settings or results."""
+"""Most bytes of a file with settings or results."""
 LARGE = 256 * 2**20
-"""Bytes of a file that lists every unit of a model."""
+"""Most bytes of a file that lists every unit of a model."""
 YAML_LIMIT = 2**16
-"""Bytes of a file of flags."""
+"""Most bytes of a YAML file with flags."""
 DEPTH = 40
-"""Lists and mappings inside of each other."""
+"""Most lists and mappings inside each other."""
 CONTAINERS = 500_000
-"""Lists and mappings in one file: an empty one takes thirty times its text in memory."""
+"""Most lists and mappings in one file. In memory, an empty one is thirty times as large as its
+text."""
 DIGITS = 20
-"""Of a whole number: those of the greatest seed."""
+"""Most digits of a whole number; the greatest seed has as many."""
 
 
 def read_text(path: str | Path, *, limit: int = LIMIT) -> str:
@@ -36,11 +37,11 @@ def read_text(path: str | Path, *, limit: int = LIMIT) -> str:
 
     Args:
         path: the file.
-        limit: bytes that it may have.
+        limit: most bytes that it may have.
 
     Raises:
-        Misfit: it is no regular file, larger than allowed, or not UTF-8.
-        OSError: it is not there, or cannot be read.
+        Misfit: it is not a regular file, is larger than allowed, or is not UTF-8.
+        OSError: it does not exist, or cannot be read.
 
     Example:
         >>> read_text(os.devnull)
@@ -66,11 +67,11 @@ def read_text(path: str | Path, *, limit: int = LIMIT) -> str:
 
 
 def check_regular(path: Path, *, links: bool = True) -> None:
-    """Refuse devices, pipes, folders, empty files and, if asked, links.
+    """Refuse devices, pipes, folders and empty files; also links, if ``links`` is false.
 
     Raises:
-        Misfit: it is one of these.
-        OSError: it is not there.
+        Misfit: the path is one of these.
+        OSError: the path does not exist.
     """
     found = path.stat() if links else path.lstat()
     _check_regular(found)
@@ -91,13 +92,13 @@ def _check_regular(found: os.stat_result) -> None:
 
 
 def parse_json(text: str, wanted: Any) -> Any:
-    """The values of a JSON text, of the shape that an annotation says.
+    """The values of a JSON text, checked against an annotation.
 
-    A name twice, a number that is not finite, and lists inside of more than ``DEPTH`` others are
-    refused: what they mean depends on the reader.
+    Repeated keys, numbers that are not finite, and nesting deeper than ``DEPTH`` are refused: JSON
+    readers do not agree on what these mean.
 
     Raises:
-        Misfit: the text is something else.
+        Misfit: the text is not JSON, or its values do not fit the annotation.
 
     Example:
         >>> parse_json('{"a": 1, "a": 2}', dict[str, int])
@@ -107,6 +108,7 @@ def parse_json(text: str, wanted: Any) -> Any:
     """
     if not isinstance(text, str):
         raise Misfit(text, "a text")
+    # Counted in the text, before anything is built: brackets inside strings count too, harmlessly.
     if text.count("[") + text.count("{") > CONTAINERS:
         raise Misfit(Said(f"a text with more than {CONTAINERS} lists"), "a file of headcount")
     try:
@@ -127,6 +129,7 @@ def parse_json(text: str, wanted: Any) -> Any:
         )
         raise Misfit(Said(f"no JSON ({where})"), "a whole file") from None
     _check_depth(body)
+    # Only an escape can bring half a character into text that is UTF-8.
     if "\\u" in text:
         _check_characters(body)
     return fit(body, wanted, plain=True)
@@ -141,18 +144,18 @@ def read_json(
     error: type[PruningError] = CheckpointError,
     limit: int = LIMIT,
 ) -> Any:
-    """The values of a JSON file, of the shape that an annotation says.
+    """The values of a JSON file, checked against an annotation.
 
     Args:
         path: the file.
-        wanted: the annotation, see ``shape.fit``.
-        call: what reads it, for the message.
-        give: what to do about a file that is something else.
-        error: what to raise.
-        limit: bytes that it may have.
+        wanted: the annotation; see ``shape.fit``.
+        call: the call that reads it, for the message.
+        give: what the reader of the message should do.
+        error: the class of the error.
+        limit: most bytes that the file may have.
 
     Raises:
-        PruningError: ``error``, which names the file, the place in it, the value and what is
+        PruningError: an ``error`` that names the file, the place in it, the value and what is
             allowed there.
 
     Example:
@@ -167,15 +170,15 @@ def read_json(
 
 @contextmanager
 def checked(call: str, *, give: str, error: type[PruningError] = CheckpointError) -> Iterator[None]:
-    """Around what reads something from outside: all that can be wrong with it is one error.
+    """Inside the block, turn everything that can be wrong with a file into one kind of error.
 
     Args:
-        call: what reads, and what: the beginning of the message.
-        give: what to do: its end.
-        error: what to raise.
+        call: the call and what it reads: the beginning of the message.
+        give: what the reader of the message should do: its end.
+        error: the class of the error.
 
     Raises:
-        PruningError: ``error``.
+        PruningError: an ``error``.
     """
     try:
         yield
@@ -199,20 +202,20 @@ def parse_format(
     error: type[PruningError] = CheckpointError,
     older: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] | None = None,
 ) -> Any:
-    """The values of a JSON text that says, with the key ``format``, which version wrote it.
+    """The values of a JSON text with a key ``format``, the version of the format.
 
     Args:
         text: the text.
-        wanted: the annotation of all the rest.
-        version: what this version writes.
-        call: what reads it, for the message.
-        what: what it should be, for the message.
-        error: what to raise.
-        older: versions that are read, too, and what makes the values of one, which nothing has
-            looked at yet, into those of today.
+        wanted: the annotation of the values without ``format``.
+        version: the format that is written today.
+        call: the call that reads it, for the message.
+        what: what the text should be, for the message.
+        error: the class of the error.
+        older: older format that can be read -> function from its values to those of today. The
+            values have not been checked when it is called.
 
     Raises:
-        PruningError: ``error``: another version, or something else.
+        PruningError: an ``error``: the text is of another format, or something else.
 
     Example:
         >>> parse_format('{"format": 1, "a": 2}', dict[str, int], version=1, call="load",
@@ -234,12 +237,12 @@ def parse_format(
 
 
 def parse_yaml(text: str, wanted: Any) -> Any:
-    """The values of a YAML text, of the shape that an annotation says.
+    """The values of a YAML text, checked against an annotation.
 
-    Aliases are refused: a few lines of them stand for gigabytes.
+    Aliases are refused: a few lines with aliases can stand for gigabytes.
 
     Raises:
-        Misfit: the text is something else.
+        Misfit: the text is not YAML, or its values do not fit the annotation.
 
     Example:
         >>> parse_yaml("heads: 12", dict[str, int])
@@ -247,6 +250,7 @@ def parse_yaml(text: str, wanted: Any) -> Any:
     """
     depth = 0
     try:
+        # A first pass over the events builds nothing, so it can stop in time.
         for event in yaml.parse(text, yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent):
                 where = f" in line {event.start_mark.line + 1}" if event.start_mark else ""
@@ -265,10 +269,10 @@ def parse_yaml(text: str, wanted: Any) -> Any:
 
 
 class _OneOfEach(yaml.SafeLoader):
-    """Refuses a name that is there twice."""
+    """A YAML loader that refuses a key that occurs twice; the stock one takes the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """As the stock loader, after a look at the names."""
+        """As the stock loader, after a check of the keys."""
         names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
@@ -304,7 +308,7 @@ def _whole(word: str) -> int:
 
 
 def _check_characters(body: Any) -> None:
-    """Refuse half a character, which can be neither printed nor saved."""
+    """Refuse half a surrogate pair, which can be neither printed nor saved."""
     try:
         json.dumps(body, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -312,6 +316,7 @@ def _check_characters(body: Any) -> None:
 
 
 def _check_depth(body: Any) -> None:
+    # Level by level, without recursion: a deep structure would exhaust the stack.
     level = [body]
     for _ in range(DEPTH + 1):
         inner = [one for one in level if isinstance(one, dict | list)]

@@ -1,6 +1,6 @@
-"""Whether a value is what an annotation says, and where it is not.
+"""Check a value against an annotation, and say where it does not fit.
 
-Annotations are the schema: of a file's plain values as of the arguments of a call. ``Between``
+Annotations are the schema, both of a file's plain values and of a call's arguments. ``Between``
 bounds a number, ``Matching`` a text.
 """
 
@@ -26,24 +26,27 @@ from typing import (
 )
 
 LARGEST = 2**63 - 1
-"""The greatest count: what a tensor's size can be."""
+"""The greatest count: the greatest size that a tensor can have."""
 
 
 class Said(str):
-    """Words that stand for a value in a message, such as ``a folder``."""
+    """Words that a message shows in place of a value, such as ``a folder``."""
 
     __slots__ = ()
 
 
 class Misfit(Exception):  # noqa: N818 - it never leaves headcount
-    """A value that is not what was wanted, and where it stands."""
+    """A value that does not fit, what was wanted, and its place in the whole.
+
+    ``of_type`` tells a wrong type from a right type with a value that is not allowed.
+    """
 
     def __init__(self, value: object, wanted: str, *, place: str = "", of_type: bool = True):
         super().__init__(wanted)
         self.value, self.wanted, self.place, self.of_type = value, wanted, place, of_type
 
     def below(self, place: str) -> "Misfit":
-        """The same, as seen from further out."""
+        """The same misfit, with ``place`` in front of its own: as seen from the value around."""
         return Misfit(self.value, self.wanted, place=place + self.place, of_type=self.of_type)
 
     def __str__(self) -> str:
@@ -52,7 +55,7 @@ class Misfit(Exception):  # noqa: N818 - it never leaves headcount
 
 @dataclass(frozen=True, slots=True)
 class Between:
-    """The bounds of a number; a number that is not finite is within none.
+    """The bounds of a number. Infinities and nan are outside of all bounds.
 
     Example:
         >>> fit(3, Annotated[int, Between(0, 4)])
@@ -78,23 +81,23 @@ class Between:
 
 @dataclass(frozen=True, slots=True)
 class Matching:
-    """What a text has to look like."""
+    """The form of a text."""
 
     pattern: str
-    """A regular expression for all of it."""
+    """A regular expression for the whole text."""
     wanted: str
-    """The same in words."""
+    """The form in words."""
 
     def check(self, value: str) -> None:
-        """Refuse a text of another form."""
+        """Refuse a text that does not match."""
         if not re.fullmatch(self.pattern, value):
             raise Misfit(value, self.wanted, of_type=False)
 
 
 Seed = Annotated[int, Between(-(2**63), 2**64 - 1)]
-"""What a random generator of PyTorch takes."""
+"""A seed that PyTorch's random generators accept."""
 Count = Annotated[int, Between(0, LARGEST)]
-"""A whole number, 0 or more, that fits a tensor's size."""
+"""A whole number, 0 or more, that a tensor's size can hold."""
 Finite = Annotated[float, Between()]
 """A number that is neither infinite nor NaN."""
 Positive = Annotated[float, Between(0)]
@@ -102,17 +105,17 @@ Positive = Annotated[float, Between(0)]
 
 
 def fit(value: Any, wanted: Any, *, plain: bool = False) -> Any:
-    """The value, if it is what an annotation says.
+    """Check a value against an annotation, and return it.
 
     Args:
-        value: what came from outside.
+        value: the value from outside.
         wanted: the annotation: a class, a union, a container, ``Literal``, ``Annotated`` with
             bounds, a ``TypedDict``.
-        plain: whether the value was read from a file. Then a list stands for a tuple and a mapping
-            for a dataclass, and these are made.
+        plain: whether the value was read from a file. Then a list is converted to a tuple, and a
+            mapping to a dataclass, where the annotation asks for these.
 
     Raises:
-        Misfit: it is something else; says where.
+        Misfit: the value does not fit; the message says where.
 
     Example:
         >>> fit({"a": [1, 2]}, dict[str, tuple[int, ...]], plain=True)
@@ -139,7 +142,7 @@ def fit(value: Any, wanted: Any, *, plain: bool = False) -> Any:
 
 
 def _fitting(origin: Any) -> Callable[[Any, Any, bool], Any]:
-    """What looks at a value for which more is wanted than its class."""
+    """The function that checks values for an annotation with arguments, such as ``list[int]``."""
     if origin in _FITTING:
         return _FITTING[origin]
     return _fit_mapping if issubclass(origin, Mapping) else _fit_items
@@ -152,7 +155,7 @@ def _is_a(value: object, wanted: Any) -> bool:
         return isinstance(value, Integral if wanted is int else Real) and not isinstance(
             value, bool
         )
-    array = getattr(wanted, "array_type", None)  # of jaxtyping; shapes are the function's business
+    array = getattr(wanted, "array_type", None)  # jaxtyping's; functions check shapes themselves
     return isinstance(value, wanted if array is None else array)
 
 
@@ -191,7 +194,8 @@ def _fit_one_of(value: Any, wanted: Any, plain: bool) -> Any:
             return fit(value, one, plain=plain)
         except Misfit as problem:
             problems.append(problem)
-    told = [p for p in problems if p.place or not p.of_type]  # who came further in knows more
+    # If one option of the union failed deep inside, that is the likely one, and says more.
+    told = [p for p in problems if p.place or not p.of_type]
     raise told[0] if len(told) == 1 else Misfit(value, in_words(wanted))
 
 
@@ -202,22 +206,22 @@ def _fit_mapping(value: Any, wanted: Any, plain: bool) -> Any:
         with _inside(_key(key)):
             fit(key, inner[0], plain=plain)
             new = fit(entry, inner[1], plain=plain)
-        if new is not entry:
+        if new is not entry:  # only values from files are converted, never a caller's mapping
             value[key] = new
     return value
 
 
 def _fit_items(value: Any, wanted: Any, plain: bool) -> Any:
     origin, inner = get_origin(wanted), get_args(wanted)
-    if origin is tuple and isinstance(value, list):  # a call may be given one as well
+    if origin is tuple and isinstance(value, list):  # a call takes a list for a tuple as well
         if not plain:
             origin = list
         else:
             value = tuple(value)
-    if isinstance(value, str | bytes | Mapping):  # may be gone through, but is never meant
+    if isinstance(value, str | bytes | Mapping):  # iterable as well, but never meant as a list
         raise Misfit(value, in_words(wanted))
     _instance(value, wanted, origin)
-    if not isinstance(value, Sequence | set | frozenset):  # to look would be to use it up
+    if not isinstance(value, Sequence | set | frozenset):  # a generator: reading would consume it
         return value
     same = get_origin(wanted) is not tuple or (len(inner) == 2 and inner[1] is ...)
     if not same and len(value) != len(inner):
@@ -234,7 +238,7 @@ def _fit_items(value: Any, wanted: Any, plain: bool) -> Any:
 
 
 class _inside:  # noqa: N801 - read as a word
-    """Around what lies at a place further in."""
+    """Inside the block, a misfit gets this place in front of its own."""
 
     def __init__(self, place: str) -> None:
         self.place = place
@@ -252,7 +256,7 @@ def _key(name: object) -> str:
 
 @cache
 def hints(of: Any) -> dict[str, Any]:
-    """The annotations of a class or a function, names resolved."""
+    """The annotations of a class or a function, with names resolved."""
     return get_type_hints(of, include_extras=True)
 
 
@@ -262,7 +266,7 @@ def _with_keys(value: Mapping[Any, Any]) -> Said:
 
 
 def _fit_keys(value: Any, wanted: Any, plain: bool) -> Any:
-    """A ``TypedDict``: further keys are let through, as later versions may write some."""
+    """Check a ``TypedDict``. Unknown keys pass, since later versions may write more of them."""
     if not isinstance(value, dict):
         raise Misfit(value, "a mapping")
     for name, one in hints(wanted).items():
@@ -275,7 +279,7 @@ def _fit_keys(value: Any, wanted: Any, plain: bool) -> Any:
 
 
 def _made(value: Any, wanted: Any) -> Any:
-    """A dataclass out of its fields."""
+    """A dataclass, built from a mapping of its fields."""
     if not isinstance(value, dict):
         raise Misfit(value, "a mapping")
     known = {field.name: field for field in fields(wanted) if field.init}
@@ -322,7 +326,7 @@ _WORDS: dict[Any, str] = {
 
 
 def in_words(wanted: Any) -> str:
-    """What an annotation asks for.
+    """An annotation in words.
 
     Example:
         >>> in_words(dict[str, int] | None), in_words(list[str])
@@ -349,7 +353,7 @@ def _class_in_words(wanted: Any) -> str:
 
 
 def short(value: object) -> str:
-    """A value as a message shows it: never long, and never more of it read than that.
+    """A value in a short form for messages. No more of a large value is read than is shown.
 
     Example:
         >>> short("a" * 100), short([1] * 1000), short(None)

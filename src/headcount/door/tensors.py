@@ -1,4 +1,4 @@
-"""Files of tensors, looked at before they are loaded: their header alone is read."""
+"""Check files of tensors before they are loaded; of safetensors files, only the header is read."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from headcount.door.files import check_regular
 from headcount.door.shape import Misfit, Said
 
 Header = dict[str, tuple[tuple[int, ...], str]]
-"""Name -> shape, and type of the numbers."""
+"""Name of a tensor -> (shape, dtype as safetensors writes it)."""
 
 _TYPES = {
     torch.float64: "F64",
@@ -29,11 +29,11 @@ _TYPES = {
 
 
 def header(path: Path) -> Header:
-    """What a safetensors file says that it has.
+    """The names, shapes and dtypes in a safetensors file.
 
     Raises:
-        Misfit: it is none, or not whole, or a link.
-        OSError: it is not there.
+        Misfit: the file is a link, truncated, or not a safetensors file.
+        OSError: the file does not exist.
     """
     check_regular(path, links=False)
     try:
@@ -45,7 +45,7 @@ def header(path: Path) -> Header:
 
 
 def header_of(tensors: Mapping[str, Tensor]) -> Header:
-    """What a safetensors file of these tensors says.
+    """The header that a safetensors file of these tensors has.
 
     Example:
         >>> header_of({"a": torch.zeros(2, 3)})
@@ -55,15 +55,15 @@ def header_of(tensors: Mapping[str, Tensor]) -> Header:
 
 
 def check_header(found: Header, wanted: Header, *, may_lack: Collection[str] = ()) -> None:
-    """Refuse tensors of other names, shapes or types.
+    """Refuse a file whose tensors have other names, shapes or dtypes than expected.
 
     Args:
-        found: of the file.
-        wanted: of what is to be loaded.
-        may_lack: names that need not be there.
+        found: the header of the file.
+        wanted: the header of the tensors to be loaded into.
+        may_lack: names that the file need not have.
 
     Raises:
-        Misfit: names the first that differs.
+        Misfit: a tensor differs; the message names the first one.
 
     Example:
         >>> check_header({"a": ((2,), "F32")}, {"a": ((3,), "F32")})
@@ -77,6 +77,7 @@ def check_header(found: Header, wanted: Header, *, may_lack: Collection[str] = (
             raise Misfit(Said("not there"), _in_words(want), place=name)
         if have is not None and (have[0] != want[0] or want[1] not in ("", have[1])):
             raise Misfit(Said(_in_words(have)), _in_words(want), place=name)
+    # A tensor too many is a sign of another run's file, too.
     more = next((name for name in found if name not in wanted), None)
     if more is not None:
         raise Misfit(Said(_in_words(found[more])), "a tensor of this run", place=more)
@@ -87,17 +88,17 @@ def _in_words(one: tuple[tuple[int, ...], str]) -> str:
 
 
 def load_values(path: Path) -> Any:
-    """What ``torch.save`` wrote, if it is tensors and plain values; no code in it is run.
+    """Load tensors and plain values that ``torch.save`` wrote. No code in the file is run.
 
     Raises:
-        Misfit: it is something else, or not whole, or a link.
-        OSError: it is not there.
+        Misfit: the file is a link, truncated, or holds something else.
+        OSError: the file does not exist.
     """
     check_regular(path, links=False)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except Exception as error:  # whatever the bytes of a damaged file lead to
+    except Exception as error:  # a damaged file may lead to any error
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise Misfit(Said(f"damaged ({said[:120]})"), "a whole file of torch.save") from None

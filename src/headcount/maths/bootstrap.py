@@ -1,4 +1,4 @@
-"""How sure a difference is: a paired bootstrap over seeds and examples."""
+"""The uncertainty of a difference: a paired bootstrap over seeds and examples."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from numpy.random import Generator
 from headcount.errors import PruningError
 
 _BLOCK = 4_000_000
-"""Counts drawn at a time."""
+"""Counts drawn at a time, which bounds memory."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Interval:
-    """A mean, and where it may lie.
+    """A mean and the interval in which the true one may be.
 
     Example:
         >>> Interval(mean=0.5, low=0.25, high=0.75).high
@@ -41,31 +41,31 @@ def paired_difference(
     """The mean of ``one - other``, with a percentile interval of the bootstrap.
 
     Each resample draws seeds with replacement, and examples with replacement. All seeds were
-    measured on the same examples, so the examples drawn are those of every seed: more seeds do not
-    make up for few examples. With d = one - other, and counts v of the seeds and w of the examples,
-    a resample's mean is
+    measured on the same examples, so a resample uses the same examples for every seed it draws:
+    more seeds do not make up for few examples. With d = one - other, and counts v of the seeds and
+    w of the examples, a resample's mean is
 
         sum over s and e of v_s w_e d_se / (S E)
 
-    Examples on which every seed differs by the same are drawn together: how many of them are
-    drawn is multinomial, whichever they are.
+    Examples with equal differences in every seed are drawn together. The number of them in a
+    resample is multinomial, so it makes no difference which of them are drawn.
 
-    The interval is somewhat too wide where differences are pure noise from example to example,
-    and too narrow where the seeds are few: of two or three, resamples have only so many means.
+    The interval is somewhat too wide where differences are pure noise from example to example. It
+    is too narrow with few seeds: resamples of two or three seeds have only a few different means.
 
     Args:
-        one: what was measured; rows are seeds, columns are examples. Where nothing is known of
-            examples, one column with the measure of each seed.
-        other: the same seeds and examples, measured on something else; [seeds, examples] too.
-        generator: the same one gives the same interval.
-        num_resamples: resamples.
-        level: share of the resamples that lie within the interval.
+        one: measurements; rows are seeds, columns are examples. If examples are not known, one
+            column with the result of each seed.
+        other: the same for the other arm: the same seeds and examples, [seeds, examples].
+        generator: the source of randomness; the same state gives the same interval.
+        num_resamples: the number of resamples.
+        level: the share of resamples whose mean lies within the interval.
 
     Returns:
-        Mean and interval. With one seed, examples alone vary; with one column, seeds alone.
+        Mean and interval. With one seed only examples vary, with one column only seeds.
 
     Raises:
-        PruningError: shapes that differ or are empty, or settings out of range.
+        PruningError: the shapes differ or are empty, or a setting is out of range.
 
     Example:
         >>> right, wrong = np.ones((2, 50)), np.zeros((2, 50))
@@ -86,6 +86,8 @@ def paired_difference(
             "or more, and a level between 0 and 1."
         )
     difference = one - other
+    # Most examples have one of few differences (-1, 0, 1 for correctness), so drawing by patterns
+    # is much faster than drawing thousands of examples.
     patterns, counts = _patterns(difference)
     means = np.concatenate(
         [*_resampled(patterns, counts, generator=generator, num_resamples=num_resamples)]
@@ -98,9 +100,10 @@ def paired_difference(
 def _patterns(
     difference: Float[np.ndarray, "seeds examples"],
 ) -> tuple[Float[np.ndarray, "seeds patterns"], Int[np.ndarray, " patterns"]]:
-    """The distinct columns and how often each occurs.
+    """The distinct columns, and how often each occurs.
 
-    In the order of their first example, so that the same draws fall on ``-difference``.
+    They are ordered by their first example, so that swapping the two arms mirrors the interval: the
+    same draws then fall on ``-difference``.
     """
     columns, first, counts = np.unique(difference, axis=1, return_index=True, return_counts=True)
     order = np.argsort(first)

@@ -1,7 +1,7 @@
-"""Choices among many bundles, as the neurons of experts are, where every total would be too many.
+"""Choose among very many bundles, such as the neurons of experts, without trying every total.
 
-The best units of a site come first, so each further bundle of a site is worth no more than the one
-before. Then taking the best bundles first is optimal, as long as all are of one size.
+A site takes its best units first, so each further bundle of a site is worth no more than the one
+before. Taking the best bundles of all sites first is therefore optimal if all have one size.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,14 +9,14 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 Options = dict[int, Any]
-"""How many units a site may keep, in steps of one size from 0 -> what they are worth together."""
+"""Units that a site may keep, from 0 in steps of the bundle's size -> their value together."""
 
 MANY = 2_000_000
-"""Additions beyond which going through every total is too slow."""
+"""More additions than this are too slow; ``select`` then does not go through every total."""
 
 
 def are_many(sites: Sequence[Options], num_keep: int) -> bool:
-    """Whether there are too many totals to go through them all.
+    """Whether going through every total would take too long.
 
     Example:
         >>> are_many([{0: 0.0, 2: 1.0}], 2)
@@ -34,18 +34,18 @@ def counts_of_many(
     floors: Sequence[int],
     ceilings: Sequence[int],
 ) -> list[int] | None:
-    """How many units each site keeps, for the greatest worth, without going through every total.
+    """The number of units that each site keeps, for the greatest value, without trying every total.
 
     Args:
         sites: what each site may keep.
-        homes: the layer of each.
-        num_keep: units in all.
+        homes: the layer of each site.
+        num_keep: units to keep in all.
         floors: least number of units in each layer.
         ceilings: greatest number of units in each layer.
 
     Returns:
-        The counts; None where limits of layers hold for bundles of several sizes together, or no
-        choice adds up.
+        The counts. None if no choice adds up to ``num_keep``, or if this method does not apply:
+        layers have limits that are not fixed numbers, or bundles have more than two sizes.
 
     Example:
         >>> counts_of_many([{0: 0, 2: 5, 4: 6}, {0: 0, 2: 3, 4: 5}], [0, 1], 4, [0, 0], [4, 4])
@@ -54,6 +54,8 @@ def counts_of_many(
     inside: dict[int, list[int]] = {}
     for site, home in enumerate(homes):
         inside.setdefault(home, []).append(site)
+    # Two cases can be solved part by part: every layer has a fixed number, so layers are
+    # independent; or no layer has a limit that matters, so all sites form one part.
     if all(floors[home] == ceilings[home] for home in inside):
         shares = [(members, floors[home]) for home, members in inside.items()]
         fits = sum(floors[home] for home in inside) == num_keep
@@ -74,12 +76,14 @@ def counts_of_many(
 
 
 def _best(sites: Sequence[Options], total: int) -> list[int] | None:
-    """The best way to keep a total, for bundles of one size or two."""
+    """The best counts for a total, for bundles of at most two sizes; None if there are none."""
     steps = sorted({_step(site) for site in sites} - {0})
     if len(steps) > 2 or (not steps and total):
         return None
     orders = [_order(sites, step) for step in (*steps, 0, 0)[:2]]
     (first, small), (second, large) = zip(orders, (*steps, 0, 0)[:2], strict=True)
+    # Within one size the best come first. So only the number of large bundles is tried; the rest
+    # of the total fixes the number of small ones.
     sums = [list(accumulate((worth for worth, _ in order), initial=0)) for order in (first, second)]
     ways = []
     for taken in range(len(second) + 1):
@@ -101,7 +105,7 @@ def _best(sites: Sequence[Options], total: int) -> list[int] | None:
 
 
 def _order(sites: Sequence[Options], step: int) -> list[tuple[Any, int]]:
-    """The bundles of one size, the best first: what each adds, and its site."""
+    """The bundles of one size, the best first, as (value that it adds, its site)."""
     gains = [
         (after - before, site)
         for site, options in enumerate(sites)
@@ -112,5 +116,5 @@ def _order(sites: Sequence[Options], step: int) -> list[tuple[Any, int]]:
 
 
 def _step(options: Iterable[int]) -> int:
-    """Units of one bundle; 0 where a site can only keep nothing."""
+    """The number of units in one bundle; 0 if the site can keep nothing."""
     return next((count for count in options if count), 0)

@@ -1,4 +1,4 @@
-"""Gumbel noise: added to logits, its highest K are a draw without replacement."""
+"""Gumbel noise: the K highest logits with noise are a random draw without replacement."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ def gumbel_noise(
 
     Args:
         shape: shape of the result.
-        generator: where the randomness comes from; it moves on.
+        generator: the source of randomness; its state advances.
         dtype: floating dtype of the result.
         device: device of the result; that of the generator unless given.
 

@@ -1,4 +1,4 @@
-"""Hard concrete gates: random numbers in [0, 1] that are exactly 0 or exactly 1 by chance."""
+"""Hard concrete gates: random numbers in [0, 1] that are exactly 0 or 1 with some probability."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ def open_uniform(shape: Sequence[int], generator: Generator) -> Float[Tensor, ".
 
     Args:
         shape: shape of the result.
-        generator: where the randomness comes from; it moves on.
+        generator: the source of randomness; its state advances.
 
     Returns:
         The draws in float64, on the generator's device.
@@ -40,7 +40,7 @@ def hard_concrete(
     Where a gate is clipped, its gradient is zero.
 
     Args:
-        log_alpha: how far each gate leans to being open.
+        log_alpha: the higher, the likelier a gate is open.
         uniform: u, in (0, 1).
         temperature: T > 0; the lower, the more gates are exactly 0 or 1.
 
@@ -54,6 +54,7 @@ def hard_concrete(
 
     Source: Louizos, Welling, Kingma 2018, arXiv 1712.01312, equations 10 and 11.
     """
+    # Stretched beyond [0, 1] and clipped, so that both ends have a positive probability.
     s = torch.sigmoid((torch.logit(uniform) + log_alpha) / temperature)
     return (s * (HIGH - LOW) + LOW).clamp(0, 1)
 
@@ -64,8 +65,8 @@ def open_chance(log_alpha: Float[Tensor, "*n"], temperature: float) -> Float[Ten
     ``P(open) = sigmoid(log alpha - T ln(0.1 / 1.1))``
 
     Args:
-        log_alpha: how far each gate leans to being open.
-        temperature: T > 0, that of the draws.
+        log_alpha: the higher, the likelier a gate is open.
+        temperature: T > 0, as in ``hard_concrete``.
 
     Example:
         >>> 1 - open_chance(torch.zeros(1, dtype=torch.float64), 1 / 3)
@@ -77,11 +78,11 @@ def open_chance(log_alpha: Float[Tensor, "*n"], temperature: float) -> Float[Ten
 
 
 def log_alpha_of(chance: float, temperature: float) -> float:
-    """The log alpha of gates that are open with a given probability: undoes ``open_chance``.
+    """The log alpha of gates that are open with a given probability: inverts ``open_chance``.
 
     Args:
         chance: P(open), in (0, 1).
-        temperature: T > 0, that of the draws.
+        temperature: T > 0, as in ``hard_concrete``.
 
     Example:
         >>> start = torch.tensor([log_alpha_of(0.9, 0.33)])
@@ -92,7 +93,7 @@ def log_alpha_of(chance: float, temperature: float) -> float:
 
 
 def noiseless_gate(log_alpha: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    r"""The gate without noise, as the papers test with.
+    r"""The gate without noise, which the papers use at test time.
 
     ``gate = clip(1.2 sigmoid(log alpha) - 0.1, 0, 1)``
 

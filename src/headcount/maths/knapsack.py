@@ -1,4 +1,4 @@
-"""The best choice within a cost, exactly: a sweep, or dynamic programming within a bound."""
+"""The most valuable choice within a cost, exactly: by a sweep, or by dynamic programming."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ Costs = Int[np.ndarray, " m"]
 Index = Int[np.ndarray, " k"]
 
 ROUNDING = 1e-12
-"""Differences of value below this share of the whole are rounding."""
+"""Differences of value below this share of the bound are rounding."""
 FIRST_REACH = 1 / 4096
-"""The share of what the first choice may miss that is searched at first."""
+"""The first ``reach``, as a share of the gap between the first choice's value and the bound."""
 PIECE = 1 << 21
-"""Pairs of states that are looked at together."""
+"""Pairs of states that are compared at a time, which bounds memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """Units that are taken one after the other, the best first.
+    """Units that are taken in a fixed order, the best first: only their number is chosen.
 
     Example:
         >>> Stream(values=np.array([0.0, 5.0, 9.0]), costs=np.array([0, 10, 20])).parent
@@ -29,11 +29,11 @@ class Stream:
     """
 
     values: Values
-    """What the first k are worth, from 0 for k = 0; never falls, [n + 1]."""
+    """Value of the first k units, [n + 1]; starts at 0 and never falls."""
     costs: Costs
-    """What the first k cost, from 0 for k = 0; never falls, [n + 1]."""
+    """Cost of the first k units, [n + 1]; starts at 0 and never falls."""
     parent: int = -1
-    """The stream, of one unit, without which none of these is taken; it comes later; or -1."""
+    """Index of a later stream, of one unit, without which none of these is taken; -1: none."""
 
 
 def choose(streams: Sequence[Stream], room: int) -> list[int]:
@@ -42,18 +42,18 @@ def choose(streams: Sequence[Stream], room: int) -> list[int]:
     ``max sum_s v_s(k_s)`` with ``sum_s c_s(k_s) <= room``, and ``k_s = 0`` where the parent of s
     is not taken.
 
-    One or two streams without parents are swept: each count of the one, and as many of the other
-    as there is room for. All else is a knapsack of several counts for each stream. A price on cost
-    takes the limit away and bounds the value; each choice then loses something against that
-    bound. Dynamic programming goes through the choices that lose little, and through more of them
-    until none that it has not seen can be better than the best one found.
+    One or two streams without parents are swept: for each count of one, as many of the other as
+    fit. Anything else is a multiple-choice knapsack. If cost has a price instead of a limit, the
+    best choice is easy and its value bounds all others. Dynamic programming searches the choices
+    whose loss against this bound is at most ``reach``, and ``reach`` grows until no unseen choice
+    can win.
 
     Args:
-        streams: what there is to take.
+        streams: the units to choose from.
         room: the greatest cost, 0 or more.
 
     Returns:
-        A count for each stream; no unit more would fit.
+        A count for each stream, to which no unit can be added.
 
     Example:
         >>> head = Stream(np.array([0.0, 5.0, 9.0]), np.array([0, 10, 20]))
@@ -71,26 +71,29 @@ def choose(streams: Sequence[Stream], room: int) -> list[int]:
     relaxed = _Relaxed.of(streams, room)
     best = fill(streams, relaxed.fitting, room)
     rounding = ROUNDING * max(relaxed.bound, 1.0)
+    # A small reach first: the best choice usually loses little, and the number of states grows
+    # steeply with the reach.
     reach = (relaxed.bound - value(streams, best)) * FIRST_REACH
     while True:
         reach = max(reach, rounding)
         found = _Search(streams, room, relaxed, reach).best()
         if found is not None and value(streams, found) > value(streams, best):
             best = fill(streams, found, room)
+        # An unseen choice loses more than reach, so it is worth less than bound - reach.
         if relaxed.bound - value(streams, best) <= reach + rounding:
             return best
         reach = min(4 * reach, relaxed.bound - value(streams, best))
 
 
 def approach(streams: Sequence[Stream], room: int) -> list[int]:
-    """A choice within the room that is the best, or near it: what ``choose`` begins with.
+    """A choice within the room that is the best or near it, without the search of ``choose``.
 
     Args:
-        streams: what there is to take.
+        streams: the units to choose from.
         room: the greatest cost, 0 or more.
 
     Returns:
-        A count for each stream; no unit more would fit.
+        A count for each stream, to which no unit can be added.
 
     Example:
         >>> head = Stream(np.array([0.0, 5.0, 9.0]), np.array([0, 10, 20]))
@@ -107,11 +110,11 @@ def _can_be_swept(streams: Sequence[Stream]) -> bool:
 
 
 def fill(streams: Sequence[Stream], counts: Sequence[int], room: int) -> list[int]:
-    """Take more units as long as any fits, the most valuable first.
+    """Take more units as long as one fits, the most valuable first.
 
     Args:
-        streams: what there is to take.
-        counts: how many are taken already.
+        streams: the units to choose from.
+        counts: the numbers that are taken already.
         room: the greatest cost of all together.
 
     Returns:
@@ -130,7 +133,7 @@ def fill(streams: Sequence[Stream], counts: Sequence[int], room: int) -> list[in
     turns = [
         np.flatnonzero((np.diff(gain) != 0) | (np.diff(price) != 0))
         for gain, price in zip(gains, prices, strict=True)
-    ]  # the last of each run of steps that are alike
+    ]  # the last of each run of equal steps: a run is taken at once, neurons one by one are slow
     while True:
         fitting = [
             (float(gains[index][k]), -index)
@@ -144,7 +147,7 @@ def fill(streams: Sequence[Stream], counts: Sequence[int], room: int) -> list[in
         best = -max(fitting)[1]
         first, price = full[best], int(prices[best][full[best]])
         num = 1
-        if best not in holding:  # else what it holds may be worth more than its next unit
+        if best not in holding:  # a parent brings new units, which may be worth more: one step
             turn = np.searchsorted(turns[best], first)
             end = turns[best][turn] + 1 if turn < len(turns[best]) else len(prices[best])
             num = min(int(end) - first, room // price if price else len(prices[best]))
@@ -153,17 +156,17 @@ def fill(streams: Sequence[Stream], counts: Sequence[int], room: int) -> list[in
 
 
 def settle(streams: Sequence[Stream], counts: Sequence[int], places: Sequence[int]) -> list[int]:
-    """Of streams that are alike, the first has the most: ties go to the lowest place.
+    """Give the larger counts of equal streams to the first of them: ties go to the lowest place.
 
-    Alike are streams of the same values and costs that lie in the same one, and hold alike ones.
+    Streams are equal if they have the same values, costs and parent, and hold equal streams.
 
     Args:
-        streams: what there is to take.
-        counts: how many are taken.
-        places: where each stream stands among all.
+        streams: the units to choose from.
+        counts: the numbers that are taken.
+        places: the place of each stream in the model, which decides ties.
 
     Returns:
-        Counts of the same value and cost.
+        Counts with the same value and cost.
 
     Example:
         >>> head = Stream(np.array([0.0, 5.0, 9.0]), np.array([0, 10, 20]))
@@ -182,7 +185,7 @@ def settle(streams: Sequence[Stream], counts: Sequence[int], places: Sequence[in
         return tuple(part for s in kept for part in (s.values.tobytes(), s.costs.tobytes()))
 
     settled = list(counts)
-    for index in range(len(streams)):  # inner ones come first
+    for index in range(len(streams)):  # inner streams have lower indices
         _swap([tree(child) for child in inside.get(index, [])], look, settled)
     _swap([tree(root) for root in inside.get(-1, [])], look, settled)
     return settled
@@ -191,7 +194,7 @@ def settle(streams: Sequence[Stream], counts: Sequence[int], places: Sequence[in
 def _swap(
     trees: list[list[int]], look: Callable[[int], tuple[bytes, ...]], counts: list[int]
 ) -> None:
-    """Hand the counts of alike trees out anew, the largest first."""
+    """Distribute the counts of equal trees again, the largest first."""
     alike: dict[tuple[bytes, ...], list[list[int]]] = {}
     for tree in trees:
         alike.setdefault(look(tree[0]), []).append(tree)
@@ -203,16 +206,17 @@ def _swap(
 
 
 def value(streams: Sequence[Stream], counts: Sequence[int]) -> float:
-    """What counts are worth."""
+    """The value of counts."""
     return sum(float(stream.values[k]) for stream, k in zip(streams, counts, strict=True))
 
 
 def cost(streams: Sequence[Stream], counts: Sequence[int]) -> int:
-    """What counts cost."""
+    """The cost of counts."""
     return sum(int(stream.costs[k]) for stream, k in zip(streams, counts, strict=True))
 
 
 def _sweep(streams: Sequence[Stream], room: int) -> list[int]:
+    """The best counts of one or two streams: every count of the shorter one is tried."""
     if len(streams) < 2:
         return [int(np.searchsorted(s.costs, room, side="right")) - 1 for s in streams]
     one, other = sorted((0, 1), key=lambda index: len(streams[index].costs))
@@ -227,26 +231,27 @@ def _sweep(streams: Sequence[Stream], room: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class _Relaxed:
-    """The choice where each unit of cost has a price instead of a limit."""
+    """The problem with a price per cost instead of a limit (Lagrangian relaxation)."""
 
     price: float
-    """The price at which the limit is just met."""
+    """The price that makes the bound lowest."""
     bound: float
-    """No choice within the limit is worth more."""
+    """Upper bound: no choice within the limit has a greater value."""
     gains: list[float]
-    """What the best count above 0 of each stream brings, with what it holds, price paid."""
+    """Value minus price of each stream's best count above 0, with the streams it holds."""
     fitting: list[int]
     """A good choice within the limit."""
 
     @classmethod
     def of(cls, streams: Sequence[Stream], room: int) -> "_Relaxed":
-        """Go down the bound, a convex chain of straight lines, to where it is lowest.
+        """Find the price with the lowest bound.
 
-        Each choice is a line: its value, and as slope how much room it leaves. The price at which
-        the best line of too little room meets the best that fits is tried, until no choice is
-        above that corner.
+        The bound is the maximum over all choices of ``value + price * (room - cost)``: lines in the
+        price, so it is convex. Two choices enclose its lowest point, ``fits`` within the limit and
+        ``over`` above it. The price where their lines meet is tried; the best choice there replaces
+        one of them, until no line is above the meeting point.
         """
-        over = cls.at(streams, room, 0.0)
+        over = cls.at(streams, room, 0.0)  # without a price everything of value is taken
         if cost(streams, over.fitting) <= room:
             return over
         fits = [0] * len(streams)
@@ -264,16 +269,16 @@ class _Relaxed:
 
     @classmethod
     def at(cls, streams: Sequence[Stream], room: int, price: float) -> "_Relaxed":
-        """The best choice at a price, in the limit or not: each stream for itself."""
+        """The best choice at a price, within the limit or not. Streams do not compete here."""
         counts, gains = [], []
         for stream in streams:
             net = stream.values - price * stream.costs
             counts.append(int(net[1:].argmax()) + 1 if len(net) > 1 else 0)
             gains.append(float(net[counts[-1]]))
-        for index, stream in enumerate(streams):  # children come before their parents
+        for index, stream in enumerate(streams):  # upwards: a parent gains by what it holds
             if stream.parent >= 0:
                 gains[stream.parent] += max(gains[index], 0.0)
-        for index in range(len(streams) - 1, -1, -1):
+        for index in range(len(streams) - 1, -1, -1):  # downwards: nothing without its parent
             parent = streams[index].parent
             if gains[index] <= 0 or (parent >= 0 and not counts[parent]):
                 counts[index] = 0
@@ -282,14 +287,14 @@ class _Relaxed:
 
 
 class _States:
-    """Ways to choose in some of the streams: what each costs and loses, and where it comes from."""
+    """Choices in some of the streams: the cost and loss of each, and how it was made."""
 
     def __init__(self, costs: Costs, losses: Values, ways: list[tuple["_States | int", Costs]]):
-        """Each way is a set of states and the index in it, or a stream and the count."""
+        """``ways`` has (stream, counts), or (earlier states, indices in them), one per state."""
         self.costs, self.losses, self.ways = costs, losses, ways
 
     def write(self, state: int, counts: list[int]) -> None:
-        """Put the counts of a state into a list of all streams' counts."""
+        """Write the counts of a state into ``counts``, which has all streams."""
         for source, index in self.ways:
             if isinstance(source, int):
                 counts[source] = int(index[state])
@@ -297,13 +302,16 @@ class _States:
                 source.write(int(index[state]), counts)
 
     def only(self, index: Index) -> "_States":
-        """Some of the states."""
+        """The states with these indices."""
         ways = [(source, way[index]) for source, way in self.ways]
         return _States(self.costs[index], self.losses[index], ways)
 
 
 class _Search:
-    """All choices that lose at most ``reach`` against the bound, but for those that others beat."""
+    """Searches the choices that lose at most ``reach`` against the bound.
+
+    A choice is dropped if another one costs no more and is worth as much (dominance).
+    """
 
     def __init__(
         self, streams: Sequence[Stream], room: int, relaxed: _Relaxed, reach: float
@@ -315,16 +323,18 @@ class _Search:
                 self.inside[stream.parent].append(index)
 
     def best(self) -> list[int] | None:
-        """The best choice within the room, if any is found.
+        """The best choice within the room; None if the search has none.
 
-        All roots but the one with the most states are taken together; then, for each state of
-        theirs, the dearest of the last root's that fits, which is its best.
+        All roots are combined except the one with the most states. For each combination, the most
+        expensive state of the last root that fits is its best, since states are without dominated
+        ones. So the largest product is never made.
         """
         roots = [index for index, stream in enumerate(self.streams) if stream.parent < 0]
         *others, last = sorted(map(self._of, roots), key=lambda states: len(states.costs))
         together = _States(np.zeros(1, dtype=np.int64), np.zeros(1), [])
         for done, states in enumerate(others, 1):
             together = self._pair(together, states)
+            # Drop what leaves too little room even for the cheapest states of the other roots.
             rest = sum(int(states.costs.min()) for states in [*others[done:], last])
             together = together.only(np.flatnonzero(together.costs + rest <= self.room))
         fits = np.searchsorted(last.costs, self.room - together.costs, side="right") - 1
@@ -342,12 +352,12 @@ class _Search:
         return self.relaxed.price * states.costs - states.losses
 
     def _all(self, indices: Sequence[int]) -> _States:
-        """The states of several streams together."""
+        """The states of several streams together, the smallest first."""
         each = sorted(map(self._of, indices), key=lambda states: len(states.costs))
         return reduce(self._pair, each)
 
     def _pair(self, one: _States, other: _States) -> _States:
-        """Every state of the one with every one of the other, piece by piece to save memory."""
+        """Every state of one set with every state of another, piece by piece to save memory."""
         step = max(1, PIECE // max(1, len(one.costs)))
         pieces = []
         for start in range(0, len(other.costs), step):
@@ -361,14 +371,15 @@ class _Search:
         return both.only(self._unbeaten(costs, losses))
 
     def _of(self, index: int) -> _States:
-        """The states of a stream and of what it holds."""
+        """The states of a stream together with the streams that it holds."""
         stream, gain = self.streams[index], self.relaxed.gains[index]
-        most = max(gain, 0.0)  # what the best choice brings; the others lose against it
+        most = max(gain, 0.0)  # net value of the best choice; a loss is the distance from it
         if not self.inside[index] or len(stream.costs) == 1:
             losses = most - (stream.values - self.relaxed.price * stream.costs)
             counts = np.arange(len(losses))
             each = _States(stream.costs, losses, [(index, counts)])
             return each.only(self._unbeaten(stream.costs, losses))
+        # State 0: the parent is not taken, nor what it holds. The others: taken, with each state.
         held = self._all(self.inside[index])
         costs = np.concatenate(([0], held.costs + stream.costs[1]))
         losses = np.concatenate(([most], held.losses + (most - gain)))
@@ -378,7 +389,7 @@ class _Search:
         return both.only(self._unbeaten(costs, losses))
 
     def _unbeaten(self, costs: Costs, losses: Values) -> Index:
-        """Those that do not lose too much, and are worth more than any that costs no more."""
+        """The states within reach that are worth more than any that costs no more, by cost."""
         within = np.flatnonzero(losses <= self.reach * (1 + 1e-9))
         within = within[np.lexsort((losses[within], costs[within]))]
         worth = self.relaxed.price * costs[within] - losses[within]

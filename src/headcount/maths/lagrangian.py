@@ -1,4 +1,4 @@
-"""A constraint as part of a loss: multipliers that climb while everything else descends."""
+"""A constraint as part of a loss: multipliers ascend while the optimizer descends."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -7,11 +7,11 @@ from torch import Tensor
 def lagrangian(
     excess: Float[Tensor, ""], linear: Float[Tensor, ""], quadratic: Float[Tensor, ""]
 ) -> Float[Tensor, ""]:
-    r"""What holds ``excess`` at zero: ``lambda1 e + lambda2 e^2``.
+    r"""The term ``lambda1 e + lambda2 e^2``, which drives the excess e to zero.
 
-    The gradient of both multipliers is reversed. So one optimizer that descends on this makes
-    ``e`` smaller in the loss and lets the multipliers ascend: lambda1 goes down as long as ``e``
-    is negative, up as long as it is positive; lambda2 only goes up.
+    The gradient of both multipliers is reversed, so that one optimizer serves for all: it descends
+    in ``e`` and ascends in the multipliers. lambda1 rises while ``e`` is positive and falls while
+    it is negative; lambda2 only rises.
 
     Args:
         excess: e, by how much the constraint is missed, with its sign.
@@ -32,5 +32,6 @@ def lagrangian(
 
 
 def _climbing(multiplier: Float[Tensor, ""]) -> Float[Tensor, ""]:
-    """The multiplier itself, with its gradient reversed."""
+    """The value of the multiplier, with the sign of its gradient reversed."""
+    # The value is 2m - m = m; of the two terms, only -m has a gradient.
     return 2 * multiplier.detach() - multiplier

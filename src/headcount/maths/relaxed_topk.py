@@ -1,4 +1,4 @@
-"""Relaxed top-k: gates that sum to K at every temperature and become the K best of N at zero."""
+"""Relaxed top-k: gates sum to K at every temperature and become the K highest of N at zero."""
 
 import functools
 import math
@@ -57,6 +57,7 @@ def relaxed_top_k(
         tau = 1). The rest as in ``successive_softmax``.
     """
     _check("relaxed_top_k", logits, num_keep, temperature)
+    # Computed from the logits, so that autograd gives them a gradient of zero, and not none.
     if num_keep == logits.shape[-1]:
         return 0 * logits.double() + 1
     return _apply(logits, num_keep, temperature)[0]
@@ -67,8 +68,9 @@ def successive_softmax(
 ) -> tuple[Float[Tensor, "*batch n"], Float[Tensor, "*batch n"]]:
     r"""The gates of ``relaxed_top_k`` and the logits left after them, to go on from.
 
-    Taking K units and then M more from what is left is taking K + M: so a minimum can be taken in
-    each layer first, and the rest of the budget over all layers. Both results are differentiable.
+    Taking K units, and then M more by the logits that are left, is the same as taking K + M. So a
+    minimum can be taken in each layer first, and the rest over all layers. Both results are
+    differentiable.
 
     With G the gradient of the gates and s that of alpha, the way back is, for k = K ... 1,
     h = G - s / (1 - p^k) and s <- s + p^k (h - p^k . h) / tau.
@@ -110,11 +112,15 @@ def successive_softmax(
 
 
 class SuccessiveSoftmax(torch.autograd.Function):
-    """``successive_softmax`` on a table of rows, [B, N], with a backward pass of its own."""
+    """``successive_softmax`` on a table of rows, [B, N], with its own backward pass.
+
+    Autograd through the recurrence would keep several tensors for each of the K steps, and gives
+    nan where p rounds to one.
+    """
 
     @staticmethod
     def forward(ctx, logits, num_keep, inverse_temperature, kernels):
-        """Gates and next logits, [B, N] float64; keeps the softmaxes for the way back."""
+        """Gates and next logits, [B, N] float64; stores the softmaxes for ``backward``."""
         ctx.kernels, ctx.dtype = kernels, logits.dtype
         ctx.inverse_temperature = inverse_temperature
         table = logits.detach().double()
@@ -131,6 +137,7 @@ class SuccessiveSoftmax(torch.autograd.Function):
         (history,) = ctx.saved_tensors
         grad_gates, grad_next = (grad.detach() for grad in grad_outputs)
         grad = ctx.kernels.backward(history, grad_gates, grad_next, ctx.inverse_temperature)
+        # float64 reaches further than the logits' dtype: without the clamp it would give inf.
         limit = torch.finfo(ctx.dtype).max
         return grad.clamp(-limit, limit).to(ctx.dtype), None, None, None
 
@@ -145,7 +152,7 @@ def _apply(logits: Tensor, num_keep: int, temperature: float) -> tuple[Tensor, T
 
 
 def _kernels(device: torch.device) -> ModuleType:
-    """The rule: numba for tensors on a CPU, where it is installed; PyTorch for all others."""
+    """Numba's kernels for tensors on a CPU, if numba is installed; else PyTorch's."""
     return (_compiled_kernels() if device.type == "cpu" else None) or relaxed_topk_torch
 
 
@@ -159,7 +166,10 @@ def _compiled_kernels() -> ModuleType | None:
 
 
 def _floor(logits: Float[Tensor, "batch n"]) -> Float[Tensor, "batch 1"]:
-    """The floor of log(1 - p): lower than the row is wide, so that whoever sinks to it stays."""
+    """The floor of log(1 - p), lower than the spread of the row.
+
+    So a unit that was taken whole falls below all others and is not taken again.
+    """
     if logits.shape[-1] == 0:
         return logits.new_zeros(len(logits), 1)
     width = logits.amax(-1, keepdim=True) - logits.amin(-1, keepdim=True)

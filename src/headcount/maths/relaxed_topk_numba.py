@@ -1,15 +1,15 @@
 r"""The successive softmaxes of ``relaxed_topk`` on a CPU, compiled by numba.
 
-The two functions of ``relaxed_topk_torch``, with the same results up to rounding; read that file
-first. Only ``relaxed_topk`` imports this one, at its first call, and only where numba is installed
-(``pip install headcount[fast]``). Compiling takes seconds, once: numba keeps the machine code next
+Both functions return what those of ``relaxed_topk_torch`` return, up to rounding; read that file
+first. ``relaxed_topk`` imports this file at its first call, if numba is installed
+(``pip install headcount[fast]``). Compiling takes seconds, once: numba stores the machine code next
 to this file or, if that folder is read-only, in the user's cache folder.
 
 Why it is fast: PyTorch spends some microseconds on each of the dozen operations of a step, even if
-N is small. Here a step is a few passes over N numbers that stay in the nearest cache, and each
-pass is a plain loop of multiply-adds, which LLVM turns into vector instructions. For that, ``exp``
-and ``log`` are Taylor polynomials, good to the last bits of a double. A pass treats all elements
-alike, so equal logits keep exactly equal gates.
+N is small. Here a step is a few passes over N numbers that stay in the nearest cache. Each pass is
+a plain loop of multiply-adds, which LLVM turns into vector instructions. For that, ``exp`` and
+``log`` are Taylor polynomials, accurate to the last bits of a double. A pass treats all elements
+alike, so equal logits get exactly equal gates.
 """
 
 import math
@@ -32,7 +32,7 @@ ATANH = tuple(1 / (2 * i + 1) for i in range(16))  # atanh(x) = x sum_i ATANH[i]
 
 
 def compiled(*flags: str) -> Callable:
-    """A decorator: numba's compiler with these liberties of LLVM in floating-point arithmetic.
+    """A decorator that compiles with numba and these freedoms in floating-point arithmetic.
 
     "contract" allows fused multiply-adds; "reassoc", "nsz" and "nnan" let sums and maxima be taken
     in any order, if no element is nan.
@@ -104,7 +104,9 @@ def _forward(alpha, floor, gates, history, inverse_temperature):
             _weights(alpha[row], top, inverse_temperature, p)
             scale = 1.0 / _sum(p)
             _take(p, scale, gates[row], alpha[row])
-            if scale > 0.5:  # The top weight is 1, so its p is scale; no other p exceeds 1/2.
+            # _log_of_rest is accurate up to p = 1/2. The top weight is 1, so its p is scale; no
+            # other p exceeds 1/2.
+            if scale > 0.5:
                 rest = 1.0 - scale
                 fall = math.log(rest) if rest > 0.0 else floor[row, 0]
                 alpha[row, np.argmax(p)] = top + fall

@@ -1,7 +1,7 @@
 r"""The successive softmaxes of ``relaxed_topk`` in plain PyTorch, for any device.
 
 Both functions work on a table of independent rows, [B, N] float64. ``history`` holds the softmaxes
-p^1 ... p^K for the way back; only ``backward`` reads it.
+p^1 ... p^K, which ``backward`` reads.
 """
 
 import torch
@@ -45,6 +45,7 @@ def backward(
     p^k = 1 (the floor is a constant), and s <- s + p^k (h - p^k . h) / tau.
     """
     adjoint = grad_next
+    # 1 / (1 - p), and zero where p = 1: there the floor cuts the gradient off.
     inverse_rests = (1 - history).reciprocal_().nan_to_num_(posinf=0.0)
     for p, inverse_rest in zip(history.flip(0), inverse_rests.flip(0), strict=True):
         slope = torch.addcmul(grad_gates, adjoint, inverse_rest, value=-1)

@@ -1,10 +1,10 @@
-"""Schedules: a number as a function of the step."""
+"""Schedules: numbers that depend on the training step."""
 
 import math
 
 
 def log_linear(step: int, *, start: float, end: float, num_steps: int) -> float:
-    r"""A value whose logarithm falls (or rises) linearly, then stays.
+    r"""A value whose logarithm changes linearly, and then stays.
 
     ``log v = log start + min(step / num_steps, 1) (log end - log start)``
 
@@ -12,7 +12,7 @@ def log_linear(step: int, *, start: float, end: float, num_steps: int) -> float:
         step: steps done, 0 or more.
         start: value at step 0, positive.
         end: value from step ``num_steps`` on, positive.
-        num_steps: steps the way takes; 0 starts at ``end``.
+        num_steps: steps from ``start`` to ``end``; 0 begins at ``end``.
 
     Returns:
         The value at ``step``.
@@ -23,6 +23,7 @@ def log_linear(step: int, *, start: float, end: float, num_steps: int) -> float:
 
     Source: Li, Cotterell, Sachan 2021, arXiv 2108.04657 (annealing of the temperature).
     """
+    # Exactly ``end`` from there on, without rounding; also avoids 0 / 0 for no steps.
     if step >= num_steps:
         return end
     return start * (end / start) ** (step / num_steps)
@@ -34,7 +35,7 @@ def rising(step: int, *, end: float, num_steps: int) -> float:
     Args:
         step: steps done, 0 or more.
         end: value from step ``num_steps`` on.
-        num_steps: steps the way takes; 0 starts at ``end``.
+        num_steps: steps from zero to ``end``; 0 begins at ``end``.
 
     Returns:
         The value at ``step``.
@@ -49,7 +50,7 @@ def rising(step: int, *, end: float, num_steps: int) -> float:
 
 
 def falling_count(step: int, *, start: int, end: int, first: int, last: int, power: float) -> int:
-    r"""A count that stays, falls fast at first and slower later, then stays.
+    r"""A count that stays, then falls, ever more slowly if ``power`` exceeds 1, then stays.
 
     ``k = end + round((start - end) (1 - (step - first) / (last - first)) ** power)`` between
     ``first`` and ``last``, halves rounded up.
@@ -76,4 +77,5 @@ def falling_count(step: int, *, start: int, end: int, first: int, last: int, pow
     if step <= first:
         return start
     left = 1 - (step - first) / (last - first)
+    # floor(x + 0.5) rounds halves up; Python's round would take them to the even number.
     return end + math.floor((start - end) * left**power + 0.5)

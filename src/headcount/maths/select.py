@@ -1,4 +1,4 @@
-"""Exact selection: the one function that turns scores into a keep."""
+"""Exact selection: every keep with a fixed number of units is made from scores here."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from headcount.errors import BudgetError
 from headcount.maths.bundles import are_many, counts_of_many
 
 Bundle = tuple[int, int]
-"""(units, groups) of a site: its units in order, in that many groups of equal size."""
+"""(units, groups) of a site: its units form that many groups of equal size, group after group."""
 
 
 def select(
@@ -25,17 +25,17 @@ def select(
     bundles: Sequence[Bundle] = (),
     allowed: Bool[Tensor, " n"] | None = None,
 ) -> Bool[Tensor, " n"]:
-    r"""Keep exactly ``num_keep`` units of the highest scores, within limits per layer.
+    r"""Keep exactly ``num_keep`` units with the highest scores, within limits per layer.
 
-    Of all keeps with exactly ``num_keep`` units and between ``floors[l]`` and ``ceilings[l]`` of
-    them in each layer ``l``, this one has the greatest sum of scores. Ties go to the lowest index:
-    of two keeps of one sum, the one that keeps the first unit in which they differ.
+    Of all keeps with ``num_keep`` units, and ``floors[l]`` to ``ceilings[l]`` of them in each layer
+    ``l``, this one has the greatest sum of scores. Ties go to the lowest index: of two keeps with
+    equal sums, the one that keeps the first unit in which they differ.
     The limits form a laminar matroid, on which taking the best first is optimal: first the
     ``floors[l]`` best of each layer, then the best of the rest as long as its layer has room.
 
-    With ``bundles``, every group of a site keeps equally many units. Then the j best units of each
-    group of a site come and go together, and how many each site keeps is found by dynamic
-    programming over the total, with sums that are not rounded.
+    With ``bundles``, every group of a site keeps equally many units: if a site keeps j units per
+    group, these are the j best of each. The number for each site is found by dynamic programming
+    over the total, with exact sums.
 
     Args:
         scores: importance of each unit, higher = keep; finite.
@@ -47,7 +47,7 @@ def select(
         allowed: units that may be kept; None for all.
 
     Returns:
-        True where the unit stays; its sum is ``num_keep``.
+        True where the unit stays; ``num_keep`` entries are true.
 
     Raises:
         BudgetError: a score is not finite, or no keep meets the limits.
@@ -63,13 +63,17 @@ def select(
     may = torch.ones(len(scores), dtype=torch.bool) if allowed is None else allowed
     if bundles:
         return _select_bundles(scores, num_keep, layer, floors, ceilings, bundles, may)
+    # A layer has no more room than it has units that may be kept.
     sizes = torch.bincount(layer[may], minlength=len(floors)).tolist()
     room = [min(ceiling, size) for ceiling, size in zip(ceilings, sizes, strict=True)]
     _check(num_keep, floors, room)
+    # On the CPU and stable: ties go to the lowest index on every device.
     ranking = scores.detach().cpu().argsort(descending=True, stable=True)
     ranking = ranking[may[ranking]]
     home = layer[ranking]
     place = _place_in_layer(home)
+    # ``owed``: within its layer's floor. ``rest``: above the floor, within the ceiling; of these
+    # the first in the ranking fill the number up.
     owed = place < torch.tensor(floors, dtype=torch.long)[home]
     rest = ~owed & (place < torch.tensor(room, dtype=torch.long)[home])
     chosen = owed | (rest & (rest.cumsum(0) <= num_keep - sum(floors)))
@@ -79,7 +83,7 @@ def select(
 
 
 def check_finite(scores: Float[Tensor, " n"]) -> None:
-    """Refuse scores by which nothing can be chosen.
+    """Refuse scores that are infinite or nan: they do not order the units.
 
     Raises:
         BudgetError: a score is not finite.
@@ -93,7 +97,7 @@ def check_finite(scores: Float[Tensor, " n"]) -> None:
 
 
 def _place_in_layer(home: Int[Tensor, " m"]) -> Int[Tensor, " m"]:
-    """How many units before each one are of the same layer, [M]."""
+    """For each unit, the number of units before it in the same layer, [M]."""
     order = home.argsort(stable=True)
     first = home.bincount().cumsum(0) - home.bincount()
     place = torch.empty_like(home)
@@ -107,11 +111,11 @@ def totals(
     floors: Sequence[int] = (),
     ceilings: Sequence[int] = (),
 ) -> list[int]:
-    """The numbers of units that can be kept with equally many in each group of a site.
+    """The totals of units that can be kept if every group of a site keeps equally many.
 
     Args:
         bundles: the sites' (units, groups).
-        homes: the layer of each site, if there are limits for layers.
+        homes: the layer of each site; needed for limits per layer.
         floors: least number of units in each layer.
         ceilings: greatest number of units in each layer.
 
@@ -121,13 +125,15 @@ def totals(
         >>> totals([(8, 4), (8, 4)], homes=[0, 1], floors=[1, 0], ceilings=[8, 4])
         [4, 8, 12]
     """
+    # Sets of totals are integers with one bit for each total: a shift adds a number to all.
     places = list(homes) if homes is not None else list(range(len(bundles)))
-    reached, inside = 1, dict.fromkeys(places, 1)  # a bit for each total
+    reached, inside = 1, dict.fromkeys(places, 1)
     for (units, groups), home in zip(bundles, places, strict=True):
         inside[home] = _further(inside[home], units // groups, groups)
         reached = _further(reached, units // groups, groups)
     if not floors:
         return _bits(reached)
+    # With limits: within each layer only the totals in its limits count, then sums over layers.
     reached = 1
     for home, counts in inside.items():
         fitting = counts & ((1 << ceilings[home] + 1) - 1) & ~((1 << floors[home]) - 1)
@@ -136,8 +142,8 @@ def totals(
 
 
 def _further(reached: int, num: int, step: int) -> int:
-    """Totals, and those with up to ``num`` steps more."""
-    size = 1
+    """The totals, each with 0 to ``num`` steps added."""
+    size = 1  # doubled each time, so that num steps take log(num) shifts
     while num:
         size = min(size, num)
         reached |= reached << size * step
@@ -146,7 +152,7 @@ def _further(reached: int, num: int, step: int) -> int:
 
 
 def _sums(some: int, others: int) -> int:
-    """The sums of one total of each."""
+    """The sums of one total from each of two sets."""
     fewer, more = sorted((some, others), key=int.bit_count)
     total = 0
     for count in _bits(fewer):
@@ -155,7 +161,7 @@ def _sums(some: int, others: int) -> int:
 
 
 def _bits(number: int) -> list[int]:
-    """The places of the bits that are set, ascending."""
+    """The positions of the bits that are set, ascending: the totals in a set."""
     return [place for place, bit in enumerate(reversed(f"{number:b}")) if bit == "1"]
 
 
@@ -178,11 +184,14 @@ def _select_bundles(
     bundles: Sequence[Bundle],
     may: Tensor,
 ) -> Tensor:
+    """``select`` for units that come in bundles."""
     values = scores.detach().cpu().double()
     options = _sites(values, bundles, may)
     starts = [0, *torch.tensor([units for units, _ in bundles]).cumsum(0).tolist()]
     homes = [int(layer[start]) if units else -1
              for start, (units, _) in zip(starts[:-1], bundles, strict=True)]  # fmt: skip
+    # Neurons of experts come to millions of totals. The quick way for these does not know every
+    # case; then all totals are tried after all.
     counts = None
     if are_many(options, num_keep):
         counts = counts_of_many(options, homes, num_keep, floors, ceilings)
@@ -204,12 +213,15 @@ def _select_bundles(
 
 
 def _sites(values: Tensor, bundles: Sequence[Bundle], may: Tensor) -> list[dict[int, int]]:
-    """For each site, how many units it may keep -> what they are worth, as an exact integer.
+    """For each site: number of units that it may keep -> their value, as an exact integer.
 
-    In front stands the sum of their scores, without rounding. Behind it stands the count, a digit
-    of its own for each site, the first site's in front: of two choices of one sum, the one that
-    keeps more in the first site where they differ is worth more. So ties go to the lowest index.
+    The leading digits are the sum of the scores, without rounding. The digits behind them are the
+    counts, one digit for each site, the first site first. So of two choices with equal sums, the
+    one that keeps more in the first site where they differ has the greater value: ties go to the
+    lowest index.
     """
+    # Python's integers have no size limit. With floats, a sum of many scores could round a small
+    # difference away, and the choice would not be the best.
     exact = _integers(values)
     digit = math.prod(units // groups + 1 for units, groups in bundles)
     sums_digit, sites, start = digit, [], 0
@@ -217,8 +229,10 @@ def _sites(values: Tensor, bundles: Sequence[Bundle], may: Tensor) -> list[dict[
         size = units // groups
         digit //= size + 1
         groups_of = (exact[i : i + size] for i in range(start, start + units, max(size, 1)))
+        # The j-th bundle of a site is the j-th best unit of each of its groups.
         best_first = (sorted(group, reverse=True) for group in groups_of)
         ranked = [sum(place) for place in zip(*best_first, strict=True)]
+        # Only whole sites are ever disallowed: those inside a removed sublayer or layer.
         usable = size if bool(may[start : start + units].all()) else 0
         sums = accumulate(ranked[:usable], initial=0)
         sites.append({n * groups: total * sums_digit + n * digit for n, total in enumerate(sums)})
@@ -227,7 +241,7 @@ def _sites(values: Tensor, bundles: Sequence[Bundle], may: Tensor) -> list[dict[
 
 
 def _integers(values: Tensor) -> list[int]:
-    """Numbers as integers in one ratio to them, exactly.
+    """Numbers as integers, all multiplied by the same number, exactly.
 
     Example:
         >>> _integers(torch.tensor([0.5, -3.0]))
@@ -245,7 +259,10 @@ def _counts(
     floors: Sequence[int],
     ceilings: Sequence[int],
 ) -> list[int] | None:
-    """How many units each site keeps, for the greatest worth; None if no choice adds up."""
+    """The number of units that each site keeps, for the greatest value; None if none adds up.
+
+    First within each layer, where its limits apply, then over all layers.
+    """
     if any(low > 0 for home, low in enumerate(floors) if home not in homes):
         return None
     inside: dict[int, Choices] = {}
@@ -258,18 +275,19 @@ def _counts(
         together = _both(together, fit, num_keep)
     if num_keep not in together:
         return None
+    # The counts are in the order in which sites were joined: layer by layer.
     order = sorted(range(len(homes)), key=lambda site: list(inside).index(homes[site]))
     taken = dict(zip(order, together[num_keep][1], strict=True))
     return [taken[site] for site in range(len(homes))]
 
 
 Choices = dict[int, tuple[int, tuple[int, ...]]]
-"""A total of units -> what the best way to keep so many is worth, and its counts by site."""
+"""Total of units -> the best choice with this total: its value, and its counts site by site."""
 _NOTHING: Choices = {0: (0, ())}
 
 
 def _both(some: Choices, others: Choices, most: int) -> Choices:
-    """The best way to keep each total up to ``most`` in some sites and others together."""
+    """Join the choices of two sets of sites: the best one for each total up to ``most``."""
     best: Choices = {}
     for first, (worth, counts) in some.items():
         for second, (more, further) in others.items():

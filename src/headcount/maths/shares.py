@@ -1,16 +1,16 @@
-"""Shares of a whole, exactly as they are meant."""
+"""Fractions given as floats, read as the exact numbers that are meant."""
 
 import math
 from fractions import Fraction
 
 SIMPLE = 1_000_000
-"""Shares with a denominator up to this are told apart by floats, with much to spare."""
+"""Fractions with denominators up to this differ by 1e-12 or more, which floats tell apart."""
 
 
 def exactly(share: float) -> Fraction:
-    """The number that is meant by a float: a simple fraction, or the decimals it is written as.
+    """The number that a float stands for: a simple fraction, or the decimals it is printed as.
 
-    A float is the binary number nearest to what is meant, a little above or below it.
+    A float is the binary number nearest to the number that is meant, so it is slightly off.
 
     Example:
         >>> exactly(0.58), exactly(5 / 12)
@@ -23,7 +23,7 @@ def exactly(share: float) -> Fraction:
 
 
 def halves_up(number: Fraction | float) -> int:
-    """The nearest whole number; of two, the greater.
+    """The nearest whole number; halves are rounded up.
 
     Example:
         >>> halves_up(exactly(0.58) * 25), halves_up(Fraction(-5, 2))

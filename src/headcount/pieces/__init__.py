@@ -1,7 +1,8 @@
-"""What a cut model is made of beside the stock classes, so that a saved model can carry it.
+"""The modules and classes that a cut model needs in addition to the stock classes.
 
-These files use nothing but torch. ``headcount.checkpoints`` writes them, one behind the other,
-beside the weights of a model that has to load where headcount is not installed.
+These files import nothing but torch. For a standalone folder, ``headcount.checkpoints`` writes
+their source beside the weights, one file after the other, so that the model loads where headcount
+is not installed.
 """
 
 import inspect
@@ -29,12 +30,13 @@ __all__ = [
 
 
 def source() -> str:
-    """The source of all pieces as one file, without docstrings of files and imports of each other.
+    """The source of all pieces as one file, without file docstrings and imports of each other.
 
     Example:
         >>> "headcount.pieces" in source()
         False
     """
+    # In this order each file uses only names of those before it.
     files = [inspect.getsource(file) for file in (modules, wrappers, structure, guard)]
     bodies = [text.partition('"""')[2].partition('"""')[2] for text in files]
     lines = "\n".join(bodies).splitlines()

@@ -1,4 +1,4 @@
-"""Modules that take the place of those that were cut."""
+"""Modules that replace those whose units are all gone."""
 
 import copy
 import inspect
@@ -10,23 +10,25 @@ from torch import Tensor, nn
 
 
 class WithoutWeight(nn.Module):
-    """What is left of a linear map whose inputs or outputs are gone.
+    """A linear map without inputs or outputs, and so without a weight.
 
-    Stock code may ask for the weight's type, or initialise it; what it gets has no numbers.
+    Stock code may read the weight's dtype, or initialise it. It gets an empty tensor.
     """
 
     def __init__(self, out_features: int) -> None:
-        """Only the width is remembered."""
+        """Keep only the width of the output."""
         super().__init__()
         self.out_features = out_features
+        # Not a parameter, but moved with the model by _apply: it has the model's dtype and device.
         self._like = torch.empty(out_features, 0)
 
     def named_modules(
         self, *args: Any, **kwargs: Any
     ) -> Generator[tuple[str, nn.Module], None, None]:
-        """Itself; nothing for PEFT, which would put an adapter on it, or cannot, by its name.
+        """As for any module, but hidden from PEFT when it looks for modules to put adapters on.
 
-        What an adapter adds would not be there without it, and a map that is gone adds nothing.
+        An adapter would add something to the output of a map that was removed, or PEFT would fail
+        on a module that has a known name but is no linear map.
         """
         if not _asked_by("inject_adapter", "peft."):
             yield from super().named_modules(*args, **kwargs)
@@ -37,13 +39,15 @@ class WithoutWeight(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """An empty tensor of the model's type; not a parameter, never initialised or saved."""
+        """An empty tensor of the model's dtype. It is no parameter: never initialised or saved."""
+        # transformers initialises tensors without this flag, and some of its code divides by width.
         self._like._is_hf_initialized = True  # pyright: ignore[reportAttributeAccessIssue]
         return self._like
 
 
 def _asked_by(function: str, package: str) -> bool:
-    """Whether a function of a package goes through a model's modules just now."""
+    """Whether the caller that iterates over the modules is this function of this package."""
+    # named_modules calls itself for every child; the first other frame is the caller.
     frame = inspect.currentframe()
     while frame is not None and frame.f_code.co_name in ("_asked_by", "named_modules"):
         frame = frame.f_back
@@ -61,7 +65,7 @@ class Zeros(WithoutWeight):
 
     @property
     def bias(self) -> Tensor:
-        """As ``weight``: no numbers."""
+        """An empty tensor, like ``weight``."""
         return self.weight
 
     def forward(self, x: Tensor) -> Tensor:
@@ -91,7 +95,9 @@ class BiasOnly(WithoutWeight):
 
 
 class Overridden:
-    """A configuration with other values for some of its names.
+    """A view of a configuration in which some names have other values.
+
+    A cut module reads its own counts there, while other modules read the original.
 
     Example:
         >>> from types import SimpleNamespace
@@ -106,6 +112,7 @@ class Overridden:
         self.__dict__["_base"] = base
 
     def __getattr__(self, name: str) -> Any:
+        # Special names must not come from the base: copy and pickle would treat this as the base.
         if name.startswith("__") or name == "_base":
             raise AttributeError(name)
         return getattr(self.__dict__["_base"], name)

@@ -1,1 +1,1 @@
-"""What pruning brought: measurements, the report, its table, the figure and the model card."""
+"""The results of pruning: measurements, the report, its table, the heat map and the model card."""

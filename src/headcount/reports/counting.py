@@ -1,4 +1,4 @@
-"""How far something is that takes long and is no training."""
+"""Show the progress of long work other than training, such as measuring latency."""
 
 import time
 from collections.abc import Iterator
@@ -10,19 +10,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from headcount.reports.measure import Told
 
 PAUSE_S = 10.0
-"""Seconds between two lines, where there is no terminal."""
+"""Seconds between two lines of output, where there is no terminal."""
 
 
 @contextmanager
 def counting(console: Console, name: str) -> Iterator[Told]:
-    """A bar in a terminal; elsewhere a line at the beginning and now and then.
+    """Show a progress bar in a terminal; elsewhere print a line every ten seconds.
 
     Args:
-        console: where to.
-        name: what is going on, such as ``measuring latency``.
+        console: the console to write to.
+        name: the name of the work, such as ``measuring latency``.
 
     Yields:
-        What to call with the number of things done, and of how many.
+        A function to call with (number done, total).
 
     Example:
         >>> import io

@@ -1,4 +1,4 @@
-"""A figure of the decision: which heads stay, layer by layer."""
+"""A heat map of a decision: which heads stay, layer by layer."""
 
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from headcount.units.kinds import KIND
 CELL_INCHES = 0.3
 DOTS_PER_INCH = 160
 
-# One hue from light to dark: the order survives colour blindness and grey print. Kept and removed
-# heads differ in size as well.
+# One hue from light to dark, so that the order is visible with colour blindness and in grey print.
+# Kept and removed heads also differ in size.
 _SHADES = LinearSegmentedColormap.from_list(
     "headcount", ["#b3d9e0", "#3f8fae", "#15527f", "#0b2545"]
 )
@@ -34,14 +34,14 @@ _TITLE_SIZE = 12  # points
 def heat_map(decision: Decision, path: str | Path, title: str | None = None) -> None:
     """Draw layers by heads as a PNG: kept heads large, removed ones small and faint.
 
-    The shade is the score, linear between the 2nd and the 98th percentile of all scores, so that
-    an outlier does not bleach the rest. The bars at the right say how many heads each layer keeps.
-    Encoder, decoder and cross-attention have a panel each.
+    The shade shows the score. It is linear between the 2nd and the 98th percentile of all scores,
+    so that one outlier does not make all others look alike. The bars at the right show how many
+    heads each layer keeps. Encoder, decoder and cross-attention each have a panel.
 
     Args:
-        decision: what to draw; layers may differ in their number of heads.
+        decision: the decision to draw; layers may differ in their number of heads.
         path: the PNG file.
-        title: a line at the top; the number of heads kept is below it in any case.
+        title: a line at the top. The line with the number of kept heads is always drawn.
 
     Raises:
         DecisionError: the decision has no units.
@@ -66,11 +66,12 @@ def heat_map(decision: Decision, path: str | Path, title: str | None = None) -> 
 
 
 class _Page:
-    """One page; its coordinates are cells, from the top left."""
+    """One page. Coordinates are in cells, from the top left."""
 
     def __init__(self, decision: Decision, title: str | None) -> None:
         self.decision, self.title, self.panels = decision, title, panels(decision)
         self.num_columns = max(len(site.keep) for site in decision.sites)
+        # The page is never narrower than the legend; a narrow map is then centred.
         wanted = _LEFT + self.num_columns + _RIGHT
         self.width = max(wanted, _MIN_WIDTH)
         self.left = _LEFT + (self.width - wanted) / 2
@@ -142,7 +143,7 @@ class _Page:
         self.axes.add_patch(tile)
 
     def _total(self, site: SiteDecision, x: float, y: float) -> None:
-        """A bar for the heads kept, on a track as long as the layer has heads."""
+        """A bar as long as the number of kept heads, on a track for all heads of the layer."""
         total, size = sum(site.keep), len(site.keep)
         for count, color in ((size, _TRACK), (total, _INK)):
             length = _BAR * count / self.num_columns
@@ -185,7 +186,7 @@ class _Page:
 
 
 def _limits(decision: Decision) -> tuple[float, float]:
-    """The scores at the ends of the shading."""
+    """The scores that get the lightest and the darkest shade."""
     scores = [score for site in decision.sites for score in site.scores]
     levels = torch.tensor([0.02, 0.98], dtype=torch.float64)
     low, high = torch.tensor(scores, dtype=torch.float64).quantile(levels).tolist()

@@ -1,4 +1,4 @@
-"""Measure what the units of a model cost in time, on this machine."""
+"""Measure how much time the units of a model take on this machine."""
 
 from collections.abc import Mapping, Sequence
 from statistics import mean
@@ -20,8 +20,9 @@ from headcount.units.site import Site
 from headcount.units.table import UnitTable
 
 WARMUP = 3
+"""Passes of each model before the first timed one."""
 MANY = 128
-"""Sites of more units than this are measured at odd numbers of them."""
+"""Sites with more units than this, such as neurons, are measured at odd counts."""
 
 
 @checks_arguments
@@ -36,38 +37,38 @@ def latency_table(
     num_runs: int = 10,
     told: Told | None = None,
 ) -> LatencyTable:
-    """Measure the latency of a model, and how it falls as units go.
+    """Measure the latency of a model, and how it falls when units are removed.
 
-    All sites of one shape are cut to the same number of units, really, and the smaller model takes
-    turns with the whole one; what it saves, by the median of the ratios of neighbouring passes, is
-    divided among the sites. So the many small savings are measured together, and what else the
-    machine does falls on both. Where the cost of a site would fall with more units, by noise,
-    neighbours are averaged; between the measured numbers it is interpolated linearly. Numbers of
-    neurons are measured odd: most that a budget leads to are not the round ones that processors are
-    fastest with.
+    All sites of one shape are cut to the same number of units, and the cut model is timed in turns
+    with the whole one. Its saving is the median of the ratios of neighbouring passes; it is divided
+    among the sites. So many small savings are measured together, and other work on the machine
+    slows both models alike.
 
-    A choice by a table prefers what was measured too cheap, so what comes out is rather slower than
-    predicted than faster, the more so the noisier the machine. ``prune`` reports both.
+    If noise makes a site cheaper with more units, neighbouring counts are averaged. Between the
+    measured counts, costs are interpolated linearly. Neurons are timed at odd counts: budgets
+    rarely give round sizes, on which hardware is unusually fast.
+
+    Selection favours units whose cost was underestimated, so the pruned model tends to be slower
+    than predicted, the more so the noisier the machine. ``prune`` reports both latencies.
 
     Args:
         model: the model, on its device; unchanged afterwards.
         inputs: keyword arguments of the model; token ids by default.
-        batch: sequences of a pass, where there are no ``inputs``.
-        length: tokens of each, likewise.
+        batch: sequences in a pass, if there are no ``inputs``.
+        length: tokens of each sequence, if there are no ``inputs``.
         kinds: some of ``head``, ``kv_head``, ``neuron``; None for neurons, and heads or key-value
             heads.
-        shares: shares of the units of a site at which to measure, below 1; none of its units and
-            one are measured always, since the first brings with it what all need.
-        num_runs: timed passes of each model; more where other work runs on the machine.
-        told: called with the number of models that are timed, and of how many, beside the whole
-            one.
+        shares: the shares of a site's units to measure, each below 1. Zero units and one unit are
+            always measured, since the first unit also costs what all units share.
+        num_runs: timed passes of each model. Give more if other work runs on the machine.
+        told: called with (models timed, models in all), not counting the whole model.
 
     Returns:
         The table, for ``Budget(latency=..., costs=table)``.
 
     Raises:
         BudgetError: the model lacks a kind, or does not read so many tokens.
-        PruningError: a share out of range, or a model that reads more than token ids.
+        PruningError: a share is out of range, or the model needs more than token ids.
 
     Example:
         >>> import headcount as hc, transformers
@@ -85,6 +86,8 @@ def latency_table(
     whole = summary(latency_s({"": model}, given, num_runs=num_runs, warmup=WARMUP)[""]).median
     alike = _alike(removable(find_units(model), kinds, "latency_table()"))
     grids = [_counts(shares, sites[0].num_units) for sites in alike]
+    # Shares of one latency, not differences of several: if the machine slows down, both models of a
+    # pair do, and their ratio stays.
     done, total, curves = 0, sum(map(len, grids)), []
     for sites, counts in zip(alike, grids, strict=True):
         saved = []
@@ -104,7 +107,7 @@ def latency_table(
 
 
 def _tokens(model: PreTrainedModel, batch: int, length: int) -> dict[str, torch.Tensor]:
-    """Token ids, if the model runs on these alone."""
+    """A batch of token ids; refused if the model does not run on these alone."""
     try:
         given = example_batch(model, batch, length)
         with torch.no_grad():
@@ -114,21 +117,25 @@ def _tokens(model: PreTrainedModel, batch: int, length: int) -> dict[str, torch.
             raise
         raise PruningError(
             f"latency_table({type(model).__name__}): the model does not run on token ids alone "
-            f"({' '.join(str(error).split())[:120]}). Give inputs: a batch as it reads it, such as "
-            "a processor makes."
+            f"({' '.join(str(error).split())[:120]}). Give inputs: a batch of its own inputs, for "
+            "instance from its processor."
         ) from error
     return given
 
 
 def _counts(shares: Sequence[float], num_units: int) -> list[int]:
-    """Numbers of units to measure: none, one, and shares; odd ones where there are many units."""
+    """The numbers of units to measure: zero, one, and the shares; odd ones if there are many."""
     counts = {int(share * num_units) for share in shares}
+    # count | 1 is the next odd number. All units are left out: that is the whole model.
     odd = {count | 1 if count and num_units > MANY else count for count in counts}
     return sorted({0, 1, *odd} - {num_units})
 
 
 def _alike(sites: Sequence[Site]) -> list[list[Site]]:
-    """The sites by their shape, and by where they are: an encoder may read more than a decoder."""
+    """The sites, grouped by shape and place.
+
+    The place counts, since an encoder may read more tokens than a decoder.
+    """
     shapes: dict[object, list[Site]] = {}
     for site in sites:
         where = (site.tower, site.stack, site.where)
@@ -140,7 +147,10 @@ def _alike(sites: Sequence[Site]) -> list[list[Site]]:
 def _saving(
     model: PreTrainedModel, sites: list[Site], count: int, inputs: Mapping[str, Any], num_runs: int
 ) -> float:
-    """The share of its latency that a model saves when sites are cut to their first units."""
+    """The share of the model's latency that is saved by cutting sites to their first units.
+
+    Which units stay makes no difference to the time.
+    """
     table = UnitTable(sites=tuple(sites))
     keep = torch.cat([torch.arange(site.num_units) < count for site in sites])
     decision = Decision.of(table, keep, keep.double(), {"method": {"name": "the first units"}})
@@ -151,7 +161,7 @@ def _saving(
 
 
 def _curve(sites: list[Site], counts: list[int], saved_s: list[float]) -> Curve:
-    """The cost of the counts and of all units."""
+    """The curve of a site's cost: at the measured counts, and with all units."""
     costs = rising([saved_s[0] - saved for saved in (*saved_s, 0.0)])
     return Curve(
         kind=sites[0].kind,
@@ -163,10 +173,10 @@ def _curve(sites: list[Site], counts: list[int], saved_s: list[float]) -> Curve:
 
 
 def rising(values: Sequence[float]) -> list[float]:
-    """The nearest values that never fall: neighbours that do are averaged.
+    """The nearest values that never fall: neighbours that fall are averaged.
 
     Args:
-        values: what was measured, in order.
+        values: the measured values, in order.
 
     Example:
         >>> rising([0.0, 3.0, 1.0, 4.0])

@@ -1,4 +1,4 @@
-"""Measurements on live models, on saved folders and of the machine."""
+"""Measure models, saved folders and the machine."""
 
 import hashlib
 import os
@@ -23,12 +23,13 @@ from headcount.architectures.positions import max_tokens
 from headcount.errors import BudgetError, CheckpointError, PruningError
 
 PACKAGES = ("headcount", "torch", "transformers", "accelerate")
+"""Packages whose versions are noted with measurements."""
 Told = Callable[[int, int], None]
-"""Is told how much is done, and of how much."""
+"""A function that is called with (number done, total) to show progress."""
 
 
 def num_params(model: nn.Module) -> int:
-    """The number of parameters of a model, shared ones once.
+    """The number of parameters of a model, shared ones counted once.
 
     Args:
         model: any module.
@@ -41,13 +42,13 @@ def num_params(model: nn.Module) -> int:
 
 
 def heads_per_layer(model: nn.Module) -> tuple[int, ...]:
-    """The heads of each layer, counted from the weights; layers without any head give 0.
+    """The heads of each layer, counted from the weights; 0 for a layer without heads.
 
     Args:
         model: a transformers model, dense or cut.
 
     Returns:
-        One number for each layer, in the order of the model, encoder and decoder apart; [L].
+        One number for each layer of encoder and decoder, in the order of the model, [L].
 
     Example:
         >>> from transformers import BertConfig, BertModel
@@ -62,21 +63,20 @@ def heads_per_layer(model: nn.Module) -> tuple[int, ...]:
 
 
 def macs(model: nn.Module, inputs: Mapping[str, Any]) -> int:
-    """Multiply-accumulates of one forward pass: matrix products and convolutions.
+    """MACs of one forward pass: matrix products and convolutions.
 
-    Half of what ``torch.utils.flop_counter`` counts. That counter counts differently under sdpa
-    and under eager, and grouped products of experts not at all, so both implementations are eager
-    during the count, whatever the model uses, and are restored afterwards. Classes that call sdpa
-    whatever is asked for are counted by the same two products; so are models that do not run
-    with eager attention.
-    A module that is not a transformers model is counted as it is.
+    This is half of what ``torch.utils.flop_counter`` counts. That counter counts sdpa and eager
+    attention differently, and grouped products of experts not at all. So attention and experts are
+    eager during the count, whatever the model uses, and restored afterwards. Classes that always
+    call sdpa, and models that do not run with eager attention, are counted by the same two matrix
+    products. A module that is not a transformers model is counted as it is.
 
     Args:
         model: the model; counted in evaluation mode, unchanged afterwards.
-        inputs: keyword arguments of the model, on its device; the count is for this whole batch.
+        inputs: keyword arguments of the model, on its device. The count is for the whole batch.
 
     Returns:
-        Multiply-accumulates; biases, norms and activations cost nothing.
+        MACs; biases, norms and activations cost nothing.
 
     Example:
         >>> macs(nn.Linear(3, 2), {"input": torch.zeros(5, 3)})
@@ -88,7 +88,7 @@ def macs(model: nn.Module, inputs: Mapping[str, Any]) -> int:
         try:
             with _eager_attention(model), counter:
                 model(**inputs)
-        except RuntimeError:  # some models run with their own implementation only
+        except RuntimeError:  # some models run only with an implementation of their own
             counter = FlopCounterMode(display=False, custom_mapping=unknown)
             with counter:
                 model(**inputs)
@@ -103,22 +103,21 @@ def latency_s(
     warmup: int,
     told: Told | None = None,
 ) -> dict[str, list[float]]:
-    """Wall-clock seconds of forward passes, the models taking turns: A B A B ...
+    """Wall-clock seconds of forward passes, with the models taking turns: A B A B ...
 
-    Taking turns spreads what else happens on the machine evenly over the models. Evaluation mode,
-    inference mode, the attention implementation as the models have it; on an accelerator each
-    pass is waited for.
+    Turns spread the effect of other work on the machine evenly over the models. Passes run in
+    evaluation and inference mode, with the models' own attention implementation. On an accelerator,
+    each timing waits until the pass is finished.
 
     Args:
         models: the models by name, all on one device; unchanged afterwards.
         inputs: keyword arguments of the models, on their device.
         num_runs: timed passes of each model, 1 or more.
         warmup: passes of each model before the first timed one, 0 or more.
-        told: called after each round, outside of what is timed, with the number of rounds done and
-            their total.
+        told: called after each round with (rounds done, rounds in all); not part of the timing.
 
     Returns:
-        All samples in seconds, in the order they were taken, by the names of ``models``.
+        For each name in ``models``, all timings in seconds, in their order.
 
     Raises:
         PruningError: ``num_runs`` or ``warmup`` is out of range, or there is no model.
@@ -150,18 +149,18 @@ def latency_s(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Summary:
-    """Median and quartiles of samples, in the samples' unit."""
+    """Median and quartiles of samples, in the unit of the samples."""
 
     median: float
-    """Half of the samples are below."""
+    """Half of the samples are below it."""
     lower_quartile: float
-    """A quarter of the samples is below."""
+    """A quarter of the samples are below it."""
     upper_quartile: float
-    """A quarter of the samples is above."""
+    """A quarter of the samples are above it."""
 
 
 def summary(samples: Sequence[float]) -> Summary:
-    """Median and quartiles, linear between neighbouring samples.
+    """Median and quartiles, interpolated linearly between neighbouring samples.
 
     Args:
         samples: at least one number.
@@ -191,6 +190,7 @@ def example_batch(model: PreTrainedModel, batch: int, length: int) -> dict[str, 
             f"latency_batch={batch}, latency_length={length}: nothing can be timed so. Give 1 or "
             "more for each."
         )
+    # The table of positions tells more exactly than the configuration, where there is one.
     stated = getattr(model.config, "max_position_embeddings", length)
     longest = max_tokens(model) or stated
     if length > longest:
@@ -234,13 +234,13 @@ def weight_bytes(folder: str | Path) -> int:
 
 
 def environment() -> dict[str, Any]:
-    """What the numbers were measured with: versions and machine; no host, user or path.
+    """Versions and machine behind a measurement, without names of host, user or folders.
 
     Returns:
         Plain values: ``python``, the version of each package (None if it is not installed), a hash
         of headcount's ``code``, which tells states of one version apart, ``platform``,
-        ``processor``, ``num_cores`` this process may use, ``num_threads`` of torch, ``gpu`` (None
-        without one).
+        ``processor``, ``num_cores`` that this process may use, ``num_threads`` of torch, and
+        ``gpu`` (None without one).
 
     Example:
         >>> sorted(environment())[:4]
@@ -267,7 +267,7 @@ def _timed_s(model: nn.Module, inputs: Mapping[str, Any]) -> float:
 
 
 def _wait(inputs: Mapping[str, Any]) -> None:
-    """Let the device of the inputs finish; work on accelerators is only queued."""
+    """Wait until the device of the inputs is idle: accelerators only queue their work."""
     devices = {value.device for value in inputs.values() if isinstance(value, Tensor)}
     for device in devices:
         if device.type != "cpu":
@@ -276,6 +276,7 @@ def _wait(inputs: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _eval_mode(*models: nn.Module) -> Iterator[None]:
+    # Module by module: parts of a model may be in evaluation mode while it trains.
     modes = [(module, module.training) for model in models for module in model.modules()]
     for model in models:
         model.eval()
@@ -288,10 +289,10 @@ def _eval_mode(*models: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _frozen(model: nn.Module) -> Iterator[None]:
-    """Without any parameter that asks for a gradient.
+    """Inside the block, no parameter requires a gradient.
 
-    torch's counter stumbles over a module whose output is a view of one that does, such as a
-    layer without heads: its output is the bias.
+    torch's flop counter fails on a module whose output is a view of such a parameter. An example is
+    attention without heads, whose output is an expanded bias.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in trained:
@@ -306,17 +307,17 @@ def _frozen(model: nn.Module) -> Iterator[None]:
 def _of_sdpa(
     query: torch.Size, key: torch.Size, value: torch.Size, *others: Any, **options: Any
 ) -> int:
-    """The operations of an sdpa kernel; all its arguments are handed on by the flop counter."""
+    """The FLOPs of an sdpa kernel. The flop counter passes all arguments of the kernel."""
     del others, options
     return sdpa_flop_count(query, key, value)
 
 
 @contextmanager
 def _eager_attention(model: nn.Module) -> Iterator[None]:
-    """Have every configuration of a model ask for eager attention and eager experts.
+    """Inside the block, every configuration of a model asks for eager attention and experts.
 
-    The configurations themselves are changed, as a model may refuse to be given back the
-    implementation that it was built with, where a part of it does not know that one.
+    The configurations are changed directly, not by ``set_attn_implementation``: that may refuse to
+    restore the implementation that the model was built with, if a part does not support it.
     """
     owners = (vars(module).get("config") for module in model.modules())
     configs = {id(config): config for owner in owners for config in _with_parts(owner)}
@@ -336,7 +337,7 @@ def _eager_attention(model: nn.Module) -> Iterator[None]:
 
 
 def _with_parts(config: Any) -> Iterator[PreTrainedConfig]:
-    """A configuration and those inside of it; nothing if it is none."""
+    """A configuration and the configurations inside it; nothing for any other value."""
     if isinstance(config, PreTrainedConfig):
         yield config
         for name in config.sub_configs:
@@ -352,7 +353,7 @@ def _version(package: str) -> str | None:
 
 @cache
 def _code() -> str:
-    """A short hash of the package's own files, names included."""
+    """A short hash of the names and contents of the package's files."""
     package, found = Path(__file__).parents[1], hashlib.sha256()
     for file in sorted(package.rglob("*.py")):
         found.update(f"{file.relative_to(package).as_posix()}\n".encode() + file.read_bytes())

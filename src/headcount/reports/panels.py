@@ -1,4 +1,4 @@
-"""The sites of a decision in groups that people tell apart: encoder, decoder, cross-attention."""
+"""Group the sites of a decision as readers know them: encoder, decoder, cross-attention."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from headcount.units.decision import Decision, SiteDecision
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Panel:
-    """The sites of one sort, one for each layer."""
+    """One group of sites, with a site for each layer."""
 
     heading: str
-    """What distinguishes the panel from the others; empty if it is the only one."""
+    """Name of the group; empty if it is the only one."""
     labels: tuple[str, ...]
-    """Layer of each site."""
+    """The layer of each site."""
     sites: tuple[SiteDecision, ...]
     """The sites, in the order of the decision."""
 
@@ -29,15 +29,13 @@ class Panel:
 
 
 def panels(decision: Decision) -> tuple[Panel, ...]:
-    """A decision's sites, those alike together.
-
-    Sites are alike if their stacks and their module names agree, numbers in the names apart.
+    """Group the sites of a decision by stack and module name, without the numbers in the name.
 
     Args:
         decision: any decision.
 
     Returns:
-        The panels in order of first appearance.
+        The panels, in the order in which their first sites appear.
 
     Example:
         >>> sites = tuple(
@@ -50,6 +48,7 @@ def panels(decision: Decision) -> tuple[Panel, ...]:
     """
     groups: dict[tuple[str, tuple[str, ...]], list[SiteDecision]] = {}
     for site in decision.sites:
+        # decoder.layers.0.self_attn and decoder.layers.1.self_attn have the same words.
         words = tuple(part for part in site.module.split(".") if not part.isdecimal())
         groups.setdefault((site.stack, words), []).append(site)
     return tuple(
@@ -65,7 +64,10 @@ def panels(decision: Decision) -> tuple[Panel, ...]:
 def _heading(
     stack: str, words: tuple[str, ...], groups: Sequence[tuple[str, tuple[str, ...]]]
 ) -> str:
-    """The stack, and the middle of the module's name where the stack's other modules differ."""
+    """The stack, and the part of the module's name that differs within the stack.
+
+    ``layers.self_attn.x`` and ``layers.encoder_attn.x`` give ``decoder self_attn`` and so on.
+    """
     names = [name for its_stack, name in groups if its_stack == stack]
     if len(names) == 1:
         return stack
@@ -75,14 +77,14 @@ def _heading(
 
 
 def _num_common(names: Sequence[tuple[str, ...]]) -> int:
-    """How many words all names have in common at the start."""
+    """The number of words that all names share at their beginning."""
     shortest = min(len(name) for name in names)
     different = (i for i in range(shortest) if len({name[i] for name in names}) > 1)
     return next(different, shortest)
 
 
 def _labels(sites: Sequence[SiteDecision]) -> tuple[str, ...]:
-    """The layers; all numbers of the module's name where the layer alone is ambiguous."""
+    """The layer of each site; if layers repeat, all numbers of the module's name (``2.1``)."""
     layers = tuple(str(site.layer) for site in sites)
     if len(set(layers)) == len(layers):
         return layers

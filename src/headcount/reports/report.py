@@ -1,4 +1,4 @@
-"""The report: what was asked, what came out, on which machine; a value with a JSON form."""
+"""The report: what was asked, the results, and the machine; a value with a JSON form."""
 
 import json
 import math
@@ -14,15 +14,16 @@ from headcount.errors import CheckpointError, PruningError
 from headcount.units.kinds import renamed_budget
 
 FORMAT = 2
+"""The format of reports that this version writes."""
 FILE = "report.json"
 """Name of the report in a saved folder."""
 DENSE = "dense"
-"""Name of the row that the others are compared with."""
+"""Name of the row with which the others are compared."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """The numbers of one model. None stands for what was not measured.
+    """The numbers of one model. None: not measured.
 
     Example:
         >>> Row(name="dsp", num_heads=3, heads_per_layer=(3, 0), num_params=1000).quality is None
@@ -37,23 +38,23 @@ class Row:
     num_heads: Count
     """Heads, counted from the weights."""
     heads_per_layer: tuple[int, ...]
-    """Heads of each layer, [L]; adds up to ``num_heads``."""
+    """Heads of each layer, [L]; their sum is ``num_heads``."""
     num_params: Count
-    """Parameters, shared ones once."""
+    """Parameters, shared ones counted once."""
     quality: float | None = None
     """The report's metric on the evaluation data."""
     num_bytes: int | None = None
     """Size of the weights on disk."""
     macs: int | None = None
-    """Multiply-accumulates of one forward pass of a batch, counted with eager attention."""
+    """MACs of one forward pass of a batch, counted with eager attention."""
     latency_s: float | None = None
     """Median seconds of one forward pass of a batch."""
     latency_quartiles_s: tuple[float, float] | None = None
-    """Lower and upper quartile of the same samples."""
+    """Lower and upper quartile of the same timings."""
     train_s: float | None = None
     """Seconds of training."""
     only_class: str | None = None
-    """The label that every evaluation example is given, if it is one and the same."""
+    """The predicted label, if the model predicts the same one for every evaluation example."""
 
     def __post_init__(self) -> None:
         check_fields(self, but=("num_heads", "num_params"))
@@ -62,6 +63,7 @@ class Row:
                 f"Row(name={self.name!r}, num_heads={self.num_heads}): the layers have "
                 f"{sum(self.heads_per_layer)} heads together. Give counts that agree."
             )
+        # JSON has no infinities or nan. A quality may be negative, such as a correlation.
         counts = ("num_heads", "num_params", "num_bytes", "macs", "latency_s", "train_s")
         values = {name: getattr(self, name) for name in (*counts, "quality")}
         for name, value in values.items():
@@ -75,7 +77,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """All numbers of one pruning run, and what is needed to get them again.
+    """All numbers of one pruning run, and the settings that reproduce them.
 
     Example:
         >>> dense = Row(name="dense", num_heads=8, heads_per_layer=(4, 4), num_params=1000)
@@ -86,13 +88,13 @@ class Report:
         True
 
     Raises:
-        PruningError: there is no row, or two rows of one name.
+        PruningError: there is no row, or two rows have the same name.
     """
 
     task: str
-    """What the model was evaluated on."""
+    """The task that the model was evaluated on."""
     metric: str
-    """Name of the quality, for instance ``accuracy``."""
+    """Name of the quality measure, for instance ``accuracy``."""
     budget: Mapping[str, Any]
     """The fields of the ``Budget``."""
     method: Mapping[str, Any]
@@ -106,17 +108,17 @@ class Report:
     length: int
     """Tokens of each of these sequences."""
     attn_implementation: str
-    """Attention implementation that was timed; MACs are always counted with eager."""
+    """The attention implementation that was timed. MACs are always counted with eager."""
     rows: tuple[Row, ...]
     """One row for each model."""
     environment: Mapping[str, Any]
     """Versions and machine, from ``measure.environment``."""
     device: str | None = None
-    """Device that was timed, ``cpu`` or ``cuda``."""
+    """The device that was timed, ``cpu`` or ``cuda``."""
     num_runs: int | None = None
-    """Timed forward passes of each model."""
+    """The number of timed forward passes of each model."""
     command: str | None = None
-    """Command line that makes this report again."""
+    """The command line that reproduces this report."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -133,7 +135,7 @@ class Report:
         return next((row for row in self.rows if row.name == DENSE), None)
 
     def to_json(self) -> str:
-        """The report as text."""
+        """The report as JSON text."""
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=1, allow_nan=False)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""How values are written for people: short numbers, and budgets and machines in words."""
+"""Values in a form for readers: short numbers, budgets and machines in words."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ def short(number: float, unit: str = "") -> str:
 
     Args:
         number: 0 or more.
-        unit: what is counted, for instance ``B`` for bytes.
+        unit: the unit, for instance ``B`` for bytes.
 
     Example:
         >>> short(109_482_240), short(437_951_000, "B"), short(512)
@@ -26,7 +26,7 @@ def short(number: float, unit: str = "") -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time with four digits, or in minutes and hours when it is long.
+    """A time with four digits; from two minutes on, in minutes and hours.
 
     Args:
         seconds: 0 or more.
@@ -48,7 +48,7 @@ def duration(seconds: float) -> str:
 
 
 def per_layer(counts: Sequence[int]) -> str:
-    """Heads of each layer: one word where all are alike, else the list.
+    """The heads of each layer in words: one number if all layers are equal, else the list.
 
     Args:
         counts: one number for each layer, [L].
@@ -63,7 +63,7 @@ def per_layer(counts: Sequence[int]) -> str:
 
 
 def kept_words(decision: Decision) -> str:
-    """How many units of each kind stay.
+    """The number of units of each kind that stay, in words.
 
     Example:
         >>> from headcount.units.decision import SiteDecision
@@ -83,7 +83,7 @@ def budget_words(budget: Mapping[str, Any]) -> str:
     """A budget in words.
 
     Args:
-        budget: the fields of a ``Budget``, as provenance and report hold them.
+        budget: the fields of a ``Budget``, as in a decision's provenance and in a report.
 
     Example:
         >>> budget_words({"heads": 12, "scope": "global", "min_per_layer": 1})
@@ -120,7 +120,7 @@ def _ceiling(name: str, budget: Mapping[str, Any]) -> str:
 
 
 def cost_words(cost: Mapping[str, Any]) -> str:
-    """What a budget of a cost has come to.
+    """The cost that was reached under a budget of a cost, in words.
 
     Args:
         cost: the entry ``cost`` of a decision's provenance.
@@ -154,11 +154,11 @@ def _amount(amount: float, kind: Kind, place: str) -> str:
 
 
 def machine_words(environment: Mapping[str, Any], device: str | None) -> str:
-    """The machine that timed the models.
+    """The machine that timed the models, in words.
 
     Args:
-        environment: what ``measure.environment`` returned.
-        device: ``cpu``, ``cuda`` ...; None if nobody noted it: then all that is there is named.
+        environment: the result of ``measure.environment``.
+        device: ``cpu``, ``cuda`` ...; None if it is not known: then processor and GPU are named.
 
     Example:
         >>> machine_words({"processor": "EPYC", "num_threads": 2, "gpu": None}, "cpu")
@@ -174,11 +174,11 @@ def machine_words(environment: Mapping[str, Any], device: str | None) -> str:
 
 
 def one_class(only: Mapping[str, str | None], metric: str, *, all_known: bool = True) -> list[str]:
-    """What has to be said of models that give every example the same label.
+    """A warning about models that predict the same label for every example; [] if there are none.
 
     Args:
-        only: name of each model -> that label; None for models that tell examples apart.
-        metric: name of the quality.
+        only: name of each model -> that label; None for models that predict several.
+        metric: name of the quality measure.
         all_known: whether these are all models that were evaluated.
 
     Example:

@@ -1,4 +1,4 @@
-"""Cut the removed units out of a model, physically."""
+"""Cut the removed units out of a model's weights: the result is a smaller model."""
 
 import copy
 from collections.abc import Iterator
@@ -38,25 +38,26 @@ M = TypeVar("M", bound=nn.Module)
 def cut(model: M, decision: Decision, *, in_place: bool = False) -> M:
     """A smaller model that computes what the masked model computes.
 
-    The removed units' slices of all weights are gone, and with them their cost. A sublayer
-    without heads or neurons keeps its residual and the output projection's bias; a removed sublayer
-    keeps its residual alone; a removed layer hands its input on. The configuration says how many
-    units each layer has, so that the model saves and reloads.
+    The slices of the removed units are gone from all weights, and with them their parameters and
+    MACs. A sublayer without heads or neurons adds only its output projection's bias to the
+    residual stream. A removed sublayer adds nothing. A removed layer returns its input. The
+    configuration records how many units each layer has, so that the model saves and reloads.
 
     Args:
-        model: the dense model (or one that was cut before).
-        decision: what stays.
-        in_place: cut this very model instead of a copy; needs no second model in memory.
+        model: the dense model, or one that was cut before.
+        decision: which units stay.
+        in_place: cut this model instead of a copy. This needs no second model in memory.
 
     Returns:
-        The smaller model; ``model`` itself if ``in_place``. It remembers the decision, which
-        ``save_pretrained`` writes beside the weights. A copy of a compiled model is not compiled.
+        The smaller model; ``model`` itself if ``in_place``. It keeps the decision, and
+        ``save_pretrained`` writes it beside the weights. The copy of a compiled model is not
+        compiled.
 
     Raises:
-        ArgumentError: the decision is something else, such as a budget.
+        ArgumentError: ``decision`` is of another type, such as a budget.
         DecisionError: the decision is about another model, or has a score that is not finite.
-        SurgeryError: gates are still attached, the weights are quantised or on several devices,
-            layers that share weights would keep different units, or the result does not have
+        SurgeryError: gates are still attached; the weights are quantised or on several devices;
+            layers that share weights would keep different units; or the result does not have
             exactly the kept units.
 
     Example:
@@ -81,14 +82,18 @@ def cut(model: M, decision: Decision, *, in_place: bool = False) -> M:
     refuse_torn(dense, units, decision)
     check_unclaimed(dense, f"cut({type(dense).__name__})")
     kept = {site.key: torch.tensor(site.kept, dtype=torch.long) for site in decision.sites}
+    # Before the cut: Whisper's alignment heads are numbered as in the dense model.
     generation = realigned(dense, units.sites, kept, renumber=True)
     small = reduce(dense, kept, in_place=in_place)
     for name, config in generation.items():
         setattr(small.get_submodule(name), "generation_config", config)
     _recount(small, decision)
+    # A copy has its own configurations already. Without this, an in-place cut would also write its
+    # counts into every other model that shares the configuration object.
     if in_place:
         own_configs(small)
     leave_standalone(small)
+    # The names of an earlier cut no longer hold; write_shape notes new ones if layers move.
     vars(small).pop(MOVED, None)
     vars(small)["headcount_decision"] = decision
     forget_packing(small)
@@ -101,7 +106,7 @@ def cut(model: M, decision: Decision, *, in_place: bool = False) -> M:
 def reduce(model: M, kept: Kept, *, in_place: bool) -> M:
     """Keep the listed units of each named site; sites that are not named stay whole.
 
-    The configuration stays as it is.
+    The configuration is not changed.
 
     Args:
         model: the model.
@@ -112,9 +117,11 @@ def reduce(model: M, kept: Kept, *, in_place: bool) -> M:
         The smaller model.
 
     Raises:
-        SurgeryError: a tensor would have another slice under another name.
+        SurgeryError: one tensor has two names, and each name would need a different slice.
     """
     planned = plan(model, kept)
+    # All slices and copies are made before anything is replaced: in place, a source may be gone
+    # afterwards, and an error here leaves the model as it was.
     tensors = _slices(model, planned)
     copies = {
         name: _sliced(_parameter(model, source), {dim: index})
@@ -126,11 +133,15 @@ def reduce(model: M, kept: Kept, *, in_place: bool) -> M:
             path, _, leaf = name.rpartition(".")
             small.get_submodule(path).register_parameter(leaf, tensor)
     else:
+        # deepcopy looks objects up in its memo first. An entry "dense weight -> its slice" makes it
+        # copy everything but the sliced weights, so that the dense weights are never copied.
         memo: dict[int, object] = {
             id(_parameter(model, name)): tensor for name, tensor in tensors.items()
         }
+        # deepcopy refuses tensors that autograd computed.
         memo |= {id(tensor): tensor.detach().clone() for tensor in _computed(model)}
         small = copy.deepcopy(model, memo)
+    # First the modules, then their weights: rebuild makes the tables that the copies fill.
     rebuild(small, planned.structure)
     for name, tensor in copies.items():
         path, _, leaf = name.rpartition(".")
@@ -139,7 +150,10 @@ def reduce(model: M, kept: Kept, *, in_place: bool) -> M:
 
 
 def _computed(model: nn.Module) -> Iterator[Tensor]:
-    """Tensors that hooks leave on modules, such as a pruned weight; they are computed anew."""
+    """Computed tensors that hooks store on modules, such as a pruned weight.
+
+    The hook computes them again in the next forward pass.
+    """
     for module in model.modules():
         for value in vars(module).values():
             if isinstance(value, Tensor) and not value.is_leaf:
@@ -152,7 +166,7 @@ def _parameter(model: nn.Module, name: str) -> nn.Parameter:
 
 
 def _slices(model: nn.Module, planned: Plan) -> dict[str, nn.Parameter]:
-    """The slice of each tensor, one for all its names."""
+    """Parameter name -> its slice. Names of one tensor get one slice, so that they stay tied."""
     refuse_untied(model, planned)
     whole = {name: _parameter(model, name) for name in planned.index}
     made = {id(tensor): _sliced(tensor, planned.index[name]) for name, tensor in whole.items()}
@@ -166,13 +180,14 @@ def _sliced(parameter: nn.Parameter, dims: dict[int, Tensor]) -> nn.Parameter:
         if own.ndim == 1:
             tensor = tensor.index_select(dim, own)
         else:
+            # [E, I]: each expert keeps its own neurons. Inside an expert, dim is one less.
             pairs = zip(tensor, own, strict=True)
             tensor = torch.stack([expert.index_select(dim - 1, i) for expert, i in pairs])
     return nn.Parameter(tensor, requires_grad=parameter.requires_grad)
 
 
 def _check_nesting(decision: Decision) -> None:
-    """Refuse a decision that keeps units inside of what it removes."""
+    """Refuse a decision that keeps units inside a removed one, such as heads of a removed layer."""
     removed = [site for site in decision.sites if KIND[site.kind].holds != "nothing"]
     for outer in removed:
         for inner in decision.sites:
@@ -185,7 +200,9 @@ def _check_nesting(decision: Decision) -> None:
 
 
 def _orphans(outer: SiteDecision, inner: SiteDecision) -> bool:
+    """Whether ``inner`` keeps a unit that lies in a removed unit of ``outer``."""
     if KIND[outer.kind].holds == "a share of the heads":
+        # Heads go with their own key-value head. A sublayer or layer has one unit, which holds all.
         share = len(inner.keep) // len(outer.keep) if inner.kind == "head" else 0
         same = inner.module == outer.module and share > 0
         return same and any(not outer.keep[head // share] for head in inner.kept)
@@ -194,7 +211,14 @@ def _orphans(outer: SiteDecision, inner: SiteDecision) -> bool:
 
 
 def _recount(model: nn.Module, decision: Decision) -> None:
+    """Compare the units that the new weights have with the decision.
+
+    Raises:
+        SurgeryError: a site has another number of units than decided.
+    """
     found = {site.key: site.num_units for site in find_sites(model)}
+    # Two cases may differ. Attention without heads has no weights by which its key-value heads or
+    # the sublayer could be counted. A layer may be left with no weights at all (see _bare).
     hollow = {site.module for site in decision.sites if site.kind in SLICES and not any(site.keep)}
     wrong = {
         site.key: (found.get(site.key, 0), sum(site.keep))
@@ -211,7 +235,10 @@ def _recount(model: nn.Module, decision: Decision) -> None:
 
 
 def _bare(layer: SiteDecision, decision: Decision, hollow: set[str]) -> bool:
-    """Whether a layer stays of which nothing inside does: without norms it has no weights left."""
+    """Whether nothing inside a kept layer is kept.
+
+    If such a layer has no norms, it has no weights, and counts as removed.
+    """
     inside = [
         site
         for site in decision.sites

@@ -1,4 +1,4 @@
-"""A plan in the making: slices of tensors, and what takes the place of modules."""
+"""A draft collects, step by step, what a cut has to do; finished, it is a plan."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -15,14 +15,14 @@ from headcount.units.site import Part
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Slices of tensors, and the structure that ``headcount.pieces.rebuild`` makes."""
+    """What a cut does: slices of tensors, and all other changes as plain values."""
 
     index: dict[str, dict[int, Tensor]] = field(default_factory=dict)
-    """Parameter -> dimension -> the indices to take, [I]; or [E, I], those of each expert."""
+    """Parameter -> dimension -> the indices to keep: [I], or [E, I] with a row for each expert."""
     copies: dict[str, tuple[str, int, Tensor]] = field(default_factory=dict)
-    """New parameter -> the parameter it is taken from, dimension, indices."""
+    """New parameter -> the parameter it is a slice of, the dimension, the indices."""
     structure: dict[str, Any] = field(default_factory=dict)
-    """As plain values."""
+    """The argument of ``headcount.pieces.rebuild``: plain values, which code can hold."""
 
 
 SIZES: dict[type[nn.Module], dict[str, int]] = {
@@ -30,7 +30,7 @@ SIZES: dict[type[nn.Module], dict[str, int]] = {
     Conv1D: {"nx": 0, "nf": 1},
     nn.Embedding: {"embedding_dim": 1},
 }
-"""Attributes that say how wide a map is -> the dimension of its weight."""
+"""Class of a map -> its attributes that hold a width -> the dimension of its weight."""
 
 ONCE = {
     "own_bias": "OwnBias",
@@ -40,15 +40,20 @@ ONCE = {
     "chosen_features": "Chosen",
     "whole_inputs": "WholeInputs",
 }
-"""Wrappers that a module has at most once -> what its class is then called."""
+"""Wrapper that a module must not get twice -> how the name of the wrapped class begins.
+
+A second ``own_slopes``, say, would select heads from biases that the first has selected already.
+"""
 
 
 class Draft:
-    """Collects what has to be done to a model, which itself stays as it is."""
+    """Collects what a cut has to do. The model itself is not changed."""
 
     def __init__(self, model: nn.Module) -> None:
-        """Nothing to do yet."""
+        """An empty draft."""
         self.model = model
+        # (parameter, dim) -> which indices stay. A mask instead of a list of indices, since several
+        # calls of remove (heads, key-value heads) may take from one tensor.
         self._stays: dict[tuple[str, int], Tensor] = {}
         self._copies: dict[str, tuple[str, int, Tensor]] = {}
         self._maps: dict[str, dict[str, Any]] = {
@@ -69,22 +74,24 @@ class Draft:
         self._identities: list[str] = []
 
     def remove(self, parts: Iterable[Part], stay: Iterable[int]) -> None:
-        """Take the units' slices out of all tensors, but for those that stay."""
+        """Take the units' slices out of all tensors, except for the units in ``stay``."""
         kept = torch.tensor([*stay], dtype=torch.long, device="cpu")
         for part in parts:
+            # Tensors under a norm over all heads stay whole; the norm's wrapper selects later.
             if not part.whole:
                 starts = torch.tensor(part.starts, dtype=torch.long, device="cpu")
                 stays = self._staying(part)
                 gone = torch.ones(len(stays) * len(starts), dtype=torch.bool, device="cpu")
                 gone[kept] = False
+                # One row for each expert, or a single row; units are numbered row after row.
                 expert, unit = gone.view(len(stays), -1).nonzero(as_tuple=True)
                 inside = torch.arange(part.width, device="cpu")
                 stays[expert[:, None], starts[unit][:, None] + inside] = False
 
     def _staying(self, part: Part) -> Tensor:
-        """True for each index of a tensor along a dimension that stays, as far as is known.
+        """The mask of a tensor's indices along a dimension, true = stays.
 
-        [1, I], or [E, I] where the tensor is that of all experts.
+        [1, I]; or [E, I] for a tensor that holds all experts.
         """
         key = part.parameter, part.dim
         if key not in self._stays:
@@ -94,12 +101,13 @@ class Draft:
         return self._stays[key]
 
     def zeros(self, name: str, size: int) -> None:
-        """A map gives zeros instead."""
+        """Replace a map by one of ``size`` outputs that are all zero."""
         self._maps["zeros"][name] = size
 
     def close(self, name: str, *, whole: bool) -> None:
-        """An output projection gives its bias, or zeros if the whole module goes."""
+        """Replace an output projection by its bias, or by zeros if the whole sublayer goes."""
         gate = self.model.get_submodule(name)
+        # An earlier cut may have left a BiasOnly, whose width only the attribute knows.
         size = vars(gate).get("out_features", width(gate, 0))
         if whole:
             self.zeros(name, size)
@@ -107,47 +115,48 @@ class Draft:
             self._maps["bias_only"][name] = [size, tensors(gate).get("bias") is not None]
 
     def pick(self, name: str, stay: Iterable[int]) -> None:
-        """A list of modules keeps some of them."""
+        """Keep the modules of a list with these indices."""
         self._maps["lists"][name] = [*stay]
 
     def identity(self, name: str) -> None:
-        """A module hands its input on."""
+        """Replace a module by one that returns its input."""
         self._identities.append(name)
 
     def shorten(self, name: str, length: int) -> None:
-        """A buffer whose entries are all alike gets shorter."""
+        """Shorten a buffer whose entries are all the same number."""
         self._maps["buffers"][name] = length
 
     def lose(self, name: str) -> None:
-        """A parameter or a table goes, or a layer is emptied."""
+        """Delete a parameter or a table, or empty a layer or an attention module."""
         self._lost.append(name)
 
     def table(self, name: str, source: str, heads: Iterable[int]) -> None:
-        """A module gets a table of its own, made of columns of another's."""
+        """Give a module its own table: the columns of ``source`` that belong to its heads."""
         index = torch.tensor([*heads], device="cpu")
         weight = self.model.get_submodule(source).get_parameter("weight")
         self._maps["tables"][name] = [weight.shape[0], len(index)]
         self._copies[f"{name}.weight"] = (f"{source}.weight", 1, index)
 
     def set(self, name: str, values: Mapping[str, Any]) -> None:
-        """A module has new attributes."""
+        """Set attributes of a module."""
         self._attributes[name] |= values
 
     def override(self, name: str, values: Mapping[str, int | str]) -> None:
-        """A module reads other values in its configuration."""
+        """Let a module, and no other, read these values from its configuration."""
         self._maps["config"][name] = dict(values)
 
     def wrap(self, name: str, wrapper: str, *arguments: str | list[Any]) -> None:
-        """A module's class is made into another by one of ``pieces.WRAPPERS``."""
+        """Change a module's class by one of ``pieces.WRAPPERS``."""
         done = type(self.model.get_submodule(name)).__name__
         if wrapper not in ONCE or ONCE[wrapper] not in done:
             self._maps["wrappers"].setdefault(name, []).append([wrapper, list(arguments)])
 
     def finish(self) -> Plan:
-        """What stays becomes indices, and the sizes of the maps that are sliced are noted."""
+        """The plan: masks become indices, and sliced maps get their new sizes."""
         index: dict[str, dict[int, Tensor]] = {}
         for (parameter, dim), stays in self._stays.items():
             module = parameter.rpartition(".")[0]
+            # A map of zeros has no weight to slice. A copied table is sliced when it is copied.
             if module not in self._maps["zeros"] and parameter not in self._copies:
                 index.setdefault(parameter, {})[dim] = _places(stays)
         for parameter, dims in index.items():
@@ -173,5 +182,6 @@ class Draft:
 
 
 def _places(stays: Tensor) -> Tensor:
-    """The indices that stay, [I]; or [E, I], those of each expert."""
+    """A mask [1, I] or [E, I] as indices of the entries that are true: [K], or [E, K]."""
+    # The view works since every expert keeps equally many, which the planner has checked.
     return stays.nonzero()[:, 1].view(len(stays), int(stays[0].sum())).squeeze(0)

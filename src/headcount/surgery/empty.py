@@ -1,8 +1,8 @@
-"""Attention without any head left, or gone as a whole.
+"""Plan attention that loses all heads, or is removed as a sublayer.
 
-Stock code runs on with one head of zeros, which has no weights: shapes, caches and what is returned
-stay as the callers expect. Where a layout says that it may, or where a tensor has a number for each
-head, the computation is left out.
+The stock code usually runs on with one head of zeros that has no weights. So shapes, caches and
+return values stay as the callers expect. The computation is left out where the layout allows it
+(``skips``), or where a tensor with one number for each head would be empty.
 """
 
 from torch import nn
@@ -26,13 +26,14 @@ def empty(draft: Draft, sublayer: Sublayer, found: Attention, *, whole: bool) ->
     """Take all heads out of an attention module.
 
     Args:
-        draft: where to note it.
+        draft: the draft to write to.
         sublayer: the attention module and its place.
-        found: what it is made of.
-        whole: whether the output projection's bias goes too.
+        found: its counts and parts.
+        whole: whether the sublayer is removed, so that the output projection's bias goes too.
     """
     attention = draft.model.get_submodule(found.name)
     left_out = skips(draft.model, found)
+    # Everything that only served heads goes: projections, maps, norms, tensors, outside tables.
     for path in found.row.projections:
         mapping = attention.get_submodule(path)
         size = 0 if left_out else _one_head(found, path, mapping)
@@ -56,13 +57,17 @@ def empty(draft: Draft, sublayer: Sublayer, found: Attention, *, whole: bool) ->
 def _count(
     draft: Draft, sublayer: Sublayer, found: Attention, attention: nn.Module, *, left_out: bool
 ) -> None:
+    """Plan the counts and the forward method of attention without heads."""
     row, place = found.row, sublayer.place
     number = 0 if left_out else 1
     draft.set(found.name, new_counts(vars(attention), found, number, number))
     if left_out:
+        # A decoder's self-attention still fills its layer of the cache: generation reads the number
+        # of tokens there.
         index = vars(attention).get("layer_idx")
         decodes = place.where == "self" and place.stack == "decoder"
         draft.set(found.name, {"counts_tokens": decodes and index is not None})
+        # An output projection in the parent module is run by the parent.
         outside = row.output.startswith("..")
         other = [row.returns] * (row.returns != "context and map")
         draft.wrap(found.name, "without_heads", "" if outside else row.output, *other)
@@ -71,12 +76,15 @@ def _count(
 
 
 def _one_head(found: Attention, path: str, mapping: nn.Module) -> int:
-    """The outputs that one head has of a projection."""
+    """How many outputs of a projection belong to one head."""
     row, full = found.row, width(mapping, 0)
+    # Heads are gone since an earlier cut: the map is one of zeros and stays as wide.
     if not found.num_heads:
         return full or vars(mapping).get("out_features", 0)
+    # Query, key and value of one head; key and value where queries have their own projection.
     if path == row.fused and row.packing != "heads":
         return (2 if row.query else 3) * found.head_size
+    # Projections before a norm over all heads were never sliced, so their width does not tell.
     if whole_norms(found) and path != row.value:
         return found.size_of_query
     shared = path in (row.query, row.fused) or row.keys_per_head

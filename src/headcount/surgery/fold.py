@@ -1,4 +1,4 @@
-"""Scales of units, folded into the weights that hand the units on."""
+"""Fold the scales of units into the weights of their output projections."""
 
 import copy
 from typing import TypeVar
@@ -22,15 +22,15 @@ M = TypeVar("M", bound=nn.Module)
 def fold(model: M, decision: Decision, scales: Float[Tensor, " n"], *, in_place: bool = False) -> M:
     """Multiply each unit's slice of the output projection by its scale; biases stay.
 
-    Afterwards the model computes what it computed with the units multiplied by the scales, and
-    nothing of the scales is left to be stored.
+    Afterwards the model computes what it would with its units multiplied by the scales. The scales
+    need not be stored.
 
     Args:
-        model: the dense model the decision is about, or the one that was cut by it.
-        decision: what stays.
-        scales: one for each unit that the decision is about, as ``rescale`` gives them. Those of
-            sublayers and layers are one, or zero for what goes.
-        in_place: change this very model instead of a copy.
+        model: the dense model the decision is about, or that model after ``cut``.
+        decision: which units stay.
+        scales: one for each unit that the decision is about, as ``rescale`` returns them. A
+            sublayer or layer has scale one, or zero if it is removed.
+        in_place: change this model instead of a copy.
 
     Returns:
         The model with scaled weights. In a dense model, the slices of units with scale zero are
@@ -38,7 +38,7 @@ def fold(model: M, decision: Decision, scales: Float[Tensor, " n"], *, in_place:
 
     Raises:
         DecisionError: the decision is about another model, or there is not one scale for each unit.
-        SurgeryError: a scale of a module or a layer.
+        SurgeryError: a sublayer or layer has a scale other than zero or one.
 
     Example:
         >>> import headcount as hc, torch, transformers
@@ -60,14 +60,17 @@ def fold(model: M, decision: Decision, scales: Float[Tensor, " n"], *, in_place:
     changed = model if in_place else copy.deepcopy(model)
     for site, own in factors:
         weight = output_weight(changed, site)
+        # One factor for each input of the projection. The product is taken in float64 and rounded
+        # once, also for a model in half precision.
         factors_of_all = own.repeat_interleave(site.width).view(*weight.shape[:-1], 1)
         weight.copy_(weight.cpu().double() * factors_of_all)
     return changed
 
 
 def _factors(model: nn.Module, decision: Decision, scales: Tensor) -> list[tuple[Site, Tensor]]:
-    """The model's sites of slices of weights, with the scales of the units they have."""
+    """The model's sites of heads, key-value heads and neurons, each with its units' scales."""
     found = {site.key: site for site in find_units(model).sites}
+    # Where the cut took layers out of their list, a site has another name than in the decision.
     is_cut = vars(model).get("headcount_decision") == decision
     hollow = {site.module for site in decision.sites if site.kind in SCALED and not site.kept}
     split = scales.split([len(site.keep) for site in decision.sites])
@@ -78,6 +81,7 @@ def _factors(model: nn.Module, decision: Decision, scales: Tensor) -> list[tuple
             continue
         name = name_now(model, decided.module) if is_cut else decided.module
         here = found.get((name, decided.kind))
+        # The cut has left nothing here, so there is nothing to scale.
         if here is None and decided.module in hollow:
             continue
         has, kept = here.num_units if here is not None else 0, len(decided.kept)
@@ -87,6 +91,7 @@ def _factors(model: nn.Module, decision: Decision, scales: Tensor) -> list[tuple
                 f"{decided.kind!r} in {decided.module!r} and keeps {kept}, the model has {has}. "
                 "Give the model that was decided upon, or its cut."
             )
+        # A dense model has all units and takes all scales; a cut one those of the kept units.
         factors.append((here, own if has == len(own) else own[torch.tensor(decided.keep)]))
     return factors
 
@@ -100,14 +105,15 @@ def _check_whole(decided: SiteDecision, scales: Tensor) -> None:
 
 
 def output_weight(model: nn.Module, site: Site) -> Float[Tensor, "i o"]:
-    """What each input of a site's units adds to the output of their projection.
+    """The weight of the projection behind a site's units, with its inputs as rows.
 
     Args:
         model: the model the site is in.
         site: heads, key-value heads or neurons.
 
     Returns:
-        A view of the weight, the units' inputs first, or behind the experts; without a gradient.
+        A view of the weight, detached: [inputs, outputs], or [experts, inputs, outputs]. Row i is
+        what input i adds to the output.
 
     Example:
         >>> import headcount as hc, transformers

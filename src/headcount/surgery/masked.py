@@ -1,4 +1,4 @@
-"""A decision in force on a live model, without cutting."""
+"""Run a model under a decision, without cutting it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,13 +20,14 @@ from headcount.units.decision import Decision
 def masked(
     model: nn.Module, decision: Decision, scales: Float[Tensor, " n"] | None = None
 ) -> Iterator[nn.Module]:
-    """The model with the removed units multiplied by zero; the twin of ``cut``.
+    """Multiply the removed units by zero inside a block; computes what the cut model computes.
 
     Args:
-        model: the model the decision is about; as before when the block ends.
-        decision: what stays.
-        scales: what the units that stay are multiplied by, one for each unit that the decision is
-            about; None for ones. The twin is then ``fold`` of the cut model.
+        model: the model the decision is about. It is as before when the block ends.
+        decision: which units stay.
+        scales: a factor for each unit that the decision is about; those of removed units are not
+            used. None: ones. With scales, the block computes what the cut model computes after
+            ``fold``.
 
     Yields:
         The same model.
@@ -46,6 +47,7 @@ def masked(
     keep = decision.keep(units)
     value = keep if scales is None else keep * scales.to(keep.device)
     kept = {site.key: torch.tensor(site.kept, dtype=torch.long) for site in decision.sites}
+    # Whisper must not date words by masked heads either; heads keep their numbers here.
     generation = realigned(model, every.sites, kept, renumber=False)
     gates = Gates(model, units)
     device = next(model.parameters()).device
@@ -59,7 +61,7 @@ def masked(
 
 @contextmanager
 def _generating(model: nn.Module, configs: dict[str, GenerationConfig]) -> Iterator[None]:
-    """Other generation configurations inside the block, by the names of their modules."""
+    """Set generation configurations inside the block: module name -> configuration."""
     modules = {name: model.get_submodule(name) for name in configs}
     before = {name: module.generation_config for name, module in modules.items()}
     for name, module in modules.items():

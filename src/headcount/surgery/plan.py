@@ -1,4 +1,4 @@
-"""What has to be done to a model for some of its units to go: which slices, which replacements."""
+"""Plan a cut: which slices of which tensors stay, and which modules are replaced."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -25,10 +25,13 @@ from headcount.units.nesting import holds
 from headcount.units.site import Site
 
 GROUPED = 8
-"""Grouped matrix products take rows of whole 16 bytes: eight numbers of two bytes."""
+"""Neurons of an expert must be a multiple of this for PyTorch's grouped matrix product.
+
+Its rows must be a multiple of 16 bytes, which is eight numbers of two bytes.
+"""
 
 Kept = Mapping[tuple[str, str], Tensor]
-"""Site (module, kind) -> indices of the units that stay, ascending; other sites stay whole."""
+"""Site (module, kind) -> indices of the units that stay, ascending. Sites not named stay whole."""
 
 
 def plan(model: nn.Module, kept: Kept) -> Plan:
@@ -39,18 +42,27 @@ def plan(model: nn.Module, kept: Kept) -> Plan:
         kept: the units that stay, site by site.
 
     Raises:
-        SurgeryError: key-value heads would be left with different numbers of query heads.
+        SurgeryError: key-value heads would keep different numbers of query heads, or the experts
+            of one tensor different numbers of neurons.
     """
     planner = _Planner(model, kept)
+    # Layers first: what lies in a removed layer is emptied with it and needs no slices.
     planner.layers()
     for sublayer in planner.sublayers:
         if sublayer.name not in planner.gone:
             planner.sublayer(sublayer)
+    # Last: whether T5's layers need their own bias tables depends on the heads of all layers.
     planner.shared_biases()
     return planner.draft.finish()
 
 
 class _Planner:
+    """Goes through a model and writes a draft.
+
+    ``gone`` has the names of the sublayers in removed layers, ``heads`` the heads that each
+    attention module keeps.
+    """
+
     def __init__(self, model: nn.Module, kept: Kept) -> None:
         self.model, self.kept, self.draft = model, kept, Draft(model)
         self.sublayers = find_sublayers(model)
@@ -59,12 +71,14 @@ class _Planner:
         self.heads: dict[str, tuple[int, ...]] = {}
 
     def layers(self) -> None:
-        """Layers that are removed as a whole."""
+        """Turn each removed layer into a stand-in that returns its input."""
         for site in self.sites.values():
             if site.kind == "layer" and self._num_kept(site) == 0:
                 found = [s for s in self.sublayers if holds(site.module, "layer", s.name)]
                 inside = [s.name for s in found]
                 crossing = [s.name for s in found if s.attention and s.place.where == "cross"]
+                # A decoder's stand-in still adds an entry per token to its layer of the cache:
+                # generation asks the first layer's cache how many tokens it has seen.
                 indices = [vars(self.model.get_submodule(n)).get("layer_idx") for n in inside]
                 index = next((i for i in indices if isinstance(i, int)), None)
                 decodes = index is not None and site.stack == "decoder"
@@ -72,6 +86,9 @@ class _Planner:
                 values = {"counts_tokens": decodes, "layer_idx": index, "skipped": True}
                 values["silent"] = silent
                 self.gone.update(inside)
+                # Cross-attention stays as an empty module: generate collects its maps by hooks,
+                # and Whisper finds the maps of a layer by their position in that list. It is
+                # emptied first, since emptying the layer spares what is emptied already.
                 for name in crossing:
                     self.draft.lose(name)
                     self.draft.wrap(name, "silent")
@@ -80,23 +97,26 @@ class _Planner:
                 self.draft.wrap(site.module, "skipped")
 
     def sublayer(self, sublayer: Sublayer) -> None:
-        """One attention module or feed-forward network."""
+        """Plan one attention module or feed-forward network."""
         module = self.sites.get((sublayer.name, "sublayer"))
         whole = module is not None and module.num_units > 0 and self._num_kept(module) == 0
         if sublayer.attention is not None:
+            # An earlier cut may have taken all heads: then only the output's bias can still go.
             if sublayer.attention.num_heads or whole:
                 self._attention(sublayer, sublayer.attention, whole=whole)
         elif sublayer.feed_forward is not None:
             self._feed_forward(sublayer, sublayer.feed_forward.row.fused, whole=whole)
 
     def shared_biases(self) -> None:
-        """Position biases that the first layer of a stack makes for the others."""
+        """Plan position biases that the first layer of a stack makes for the others (T5)."""
         stacks: dict[tuple[str, str, str], list[Attention]] = defaultdict(list)
         for sub in self.sublayers:
             if sub.attention is not None and sub.attention.row.bias_argument:
                 place = sub.place
                 stacks[place.tower, place.stack, place.where].append(sub.attention)
         for members in stacks.values():
+            # A reload knows how many heads each layer keeps, not which: layers that kept different
+            # heads would look alike. The mark's own_bias then says that each has its own table.
             forced = any((found.name, OWN_BIAS) in self.kept for found in members)
             own_biases(self.draft, members, self.heads, self.gone, forced=forced)
 
@@ -105,6 +125,8 @@ class _Planner:
         if site.num_groups > 1:
             self._experts(site)
         elif whole or (site.num_units and self._num_kept(site) == 0):
+            # The code still runs: on one neuron of zeros, or one pair where gate and value are
+            # fused, which code then splits in two.
             for name in sublayer.projections:
                 self.draft.zeros(name, fused)
             self.draft.close(sublayer.gate, whole=whole)
@@ -114,16 +136,17 @@ class _Planner:
             self.draft.set(sublayer.name, new_neurons(values, site.num_units, self._num_kept(site)))
 
     def _experts(self, site: Site) -> None:
-        """The neurons of experts that lie in one tensor."""
+        """Plan the neurons of experts that share one tensor."""
         kept = self.kept.get(site.key)
         if kept is None or len(kept) == site.num_units:
             return
+        # Neurons are numbered expert after expert, so the quotient is the expert.
         each = site.configured
         counts = torch.bincount(kept.cpu() // each, minlength=site.num_groups)
         if len(counts.unique()) > 1:
             raise SurgeryError(
-                f"cut: the experts of {site.module} would keep {counts.tolist()} neurons. They lie "
-                "in one tensor, so that each has to keep equally many."
+                f"cut: the experts of {site.module} would keep {counts.tolist()} neurons. They are "
+                "in one tensor, so each must keep equally many. Keep the same number per expert."
             )
         if not len(kept):
             for name in dict.fromkeys(part.parameter for part in site.parts):
@@ -134,6 +157,7 @@ class _Planner:
         values = vars(self.model.get_submodule(site.module))
         self.draft.remove(site.parts, kept.tolist())
         self.draft.set(site.module, new_neurons(values, each, left))
+        # transformers' grouped kernel raises at such sizes; "eager" loops over the experts.
         if left % GROUPED:
             self.draft.override(site.module, {names.EXPERTS: "eager"})
 
@@ -146,6 +170,7 @@ class _Planner:
         if not heads:
             empty(self.draft, sublayer, found, whole=whole)
             return
+        # Both kinds remove slices of the same tensors; the draft takes the union of what goes.
         for kind in ("kv_head", "head"):
             site = self.sites.get((found.name, kind))
             if site is not None and self._num_kept(site) < site.num_units:
@@ -153,7 +178,10 @@ class _Planner:
         self._count(found, heads, self._num_groups_left(found, heads))
 
     def _wrap(self, found: Attention, heads: tuple[int, ...]) -> None:
-        """Stock code that does not run with fewer heads."""
+        """Wrap attention whose stock code would fail, or be wrong, with fewer heads.
+
+        An attention without heads runs on with one head of zeros, hence ``max(1, ...)``.
+        """
         if found.row.width and found.num_heads:
             choose_width(self.draft, found, max(1, len(heads)))
         if found.row.slopes and found.num_heads:
@@ -164,6 +192,8 @@ class _Planner:
             self.draft.wrap(found.name, "whole_inputs", found.row.rotates_inputs)
 
     def _count(self, found: Attention, heads: tuple[int, ...], num_groups: int) -> None:
+        """Plan what depends on the number of heads: attributes, buffers, norms, configuration."""
+        # Modules inside of attention may count heads too, so all that hold parts of a head.
         inside = {p.module for p in found.heads if holds(found.name, "layer", p.module)}
         for path in sorted({found.name, *inside}):
             values = vars(self.model.get_submodule(path))
@@ -182,7 +212,7 @@ class _Planner:
             self.draft.override(found.name, counts)
 
     def _heads_left(self, found: Attention) -> tuple[int, ...]:
-        """The query heads that stay, as indices among those there are."""
+        """Indices of the query heads that stay: kept themselves, and with a kept key-value head."""
         share = found.num_heads // found.num_groups if found.num_groups else 1
         heads = range(found.num_heads)
         kept_heads = set(self._kept_indices(found.name, "head", heads))
@@ -190,6 +220,11 @@ class _Planner:
         return tuple(h for h in heads if h in kept_heads and h // share in kept_groups)
 
     def _num_groups_left(self, found: Attention, heads: tuple[int, ...]) -> int:
+        """The number of key-value heads after the cut.
+
+        Raises:
+            SurgeryError: they would keep different numbers of query heads.
+        """
         if found.num_groups == found.num_heads:
             return len(heads)
         share = found.num_heads // found.num_groups

@@ -1,4 +1,4 @@
-"""Models that cannot be cut as they are: packed or scattered weights, tensors of two names."""
+"""Refuse models that cannot be cut: quantised or scattered weights, tensors with two names."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -15,16 +15,18 @@ from headcount.units.table import UnitTable
 
 
 def refuse_torn(model: nn.Module, units: UnitTable, decision: Decision) -> None:
-    """Refuse to keep different slices of one tensor that two sites have under different names.
+    """Refuse a decision that would cut one tensor, used by two sites, in two ways.
 
-    Each would need a copy of its own, so that the smaller model had more weights.
+    Each site would need its own copy, so the cut model could have more weights than before.
 
     Raises:
-        SurgeryError: the decision keeps different units at such sites.
+        SurgeryError: two sites share a tensor under different names and keep different units.
     """
     keeps = {site.key: site.keep for site in decision.sites}
+    # (tensor, dim) -> its names and what the decision keeps under each.
     users: dict[tuple[int, int], dict[str, tuple[bool, ...]]] = defaultdict(dict)
     for site in units.sites:
+        # A sublayer or layer (one unit) is replaced, not sliced: its tensor stays for the others.
         for part in site.parts if site.key in keeps and site.num_units > 1 else ():
             tensor = model.get_submodule(part.module).get_parameter(part.name)
             users[id(tensor), part.dim][part.parameter] = tuple(keeps[site.key])
@@ -33,18 +35,21 @@ def refuse_torn(model: nn.Module, units: UnitTable, decision: Decision) -> None:
             one, other, *_ = names
             raise SurgeryError(
                 f"cut({type(model).__name__}): {one} and {other} are one tensor, of which the "
-                "decision keeps different units. Cutting would make two of it. Decide for the same "
-                "units in all layers that share weights, or leave these kinds whole."
+                "decision keeps different units. Cutting would make two of it. Keep the same units "
+                "in all layers that share weights, or do not prune these kinds."
             )
 
 
 def refuse_untied(model: nn.Module, planned: Plan) -> None:
-    """Refuse to slice a tensor that stays whole, or is sliced otherwise, under another name.
+    """Refuse a plan that slices a tensor under one name and not, or otherwise, under another.
+
+    An example is a query projection whose weight another module uses as well.
 
     Raises:
-        SurgeryError: there is one.
+        SurgeryError: the plan does so.
     """
     structure = planned.structure
+    # What is replaced or deleted does not use the tensor any more, so it cannot disagree.
     replaced = [
         name for key in ("zeros", "bias_only", "removed") for name in structure.get(key, [])
     ]
@@ -62,8 +67,8 @@ def refuse_untied(model: nn.Module, planned: Plan) -> None:
                 continue
             raise SurgeryError(
                 f"cut({type(model).__name__}): {one} and {other} are one tensor, of which the "
-                "smaller model would need two different parts. Decide for the same units wherever "
-                "a tensor is used, leave these kinds whole, or give each its own: "
+                "cut model would need two different slices. Keep the same units wherever the "
+                "tensor is used, do not prune these kinds, or untie the two: "
                 "nn.Parameter(weight.clone())."
             )
 
@@ -76,7 +81,7 @@ def refuse(model: nn.Module) -> None:
     """Refuse a model whose weights cannot be sliced.
 
     Raises:
-        SurgeryError: weights that are quantised, on more than one device or process, or not loaded.
+        SurgeryError: the weights are quantised, on several devices or processes, or not loaded.
     """
     call = f"cut({type(model).__name__})"
     reason = why_packed(model) or why_scattered(model) or why_in_parts(model)

@@ -1,4 +1,4 @@
-"""Tasks: how data are read, which head the model needs, how quality is measured."""
+"""Tasks: how data are read, which task head the model needs, and how quality is measured."""
 
 from headcount.tasks.nli import NLI
 from headcount.tasks.task import Task

@@ -1,4 +1,4 @@
-"""Weights under which single features do not tell the label."""
+"""Weights under which a single feature does not predict the label."""
 
 from collections.abc import Sequence
 
@@ -13,21 +13,21 @@ def balance(
     *,
     num_rounds: int = 60,
 ) -> Float[np.ndarray, " n"]:
-    """Weights of sum 1 such that, within each group, all labels weigh the same.
+    """Weights with sum 1 such that within each group all labels have the same total weight.
 
-    Iterative proportional fitting: for one grouping after the other, the weights w of each group
-    g and label y are multiplied by
+    Iterative proportional fitting: for one grouping after the other, the weights w of group g and
+    label y are multiplied by
 
         (sum of w in g / number of labels in g) / sum of w in g and y
 
-    A label that does not occur in a group stays out of it. Where groupings cannot all be met, the
-    last one is, and the others nearly.
+    A label that does not occur in a group gets no weight there. If the groupings contradict each
+    other, the last one is met exactly and the others nearly.
 
     Args:
-        weights: where to start from, positive.
+        weights: the weights to start from, positive.
         labels: label of each item, from 0.
-        groupings: group of each item, from 0; for instance one grouping by hypothesis.
-        num_rounds: how often to go through all groupings.
+        groupings: for each grouping the group of each item, from 0; one may be by hypothesis.
+        num_rounds: the number of passes through all groupings.
 
     Example:
         >>> balance(np.ones(3), np.array([0, 0, 1]), [np.zeros(3, int)])
@@ -44,7 +44,9 @@ def balance(
 def _factors(
     weights: Float[np.ndarray, " n"], labels: Int[np.ndarray, " n"], groups: Int[np.ndarray, " n"]
 ) -> Float[np.ndarray, " n"]:
+    """The factor of each item's weight for one grouping."""
     num_labels = int(labels.max()) + 1
+    # One number for each pair of group and label, so that one bincount sums them all.
     cells = groups * num_labels + labels
     mass = np.bincount(cells, weights, (groups.max() + 1) * num_labels).reshape(-1, num_labels)
     num_present = (mass > 0).sum(axis=1)

@@ -1,4 +1,4 @@
-"""What may be read at all: files of a disk, in bounds that no honest data set reaches."""
+"""Bounds on what is read: regular files, within sizes that no real data set reaches."""
 
 import gzip
 import os
@@ -12,28 +12,30 @@ from typing import IO
 from headcount.errors import DataError
 
 LONGEST_LINE = 1 << 20
-"""Bytes of one line, and of one cell."""
+"""Most bytes in a line."""
 FREE = 1 << 26
-"""Bytes that any compressed file may come to."""
+"""Bytes to which any compressed file may expand."""
 LARGEST_RATIO = 100
-"""A compressed file that comes to more than ``FREE`` may come to so many times its size."""
+"""A compressed file may expand beyond ``FREE``, but not to more than this times its size."""
 MOST_ENTRIES = 10_000
-"""Files and folders in a data set's folder."""
+"""Most files and folders in a data set's folder."""
 
 
 @contextmanager
 def opened(path: Path, call: str) -> Iterator[IO[bytes]]:
-    """An open file of a disk; pipes, devices and what has no size are refused unread.
+    """Open a regular file. Pipes, devices and files without a size are refused unread.
 
     Args:
         path: the file.
         call: beginning of every message.
 
     Raises:
-        DataError: it is none, is empty, or cannot be read.
+        DataError: it is not a regular file, is empty, or cannot be read.
     """
     try:
-        check_regular(path.stat(), call)  # devices may do something when they are opened
+        # Before opening, since a device may react to that, and after it, since the path may lead
+        # elsewhere by then. O_NONBLOCK: opening a pipe would wait for a writer.
+        check_regular(path.stat(), call)
         number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         with os.fdopen(number, "rb") as file:
             check_regular(os.fstat(number), call)
@@ -44,10 +46,10 @@ def opened(path: Path, call: str) -> Iterator[IO[bytes]]:
 
 
 def check_regular(found: os.stat_result, call: str) -> None:
-    """Refuse a pipe, a device, or a file of the system's that has no size, unread.
+    """Refuse a pipe, a device, a socket, a folder, or a file of size 0 (also those in /proc).
 
     Raises:
-        DataError: says which.
+        DataError: it is one of these; the message says which.
     """
     kinds = {stat.S_ISFIFO: "a pipe", stat.S_ISCHR: "a device", stat.S_ISBLK: "a device"}
     kinds |= {stat.S_ISSOCK: "a socket", stat.S_ISDIR: "a folder"}
@@ -59,7 +61,7 @@ def check_regular(found: os.stat_result, call: str) -> None:
 
 
 def is_data_file(path: Path) -> bool:
-    """Whether a path leads to a file of a disk that is not empty.
+    """Whether a path leads to a regular file that is not empty.
 
     Example:
         >>> is_data_file(Path("/dev/null"))
@@ -73,18 +75,18 @@ def is_data_file(path: Path) -> bool:
 
 
 def lines(file: IO[bytes], call: str, *, is_gzip: bool = False) -> Iterator[tuple[int, str]]:
-    r"""The lines of a UTF-8 file with their numbers, from 1; a byte-order mark is left out.
+    r"""The lines of a UTF-8 file with their numbers, from 1, without a byte-order mark.
 
-    Only a line feed ends a line; csv needs its carriage returns untouched.
+    Only a line feed ends a line: csv needs carriage returns unchanged.
 
     Args:
-        file: open, in binary.
+        file: opened in binary mode.
         call: beginning of every message.
-        is_gzip: whether it is compressed.
+        is_gzip: whether the file is compressed.
 
     Raises:
-        DataError: a line is not UTF-8 or longer than a megabyte, or the file is not whole or comes
-            to far more than its size.
+        DataError: a line is not UTF-8 or longer than a megabyte, or a compressed file is truncated
+            or expands to far more than its size.
 
     Example:
         >>> import io
@@ -113,8 +115,8 @@ def check_growth(num_bytes: int, most: int | None, call: str) -> None:
     """Refuse a compressed file that comes to far more than its size.
 
     Args:
-        num_bytes: what it has come to by now.
-        most: what it may come to; None for no bound.
+        num_bytes: the bytes read so far.
+        most: the most bytes allowed; None for no bound.
         call: beginning of the message.
 
     Raises:
@@ -122,13 +124,13 @@ def check_growth(num_bytes: int, most: int | None, call: str) -> None:
     """
     if most is not None and num_bytes > most:
         raise DataError(
-            f"{call}: what is compressed in it comes to more than {most} bytes, far more than text "
-            "does. Give the file uncompressed, if it is right."
+            f"{call}: the compressed file expands to more than {most} bytes, far more than text "
+            "does. If that is right, give it uncompressed."
         )
 
 
 def most_bytes(size: int) -> int:
-    """What a compressed file of so many bytes may come to.
+    """The number of bytes to which a compressed file of this size may expand.
 
     Example:
         >>> most_bytes(1000) == FREE
@@ -146,14 +148,14 @@ def _decoded(line: bytes, where: str, *, is_first: bool) -> str:
 
 
 def check_folder(folder: Path, call: str) -> None:
-    """Refuse a folder that cannot be a data set: of the system's, huge, or with pipes and devices.
+    """Refuse a folder that cannot be a data set: a system folder, a huge one, or one with devices.
 
     Args:
         folder: the folder.
         call: beginning of every message.
 
     Raises:
-        DataError: names what is wrong.
+        DataError: it is one of these; the message says which.
     """
     system = [place for place in ("/proc", "/sys", "/dev") if os.path.isdir(place)]  # noqa: PTH112
     num_entries = 0
@@ -175,7 +177,7 @@ def check_folder(folder: Path, call: str) -> None:
 
 
 def shown(value: object, most: int = 80) -> str:
-    """A value as a message shows it: not longer than a line.
+    """A value in a form for messages, at most a line long.
 
     Example:
         >>> shown("a"), len(shown("a" * 1000))

@@ -1,4 +1,4 @@
-"""Tables of text from files and from data sets of the Hugging Face hub."""
+"""Read tables of text from files and from data sets of the Hugging Face hub."""
 
 import re
 import stat
@@ -25,7 +25,7 @@ from headcount.tasks.hub import load_hub
 from headcount.tasks.rows import TEXT_FORMS, MissingColumnError, read_rows, text_of
 
 SUFFIXES = (*TEXT_FORMS, *(f"{form}.gz" for form in TEXT_FORMS), ".parquet")
-"""Ends of file names that ``read_table`` knows."""
+"""Suffixes of the files that ``read_table`` reads."""
 
 _BATCH = 256
 """Rows of a parquet file read at a time."""
@@ -34,23 +34,25 @@ _FILE_SUFFIXES = (".txt", ".json", ".gz", ".zip", ".xlsx", ".arrow", ".bz2", ".x
 
 
 def read_table(sources: Sequence[str | Path], columns: Sequence[str], *, split: str) -> Dataset:
-    r"""The asked columns of all sources, one below the other, each cell a string.
+    r"""Read columns from one or more sources into one table of strings.
 
-    A source is a file, or else a data set of the hub. Files: ``.tsv`` (split on tabs only: no
-    quoting), ``.csv`` (quoting as in RFC 4180), ``.jsonl`` (one object a line), each also with
-    ``.gz`` behind it, and ``.parquet``; text is UTF-8 and blank lines are skipped. A data set:
-    ``"id"``, ``"id:config"`` or ``"id:config:split"`` (``"id::split"`` for the default config),
-    or a folder in the hub's layout. Class labels become their names, and a class label of -1
-    (none) becomes ``"-"``.
+    A source is a file, or else a data set of the hub.
+
+    - Files: ``.tsv`` (split on tabs only, no quoting), ``.csv`` (quoting as in RFC 4180) and
+      ``.jsonl`` (one object a line), each also with ``.gz``; and ``.parquet``. Text is UTF-8, and
+      blank lines are skipped.
+    - Data sets: ``"id"``, ``"id:config"`` or ``"id:config:split"`` (``"id::split"`` for the default
+      config), or a folder in the hub's layout. Class labels become their names; -1 (no label)
+      becomes ``"-"``.
 
     Args:
         sources: files or data sets.
-        columns: names of the needed columns; others are left out.
-        split: split of a data set that names none; also told in messages.
+        columns: names of the columns to read; others are ignored.
+        split: split of a data set that names none; also named in messages.
 
     Raises:
-        DataError: a source that is not there or not of a known form, a table without the needed
-            columns, without rows, or with a row that cannot be read.
+        DataError: a source does not exist or has an unknown format, or a table lacks a column, has
+            no rows, or has a row that cannot be read.
 
     Example:
         >>> import pathlib, tempfile
@@ -66,6 +68,7 @@ def read_table(sources: Sequence[str | Path], columns: Sequence[str], *, split: 
         )
     for source in sources:
         check_argument("read_table", "sources", source, (str, Path), "files or hub data sets")
+    # A Dataset has no place for notes about its rows, so their lines are kept beside it.
     found = [_read_source(source, columns, split=split) for source in sources]
     tables = [table for table, _ in found]
     table = tables[0] if len(tables) == 1 else concatenate_datasets(tables)
@@ -75,7 +78,7 @@ def read_table(sources: Sequence[str | Path], columns: Sequence[str], *, split: 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Origin:
-    """Where the rows of a table were read."""
+    """A source of a table: its name, and the line or row number of each of its rows."""
 
     name: str
     unit: str
@@ -83,11 +86,11 @@ class _Origin:
 
 
 _ORIGINS: WeakKeyDictionary[Dataset, list[_Origin]] = WeakKeyDictionary()
-"""What ``read_table`` returned -> its sources, for as long as somebody has it."""
+"""Table that ``read_table`` returned -> its sources. An entry goes when the table does."""
 
 
 def place_of(table: Dataset, row: int) -> str:
-    r"""Where a row stands: its file and line; nothing if ``read_table`` has not made the table.
+    r"""The file and line of a row, for messages; empty if ``read_table`` did not make the table.
 
     Args:
         table: a table.
@@ -111,7 +114,9 @@ def place_of(table: Dataset, row: int) -> str:
 def _read_source(
     source: str | Path, columns: Sequence[str], *, split: str
 ) -> tuple[Dataset, _Origin]:
+    """One source as a table: a file, a folder, or a data set of the hub."""
     call = f"read_table({str(source)!r})"
+    # A name that cannot be a path, or is not there, may be the id of a data set.
     try:
         path = Path(source).expanduser()
         mode = path.stat().st_mode
@@ -159,7 +164,10 @@ def _read_file(path: Path, columns: Sequence[str], call: str) -> tuple[Dataset, 
 
 
 def _read_parquet(path: Path, columns: Sequence[str], call: str) -> tuple[pa.Table, Features]:
-    """The asked columns as they are stored, a few rows at a time: little may come to much."""
+    """Columns of a parquet file as they are stored.
+
+    Read in batches with a limit on the sum, since a small file may expand to any size.
+    """
     with opened(path, call) as file:
         most = most_bytes(path.stat().st_size)
         try:
@@ -175,7 +183,7 @@ def _read_parquet(path: Path, columns: Sequence[str], call: str) -> tuple[pa.Tab
             return pa.Table.from_batches(batches, None if batches else schema), features
         except DataError:
             raise
-        except Exception as error:  # of arrow's and of what it says about Python
+        except Exception as error:  # arrow's own errors, and Python's that it passes on
             said = " ".join(str(error).split())[:200]
             raise DataError(f"{call}: not a parquet file. {said} Write it again.") from error
 
@@ -203,7 +211,7 @@ def _as_strings(values: pa.Table, features: Features, columns: Sequence[str], ca
 
 
 def _string_cells(values: pa.ChunkedArray, feature: Any, column: str, call: str) -> list[str]:
-    """Cells as text; what is stored is taken, nothing is decoded."""
+    """Cells as text. Stored values are taken as they are: nothing is decoded or downloaded."""
     rows = enumerate(values.to_pylist(), 1)
     if not isinstance(feature, ClassLabel):
         return [text_of(value, f"{call}: row {number}", column) for number, value in rows]

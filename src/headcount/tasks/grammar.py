@@ -1,13 +1,15 @@
 """A corpus of natural language inference made by a small grammar, with derived labels.
 
-``All famous poodles are soaked. -> Some poodles are dry.`` Quantifiers, hypernyms, modifiers,
-scales and their opposites; premise and hypothesis differ in quantifier, and in at most one of
-noun, modifier and predicate. The label is derived from the logic of the claims (``syllogism``),
-never written into a template. Pairs are drawn with weights (``balance``) such that neither the
-hypothesis alone nor the overlap of the two tells the label, as far as logic allows. The two
-quantifiers tell about three labels in four: that needs attention from one sentence to the other,
-and is what a small model learns in a few minutes. The nouns of the test pairs do not occur in
-training pairs.
+An example is ``All famous poodles are soaked. -> Some poodles are dry.`` Sentences have
+quantifiers, hypernyms, modifiers and scales with opposites. Premise and hypothesis differ in
+quantifier, and in at most one of noun, modifier and predicate. The label follows from the logic of
+the claims (``syllogism``); no template contains it.
+
+Pairs are drawn with weights (``balance``) such that neither the hypothesis alone nor the overlap of
+the two predicts the label, as far as logic allows. The two quantifiers together predict about
+three labels in four. To use them a model must attend from one sentence to the other, which a small
+model learns in a few minutes. The nouns of test pairs, except the most general ones, do not occur
+in training pairs.
 """
 
 import csv
@@ -34,7 +36,7 @@ from headcount.tasks.lexicon import (
 from headcount.tasks.syllogism import Claim, Form, Label, claims, label
 
 MAX_PAIRS = 100_000
-"""Most pairs of one split; there are more, but rare ones come up slowly."""
+"""Most pairs of one split. More exist, but drawing the rare ones would take long."""
 
 _LABELS: tuple[Label, ...] = ("entailment", "neutral", "contradiction")
 _SINGULAR: dict[Form, str] = {
@@ -48,7 +50,7 @@ _PLURAL: dict[Form, str] = {"every": "All", "some": "Some", "no": "No", "not eve
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pattern:
-    """A pair of claims, how often it is drawn, and what follows."""
+    """A pair of claims, its label, and its weight when pairs are drawn."""
 
     premise: Claim
     hypothesis: Claim
@@ -57,18 +59,19 @@ class Pattern:
 
 
 def generate(num_train: int, num_test: int, seed: int) -> tuple[Dataset, Dataset]:
-    """Training and test pairs, balanced over the labels, without doubles.
+    """Training and test pairs, balanced over the labels, without duplicates.
 
     Args:
         num_train: number of training pairs.
         num_test: number of test pairs.
-        seed: the same seed gives the same pairs, whatever the other number is.
+        seed: the same seed gives the same training pairs whatever ``num_test`` is, and the same
+            test pairs whatever ``num_train`` is.
 
     Returns:
         Two tables with columns premise, hypothesis and label.
 
     Raises:
-        DataError: a number that is not between 1 and ``MAX_PAIRS``.
+        DataError: a number is not between 1 and ``MAX_PAIRS``.
 
     Example:
         >>> train, test = generate(num_train=600, num_test=90, seed=0)
@@ -78,6 +81,7 @@ def generate(num_train: int, num_test: int, seed: int) -> tuple[Dataset, Dataset
     for name, number in (("num_train", num_train), ("num_test", num_test)):
         if not 1 <= number <= MAX_PAIRS:
             raise DataError(f"generate({name}={number}): give 1 to {MAX_PAIRS} pairs.")
+    # A generator for each split, so that the size of one does not change the other.
     return (
         _draw(num_train, TRAIN_FAMILIES, random.Random(f"train {seed}")),
         _draw(num_test, TEST_FAMILIES, random.Random(f"test {seed}")),
@@ -88,7 +92,7 @@ def write_corpus(folder: str | Path, num_train: int, num_test: int, seed: int) -
     """Generate pairs and write them as ``train.tsv`` and ``test.tsv``.
 
     Args:
-        folder: where to write; made if it is not there.
+        folder: the folder to write to; created if it does not exist.
         num_train: number of training pairs.
         num_test: number of test pairs.
         seed: see ``generate``.
@@ -110,15 +114,16 @@ def write_corpus(folder: str | Path, num_train: int, num_test: int, seed: int) -
 
 @lru_cache(maxsize=1)
 def patterns() -> tuple[Pattern, ...]:
-    """All pairs of claims that are drawn, with weights of sum 1.
+    """All pairs of claims that may be drawn, with weights whose sum is 1.
 
-    Each difference (noun, modifier, predicate, none) starts with the same weight; then the labels
-    are balanced for each hypothesis, each difference and in all.
+    The differences (noun, modifier, predicate, none) start with equal weights. Then the labels are
+    balanced within each hypothesis, within each difference, and over all pairs.
     """
     everything = tuple(claims())
     pairs = [(p, h) for p in everything for h in everything if _is_pair(p, h)]
     labels: list[Label] = [label(premise, hypothesis) for premise, hypothesis in pairs]
     by_difference = _groups(pairs, _difference)
+    # The last grouping is met exactly: overall, all labels are equally frequent.
     groupings = [
         _groups(pairs, lambda premise, hypothesis: hypothesis),
         by_difference,
@@ -136,9 +141,10 @@ def patterns() -> tuple[Pattern, ...]:
 
 
 def _is_pair(premise: Claim, hypothesis: Claim) -> bool:
-    """Two claims that differ, in at most one place beside the form.
+    """Whether two claims differ, and in at most one place besides the form.
 
-    One of the nouns is below the top, so that test pairs have nouns of their own.
+    At least one noun must be below the top of its family: training and test share the tops, so that
+    a pair of tops could be in both.
     """
     same_top = premise.noun == hypothesis.noun == "top"
     return premise != hypothesis and not same_top and len(_differences(premise, hypothesis)) <= 1
@@ -167,6 +173,7 @@ def _groups(
 def _draw(num_pairs: int, families: Sequence[Family], rng: random.Random) -> Dataset:
     by_label = {name: [p for p in patterns() if p.label == name] for name in _LABELS}
     weights = {name: [p.weight for p in by_label[name]] for name in _LABELS}
+    # A dictionary, so that no pair comes twice. The labels take turns, so that each is as frequent.
     pairs: dict[tuple[str, str], Label] = {}
     while len(pairs) < num_pairs:
         name = _LABELS[len(pairs) % len(_LABELS)]
@@ -200,7 +207,7 @@ def _say_plural(claim: Claim, family: Family, scale: Scale, modifier: str) -> st
 
 
 def _write(table: Dataset, path: Path) -> Path:
-    """Write beside the path, then rename, so that no half file is ever there."""
+    """Write a temporary file beside the path and rename it: no half-written file can be seen."""
     with tempfile.NamedTemporaryFile(
         "w", dir=path.parent, suffix=".part", delete=False, encoding="utf-8", newline=""
     ) as file:

@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub, or folders in the hub's layout."""
+"""Load data sets of the Hugging Face hub, or folders in the hub's layout."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def load_hub(source: str, *, split: str) -> Dataset:
     name, config, split = parse_hub_id(source, split=split)
     try:
         return load_dataset(name, config, split=split)
-    except Exception as error:  # whatever the readers of many forms raise
+    except Exception as error:  # datasets has readers for many formats, which raise anything
         said = " ".join(str(error).split())[:400]
         raise DataError(
             f"load_dataset({name!r}, {config!r}, split={split!r}): the data set cannot be loaded. "

@@ -1,8 +1,8 @@
-"""The words of the grammar: what is said of whom, and which word implies which.
+"""The words of the grammar, and which word implies which.
 
-What the words are taken to imply, and nothing else is: in a family, low and sister are middle,
-and middle is top (poodles and beagles are dogs, dogs are animals); on a scale, the strong word
-implies the weak one (soaked, wet), and the two sides exclude each other (wet, dry).
+In a family of nouns, low and sister are middle, and middle is top (poodles and beagles are dogs,
+dogs are animals). On a scale, the strong word implies the weak one (soaked, wet), and the two sides
+exclude each other (wet, dry). Nothing else is implied.
 """
 
 from collections.abc import Mapping
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 NounPlace = Literal["top", "middle", "low", "sister"]
-"""Where a noun stands in its family."""
+"""The place of a noun in its family."""
 ScalePlace = Literal["strong", "weak", "weak_opposite", "strong_opposite"]
-"""Where a predicate stands on its scale."""
+"""The place of a predicate on its scale."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Word:
-    """A noun or a predicate in both numbers.
+    """A noun or a predicate, in the singular and the plural.
 
     Example:
         >>> Word(singular="is wet", plural="are wet").plural
@@ -95,7 +95,7 @@ TEST_FAMILIES: tuple[Family, ...] = (
     _family("person", "writer", "novelist", "poet"),
     _family("person", "soldier", "sniper", "sergeant"),
 )
-"""Nouns of the test pairs: only the tops are nouns of the training pairs too."""
+"""Nouns of the test pairs. Only the tops occur in training pairs too."""
 
 SCALES: tuple[Scale, ...] = (
     _adjectives("soaked", "wet", "dry", "parched"),
@@ -114,7 +114,7 @@ SCALES: tuple[Scale, ...] = (
     _verbs("sprint", "run", "sleep", "nap"),
     _verbs("toil", "work", "rest", "lounge"),
 )
-"""What is said of them; the same in training and test pairs."""
+"""Predicates, the same in training and test pairs."""
 
 MODIFIERS: tuple[str, ...] = (
     "famous",
@@ -129,4 +129,4 @@ MODIFIERS: tuple[str, ...] = (
     "southern",
     "wounded",
 )
-"""Adjectives before a noun; each narrows it and implies nothing about the predicates."""
+"""Adjectives before a noun. Each narrows it and implies nothing about the predicates."""

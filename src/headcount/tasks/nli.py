@@ -31,6 +31,7 @@ THREE_WAY = ("entailment", "neutral", "contradiction")
 TWO_WAY = ("entailment", "not_entailment")
 """Labels of RTE, QNLI and SciTail."""
 
+# Files write labels as words or as SNLI's numbers.
 _NUMBERS = {str(number): name for number, name in enumerate(THREE_WAY)}
 _SPELLINGS = dict(_NUMBERS)
 _SPELLINGS |= {name: name for name in (*THREE_WAY, *TWO_WAY)}
@@ -44,9 +45,9 @@ _logger = logging.getLogger("headcount")
 class NLI(Task):
     """Natural language inference on columns ``premise``, ``hypothesis`` and ``label``.
 
-    Labels are ``entailment``, ``neutral`` and ``contradiction`` (or 0, 1, 2 in this order, if all
-    three occur), or ``entailment`` and ``not_entailment``. Rows without a gold label (``-`` or -1)
-    are left out, and their number is logged.
+    The labels are ``entailment``, ``neutral`` and ``contradiction``, or ``entailment`` and
+    ``not_entailment``. The first three may be written as 0, 1 and 2 if all three occur. Rows
+    without a gold label (``-`` or -1) are skipped, and their number is logged.
 
     Example:
         >>> task = NLI()
@@ -59,7 +60,7 @@ class NLI(Task):
     primary_metric: ClassVar[str] = "accuracy"
 
     def read(self, sources: Sequence[str | Path], *, split: str) -> Dataset:
-        """Pairs of sentences with labels; forms of files as for ``read_table``."""
+        """Read pairs of sentences with labels, in any file format that ``read_table`` knows."""
         try:
             return read_table(sources, self.columns, split=split)
         except MissingColumnError as error:
@@ -78,21 +79,21 @@ class NLI(Task):
         split: str,
         labels: Sequence[str] | None = None,
     ) -> Dataset:
-        """Tokenise both sentences as one input, the longer one cut first.
+        """Tokenise both sentences as one input. If it is too long, the longer one is cut first.
 
         Args:
-            table: columns premise, hypothesis, label, all strings.
-            tokenizer: that of the model.
-            max_length: longest input, in tokens.
-            split: what the data are for, told in messages.
+            table: columns premise, hypothesis and label, all strings.
+            tokenizer: the model's tokenizer.
+            max_length: longest input in tokens.
+            split: the use of the data, named in messages.
             labels: labels in the model's order; None: those that occur, in canonical order.
 
         Returns:
-            ``input_ids``, ``attention_mask``, ``token_type_ids`` where the tokenizer has them, and
+            ``input_ids``, ``attention_mask``, ``token_type_ids`` if the tokenizer makes them, and
             ``labels``, a ``ClassLabel`` with the names.
 
         Raises:
-            DataError: labels that are none, or not the model's.
+            DataError: a label is unknown, or the model does not have it.
         """
         rows, spelt = _labelled(table, split=split)
         golds = [_SPELLINGS[label] for label in spelt]
@@ -109,8 +110,8 @@ class NLI(Task):
             )
             return dict(encoding)
 
-        # Without a fingerprint of ours, datasets hashes the function and all that it refers to,
-        # which takes long and swallows Ctrl-C.
+        # Without an explicit fingerprint, datasets hashes the function and everything it refers
+        # to. That takes long and swallows Ctrl-C.
         encoded = table.map(
             tokenise,
             batched=True,
@@ -147,7 +148,7 @@ class NLI(Task):
 
         Args:
             name_or_path: a folder, or a model of the hub, which is downloaded.
-            labels: the labels in order, as ``labels(train)`` gives them.
+            labels: the labels in order, as ``labels(train)`` returns them.
 
         Raises:
             DataError: the model has a trained classifier for another number of labels.
@@ -191,13 +192,13 @@ class NLI(Task):
             [1, 0]
         """
         outputs = eval_prediction.predictions
-        # Models that also return hidden states give a tuple, logits first.
+        # Models that also return hidden states return a tuple, logits first.
         logits = outputs[0] if isinstance(outputs, tuple) else outputs
         return np.argmax(logits, axis=-1)
 
 
 def _labelled(table: Dataset, *, split: str) -> tuple[list[int], list[str]]:
-    """The rows with a gold label, and these labels as they are spelt."""
+    """The numbers of the rows with a gold label, and these labels as the file spells them."""
     spelt = list(table["label"])
     known = {*_SPELLINGS, *_UNLABELLED}
     wrong = [row for row, label in enumerate(spelt) if label not in known]
@@ -220,7 +221,8 @@ def _labelled(table: Dataset, *, split: str) -> tuple[list[int], list[str]]:
 
 
 def _counted(table: Dataset, rows: Sequence[int], labels: Sequence[str]) -> str:
-    """The most frequent labels: how many rows have them, and where the first one stands."""
+    """The most frequent labels in words: number of rows, and place of the first one."""
+    # Built backwards, so that the first row of a label overwrites later ones.
     first = {label: row for row, label in zip(reversed(rows), reversed(labels), strict=True)}
     parts = []
     for label, count in Counter(labels).most_common(10):
@@ -234,6 +236,8 @@ def _counted(table: Dataset, rows: Sequence[int], labels: Sequence[str]) -> str:
 
 def _label_set(golds: Sequence[str], spelt: Sequence[str], *, split: str) -> tuple[str, ...]:
     """The labels that occur, in canonical order."""
+    # Two numbers fit three-way inference as well as other tasks. Guessing would train on wrong
+    # labels without a sign of it.
     found = set(golds)
     if _are_of_another_task(spelt):
         raise DataError(
@@ -254,7 +258,11 @@ def _label_set(golds: Sequence[str], spelt: Sequence[str], *, split: str) -> tup
 
 
 def _are_of_another_task(spelt: Sequence[str]) -> bool:
-    """Whether the labels are numbers, and not all that NLI has."""
+    """Whether the labels are two of the numbers 0, 1, 2.
+
+    Three-way inference would have all three. Two numbers are usually a two-way task, in which 0 and
+    1 mean something else.
+    """
     found = set(spelt)
     return 1 < len(found) < len(THREE_WAY) and found < set(_NUMBERS)
 
@@ -282,7 +290,10 @@ def _check_known(
 
 
 def _check_head(config: PreTrainedConfig, labels: Sequence[str], source: str | Path) -> None:
-    """A model that has been a classifier already must be one of the same labels."""
+    """Refuse a model with a trained classifier for another number of labels.
+
+    Another order of the labels only gets a warning: training may correct it.
+    """
     architectures = config.architectures or []
     if not any(name.endswith("ForSequenceClassification") for name in architectures):
         return

@@ -1,4 +1,4 @@
-"""Rows of tab-separated, comma-separated and JSON-lines files, with line numbers for errors."""
+"""Read the rows of tab-separated, comma-separated and JSON-lines files, with their line numbers."""
 
 import csv
 import json
@@ -14,11 +14,11 @@ from headcount.tasks.bounds import lines, opened, shown
 Lines = Iterator[tuple[int, str]]
 """Line numbers, from 1, and lines."""
 Row = tuple[int, dict[str, Any]]
-"""A line number and the cells by column."""
+"""A line number, and column -> cell."""
 
 
 class MissingColumnError(DataError):
-    """A table without a needed column; a task may know what it is instead.
+    """A table lacks a column. A separate class, since a task may know what the table is instead.
 
     Example:
         >>> issubclass(MissingColumnError, DataError)
@@ -29,19 +29,19 @@ class MissingColumnError(DataError):
 def read_rows(
     path: Path, columns: Sequence[str], *, suffix: str, call: str
 ) -> tuple[dict[str, list[str]], Sequence[int]]:
-    """The asked columns of a text file.
+    """Read columns of a text file.
 
     Args:
         path: an existing file.
-        columns: names of the needed columns.
-        suffix: one of ``TEXT_FORMS``, or one with ``.gz`` behind it.
+        columns: names of the columns to read.
+        suffix: a key of ``TEXT_FORMS``, or one followed by ``.gz``.
         call: beginning of every message.
 
     Returns:
-        The cells of each column, from top to bottom, and the line that each row ends at.
+        The cells of each column, and the number of the line that each row ends in.
 
     Raises:
-        DataError: the file is not of that form, lacks a column, or has no rows.
+        DataError: the file is not of this format, lacks a column, or has no rows.
 
     Example:
         >>> import pathlib, tempfile
@@ -65,6 +65,7 @@ def read_rows(
 
 
 def _tsv(file: Lines, columns: Sequence[str], call: str) -> Iterator[Row]:
+    # Not by csv: quotes in the text of such files are plain characters.
     records = ((number, line.rstrip("\r\n").split("\t")) for number, line in file)
     return _below_header(((n, cells) for n, cells in records if cells != [""]), columns, call)
 
@@ -74,6 +75,7 @@ def _csv(file: Lines, columns: Sequence[str], call: str) -> Iterator[Row]:
 
 
 def _csv_records(file: Lines, call: str) -> Iterator[tuple[int, list[str]]]:
+    # A quoted cell may hold line ends, so the reader's own count gives the line of a record.
     reader = csv.reader((line for _, line in file), strict=True)
     try:
         yield from ((reader.line_num, cells) for cells in reader if cells)
@@ -116,7 +118,7 @@ def _jsonl(file: Lines, columns: Sequence[str], call: str) -> Iterator[Row]:
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """A JSON object that still knows when a name occurs twice."""
+    """A JSON object as a list of pairs: a dictionary would hide a name that occurs twice."""
 
     def __repr__(self) -> str:
         return repr(dict(self))
@@ -138,7 +140,7 @@ def text_of(value: Any, where: str, column: str) -> str:
     """A cell as text.
 
     Raises:
-        DataError: it is neither text nor a number, or text that cannot be written.
+        DataError: the cell is neither text nor a number, or is text that UTF-8 cannot encode.
 
     Example:
         >>> text_of(1.5, "line 3", "label")
@@ -146,14 +148,14 @@ def text_of(value: Any, where: str, column: str) -> str:
     """
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if isinstance(value, float) and not math.isfinite(value):
-        is_number = False  # what pandas writes for a missing cell
+        is_number = False  # pandas writes nan for a missing cell
     if not isinstance(value, str) and not is_number:
         raise DataError(f"{where} has {shown(value)} as {column!r}. Give a string or a number.")
     text = str(value)
     if not text.isascii():
         try:
             text.encode()
-        except UnicodeEncodeError as error:  # half a character, as \ud800 in JSON
+        except UnicodeEncodeError as error:  # half a surrogate pair, such as \ud800 in JSON
             raise DataError(
                 f"{where} has text that is no Unicode as {column!r}: {error}."
             ) from error
@@ -165,4 +167,4 @@ TEXT_FORMS: dict[str, Callable[[Lines, Sequence[str], str], Iterator[Row]]] = {
     ".csv": _csv,
     ".jsonl": _jsonl,
 }
-"""Suffix -> reader of rows from the lines of a file."""
+"""Suffix -> function that reads rows from the lines of a file."""

@@ -1,15 +1,14 @@
-"""Quantified claims and what follows from them, by a decision procedure.
+"""A decision procedure for quantified claims: what follows from one about another.
 
-A claim says of every, some, no or not every A that it is B. A model of claims is a set of
-individuals; all that matters of an individual is its kind: which nouns, modifier and predicates
-are true of it. Every claim either forbids kinds (every A is B: no individual is A and not B) or
-demands one of several kinds (some A is B). So claims can be true together exactly if the kinds
-that no claim forbids meet every demand: that is a procedure, sound and complete, without search.
+A claim says of every, some, no or not every A that it is B. A situation is a set of individuals.
+All that matters of an individual is its kind: which nouns, modifier and predicates are true of it.
+A claim either forbids kinds ("every A is B": no individual is A and not B) or demands one of
+several kinds ("some A is B"). So claims can be true together exactly if the kinds that no claim
+forbids meet every demand. This procedure is sound and complete, and needs no search.
 
-Noun phrases are taken not to be empty, as in Aristotle's logic and in plain talk: "every lost
-dog is wet" says that there are lost dogs, and implies that some dog is wet. Nothing is assumed
-of modifiers, of sisters (a poodle may be a beagle), nor that an individual is anywhere on a
-scale.
+Noun phrases are never empty, as in Aristotle's logic and in everyday speech: "every lost dog is
+wet" says that there are lost dogs, and implies that some dog is wet. Nothing is assumed about
+modifiers or sisters (a poodle may be a beagle). An individual need not be anywhere on a scale.
 """
 
 from collections.abc import Iterator
@@ -32,7 +31,7 @@ _DENIAL: dict[Form, Form] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Claim:
-    """A sentence without its words.
+    """The logical form of a sentence, without its words.
 
     Example:
         >>> claim = Claim(form="every", noun="low", modified=False, predicate="strong")
@@ -41,22 +40,22 @@ class Claim:
     """
 
     form: Form
-    """How many of them."""
+    """The quantifier."""
     noun: NounPlace
-    """Of whom."""
+    """The subject: a place in a family of nouns."""
     modified: bool
-    """Whether the modifier stands before the noun."""
+    """Whether the noun has the modifier."""
     predicate: ScalePlace
-    """What they are or do."""
+    """The predicate: a place on a scale."""
 
     @property
     def denial(self) -> "Claim":
-        """The claim that is true when this one is not."""
+        """The claim that is true exactly when this one is false."""
         return replace(self, form=_DENIAL[self.form])
 
 
 class Kind(NamedTuple):
-    """All that matters of an individual."""
+    """The nouns, modifier and predicates that are true of an individual."""
 
     nouns: frozenset[NounPlace]
     modified: bool
@@ -70,7 +69,7 @@ _NOUNS: tuple[frozenset[NounPlace], ...] = (
     frozenset({"top", "middle", "sister"}),
     frozenset({"top", "middle", "low", "sister"}),
 )
-"""What an individual can be; one that is not even top belongs to no claim."""
+"""The possible sets of nouns of an individual. One that is not even "top" is in no claim."""
 
 _PREDICATES: tuple[frozenset[ScalePlace], ...] = (
     frozenset(),
@@ -84,11 +83,12 @@ KINDS = frozenset(Kind(*parts) for parts in product(_NOUNS, (False, True), _PRED
 
 
 def label(premise: Claim, hypothesis: Claim) -> Label:
-    """What the premise says about the hypothesis.
+    """The label of a pair of claims.
 
     Args:
-        premise: taken to be true.
-        hypothesis: contradiction if it cannot be true then, entailment if it cannot be false.
+        premise: the claim that is taken to be true.
+        hypothesis: the claim to judge: a contradiction if it cannot be true then, an entailment if
+            it cannot be false.
 
     Example:
         >>> poodles = Claim(form="every", noun="low", modified=False, predicate="strong")
@@ -102,13 +102,15 @@ def label(premise: Claim, hypothesis: Claim) -> Label:
 
 
 def compatible(*claims: Claim) -> bool:
-    """Whether the claims can be true together, none of their noun phrases being empty.
+    """Whether the claims can be true together, with none of their noun phrases empty.
 
     Example:
         >>> claim = Claim(form="no", noun="top", modified=True, predicate="weak")
         >>> compatible(claim, claim.denial)
         False
     """
+    # Each demand needs an individual of an allowed kind. Different demands may have different
+    # individuals, so they never conflict with each other.
     allowed = KINDS.difference(*(_forbidden(claim) for claim in claims))
     return all(allowed & kinds for claim in claims for kinds in (_phrase(claim), _demanded(claim)))
 
@@ -122,7 +124,7 @@ def claims() -> Iterator[Claim]:
 
 
 def _phrase(claim: Claim) -> frozenset[Kind]:
-    """The kinds the noun phrase is true of."""
+    """The kinds of which the noun phrase is true."""
     return frozenset(
         kind for kind in KINDS if claim.noun in kind.nouns and kind.modified >= claim.modified
     )
@@ -133,14 +135,14 @@ def _predicated(claim: Claim) -> frozenset[Kind]:
 
 
 def _forbidden(claim: Claim) -> frozenset[Kind]:
-    """The kinds that no individual is, if the claim is true."""
+    """The kinds that no individual can have if the claim is true."""
     if claim.form == "every":
         return _phrase(claim) - _predicated(claim)
     return _phrase(claim) & _predicated(claim) if claim.form == "no" else frozenset()
 
 
 def _demanded(claim: Claim) -> frozenset[Kind]:
-    """The kinds of which some individual is one, if the claim is true."""
+    """The kinds of which at least one individual must exist if the claim is true."""
     if claim.form == "some":
         return _phrase(claim) & _predicated(claim)
     return _phrase(claim) - _predicated(claim) if claim.form == "not every" else _phrase(claim)

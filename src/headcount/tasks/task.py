@@ -1,4 +1,4 @@
-"""What every task is: how its data are read, which model head it needs, how it is measured."""
+"""The interface of a task: how its data are read, which task head it needs, how it is measured."""
 
 import abc
 from collections.abc import Callable, Sequence
@@ -13,11 +13,11 @@ from headcount.errors import DataError
 
 
 class Task(abc.ABC):
-    """Data, collator, model head and metric of one task.
+    """Data, collator, task head and metric of one task.
 
-    ``dataset`` reads and tokenises; ``labels`` are what the training data name and what the model
-    is made with; the loss is the model's own. A new task is one file with a subclass, and a line
-    in ``headcount.tasks.TASKS``.
+    ``dataset`` reads and tokenises. ``labels`` are those of the training data, and the model's task
+    head has one output for each. The loss is the model's own. A new task is one file with a
+    subclass, and a line in ``headcount.tasks.TASKS``.
     """
 
     __slots__ = ()
@@ -25,9 +25,9 @@ class Task(abc.ABC):
     name: ClassVar[str]
     """Short name, as on the command line."""
     columns: ClassVar[tuple[str, ...]]
-    """Columns a table needs."""
+    """Columns that a table must have."""
     primary_metric: ClassVar[str]
-    """The key of ``metrics`` that counts, higher = better."""
+    """The key of ``metrics`` by which arms are compared, higher = better."""
 
     @final
     def dataset(
@@ -39,21 +39,22 @@ class Task(abc.ABC):
         split: str,
         labels: Sequence[str] | None = None,
     ) -> Dataset:
-        """Read and tokenise.
+        """Read and tokenise data.
 
         Args:
             sources: files, or data sets of the hub; see ``read``.
-            tokenizer: that of the model.
-            max_length: longest input, in tokens; longer ones are cut.
-            split: ``train``, ``validation`` or ``test``: for hub data sets and for messages.
-            labels: the labels in the model's order, ``labels(train)`` for evaluation data; None
-                for training data, which determine them.
+            tokenizer: the model's tokenizer.
+            max_length: longest input in tokens; longer ones are truncated.
+            split: ``train``, ``validation`` or ``test``. It selects the split of hub data sets and
+                is named in messages.
+            labels: the labels in the model's order. For evaluation data ``labels(train)``; for
+                training data None, since these determine the labels.
 
         Returns:
-            What the model takes, with a column ``labels``.
+            The columns that the model takes, and a column ``labels``.
 
         Raises:
-            DataError: data the task cannot use, or a length the tokenizer does not allow.
+            DataError: the task cannot use the data, or the tokenizer does not allow the length.
         """
         _check_max_length(tokenizer, max_length)
         table = self.read(sources, split=split)
@@ -69,11 +70,13 @@ class Task(abc.ABC):
         max_length: int,
         order: Sequence[str] = (),
     ) -> tuple[tuple[str, ...], Dataset, Dataset]:
-        """The labels of the training data, the training data and the evaluation data.
+        """Labels, training data and evaluation data.
 
-        The labels come in ``order`` where it names the same ones: that of a model which is a
-        classifier already.
+        If ``order`` has the same labels, it is their order. Give it for a model that is already a
+        classifier: its outputs have this order.
         """
+        # The training data determine the labels, so they are read once to learn them, and again if
+        # their numbers have to follow another order.
         train_set = self.dataset(train, tokenizer, max_length=max_length, split="train")
         labels = self.labels(train_set)
         if set(order) == set(labels) and tuple(order) != labels:
@@ -88,7 +91,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def read(self, sources: Sequence[str | Path], *, split: str) -> Dataset:
-        """The rows of all sources, as text."""
+        """Read the rows of all sources as text."""
 
     @abc.abstractmethod
     def encode(
@@ -100,33 +103,34 @@ class Task(abc.ABC):
         split: str,
         labels: Sequence[str] | None = None,
     ) -> Dataset:
-        """Rows as ``read`` gives them -> what the model takes; arguments as for ``dataset``."""
+        """Tokenise the rows that ``read`` returns; arguments as for ``dataset``."""
 
     @abc.abstractmethod
     def labels(self, dataset: Dataset) -> tuple[str, ...]:
-        """The labels of an encoded data set, in the model's order; none for generation."""
+        """The labels of an encoded data set in the model's order; empty for generation."""
 
     @abc.abstractmethod
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[Any]], Any]:
-        """What makes a batch of encoded rows."""
+        """The function that makes a batch of encoded rows."""
 
     @abc.abstractmethod
     def load_model(self, name_or_path: str | Path, labels: Sequence[str]) -> PreTrainedModel:
-        """A pretrained model with the task's head."""
+        """A pretrained model with the task head."""
 
     @abc.abstractmethod
     def metrics(self, eval_prediction: EvalPrediction) -> dict[str, float]:
         """Measures of quality, for the Trainer's ``compute_metrics``."""
 
     def predicted(self, eval_prediction: EvalPrediction) -> np.ndarray | None:
-        """The number of the label that each example is given, [E]; None where there are none."""
+        """The number of the predicted label of each example, [E]; None for tasks without labels."""
         del eval_prediction
         return None
 
     def correct(self, eval_prediction: EvalPrediction) -> np.ndarray | None:
-        """Whether each example is right, [E], where the primary metric is the share of these.
+        """Whether each example is predicted correctly, [E].
 
-        None where quality is no such share: then examples cannot be compared one by one.
+        None if the primary metric is not the share of correct examples: then two models cannot be
+        compared example by example.
         """
         del eval_prediction
         return None

@@ -1,4 +1,4 @@
-"""What one unit costs, in parameters and in multiply-accumulates."""
+"""The cost of one unit, in parameters and in multiply-accumulates (MACs)."""
 
 from dataclasses import dataclass
 
@@ -17,15 +17,15 @@ class Cost:
     params: int
     """Parameters freed when the unit is removed."""
     macs_per_token: int
-    """Multiply-accumulates for each token: the unit's share of the projections."""
+    """MACs for each token: the unit's share of the projections."""
     macs_per_token_pair: int = 0
-    """Multiply-accumulates for each pair of tokens: attention scores and their average."""
+    """MACs for each pair of tokens: the attention score, and its product with the value."""
 
     def macs(self, length: int) -> int:
-        """Multiply-accumulates on one sequence.
+        """MACs on one sequence.
 
         Args:
-            length: number of tokens S; queries and keys alike.
+            length: number of tokens S, of queries as well as keys.
 
         Returns:
             ``macs_per_token * S + macs_per_token_pair * S^2``.
@@ -33,7 +33,7 @@ class Cost:
         return self.macs_per_token * length + self.macs_per_token_pair * length**2
 
     def plus(self, other: "Cost", times: int = 1) -> "Cost":
-        """This cost and ``times`` another."""
+        """This cost plus ``times`` another one."""
         return Cost(
             params=self.params + times * other.params,
             macs_per_token=self.macs_per_token + times * other.macs_per_token,
@@ -41,7 +41,7 @@ class Cost:
         )
 
     def less(self, other: "Cost", times: int = 1) -> "Cost":
-        """This cost without ``times`` another.
+        """This cost minus ``times`` another one.
 
         Example:
             >>> whole = Cost(params=26, macs_per_token=24)
@@ -51,7 +51,7 @@ class Cost:
         return self.plus(other, -times)
 
     def run(self, times: int) -> "Cost":
-        """The cost of a unit that one pass uses several times: more MACs, the same parameters."""
+        """The cost if a forward pass runs the unit several times: more MACs, equal parameters."""
         return Cost(
             params=self.params,
             macs_per_token=times * self.macs_per_token,
@@ -60,4 +60,4 @@ class Cost:
 
 
 NOTHING = Cost(params=0, macs_per_token=0)
-"""No cost."""
+"""A cost of zero."""

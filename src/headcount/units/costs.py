@@ -1,4 +1,4 @@
-"""What any keep of a table's units costs, in one currency."""
+"""The cost of any keep of a table's units, in one currency."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,14 +16,15 @@ from headcount.units.nesting import parents
 from headcount.units.table import UnitTable
 
 Steps = Int[np.ndarray, " n_plus_1"]
+"""The cost of a site with 0, 1, ... n of its units."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Costs:
-    """What any keep of a table's units costs, in whole numbers of one currency.
+    """The cost of any keep of a table's units, as an integer in one currency.
 
-    A unit inside of a removed sublayer or layer costs nothing. A sublayer or layer costs only what
-    its units do not: the output projection's bias, the norms.
+    A unit inside a removed sublayer or layer costs nothing. So that nothing counts twice, the cost
+    of a sublayer or layer is only what its units do not cost: the output projection's bias, norms.
 
     Example:
         >>> import headcount as hc, transformers
@@ -38,25 +39,25 @@ class Costs:
     currency: str
     """``params``, ``macs``, or ``latency`` in nanoseconds."""
     base: int
-    """What stays when all units are gone."""
+    """The cost that is left when all units are gone."""
     steps: tuple[Steps, ...]
-    """For each site what it costs with 0, 1, ... of its units."""
+    """For each site, its cost with 0, 1, ... of its units."""
     copied: tuple[int, ...]
-    """The share of each unit's cost, site by site, that falls away while all layers of a stack
-    keep the same units."""
+    """For each site, the part of a unit's cost that is saved while all layers of the stack keep the
+    same units: they then share one table of position biases (T5)."""
 
     @cached_property
     def parents(self) -> tuple[int, ...]:
-        """Each site's innermost outer site; -1 for none."""
+        """For each site, the index of the innermost site around it; -1 for none."""
         return parents(self.units)
 
     @cached_property
     def whole(self) -> int:
-        """What the model costs before anything is removed."""
+        """The cost of the model before anything is removed."""
         return self.of(torch.ones(len(self.units), dtype=torch.bool))
 
     def of(self, keep: Bool[Tensor, " n"]) -> int:
-        """What a keep costs, exactly."""
+        """The exact cost of a keep."""
         inside = self.inside(keep)
         counts = [int(inside[span].sum()) for span in self.units.slices]
         total = self.base + sum(
@@ -65,8 +66,9 @@ class Costs:
         return total - self._shared(inside, counts)
 
     def inside(self, keep: Bool[Tensor, " n"]) -> Bool[Tensor, " n"]:
-        """A keep without what lies in removed sublayers and layers."""
+        """A keep without the units inside removed sublayers and layers."""
         inside = keep.clone()
+        # Outermost first: a removed layer clears its sublayers, and these then clear their units.
         for site in self.outermost_first:
             parent = self.parents[site]
             if parent >= 0 and not inside[self.units.slices[parent]].any():
@@ -75,12 +77,13 @@ class Costs:
 
     @cached_property
     def outermost_first(self) -> tuple[int, ...]:
-        """The sites, each after the one it lies in."""
+        """Indices of the sites, each after the site around it."""
+        # Heads and neurons lie in sublayers and layers, never in each other: one depth for all.
         depth = [min(KINDS.index(site.kind), len(WHOLE)) for site in self.units.sites]
         return tuple(sorted(range(len(depth)), key=depth.__getitem__))
 
     def _shared(self, keep: Tensor, counts: Sequence[int]) -> int:
-        """What no layer needs a copy of, since all in its stack keep the same units."""
+        """The cost saved in stacks whose layers all keep the same units, and so share one table."""
         saved = 0
         for members in self._stacks:
             spans = [self.units.slices[site] for site in members]
@@ -90,18 +93,17 @@ class Costs:
 
     @cached_property
     def _stacks(self) -> list[list[int]]:
-        """The sites whose units have shares in one table, stack by stack."""
+        """For each stack with a shared table, the indices of its sites."""
         stacks: dict[tuple[str, str, str, str], list[int]] = {}
         for index, site in enumerate(self.units.sites):
             stacks.setdefault((site.tower, site.stack, site.where, site.kind), []).append(index)
         return [members for members in stacks.values() if any(self.copied[i] for i in members)]
 
     def expected(self, chances: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-        """The mean cost where each unit stays by chance, each for itself.
+        """The mean cost if each unit stays with a given probability, independently of the others.
 
-        A unit counts if it stays and all it lies in does: the product of the chances. Where a
-        site's cost is a measured curve, it is read at the mean number of units. Tables that the
-        layers of a stack share count as copied.
+        A unit counts if it stays and everything around it stays: the product of the chances. A
+        measured curve is read at the mean number of units. Shared tables count as copied.
         """
         total = chances.new_tensor(float(self.base))
         through: dict[int, Tensor] = {-1: chances.new_ones(())}
@@ -114,10 +116,12 @@ class Costs:
 
 
 def _mean(steps: Steps, chances: Tensor) -> Tensor:
-    """The mean cost of a site."""
+    """The mean cost of a site whose units stay with these chances."""
     first, each = fixed_and_each(steps)
+    # The fixed part is paid unless all units go.
     if first is not None:
         return first * (1 - (1 - chances).prod()) + each * chances.sum()
+    # A measured curve: linear between two counts, so that a gradient passes through the number.
     number = chances.sum()
     below = int(number.detach().clamp(0, len(steps) - 2))
     rise = int(steps[below + 1] - steps[below])
@@ -125,7 +129,7 @@ def _mean(steps: Steps, chances: Tensor) -> Tensor:
 
 
 def fixed_and_each(steps: Steps) -> tuple[int | None, int]:
-    """What the first unit costs on top and what each costs, if that is how the cost rises.
+    """(extra cost of the first unit, cost of each unit); (None, 0) for any other curve.
 
     Example:
         >>> fixed_and_each(np.array([0, 7, 12, 17])), fixed_and_each(np.array([0, 1, 9, 9]))
@@ -137,15 +141,15 @@ def fixed_and_each(steps: Steps) -> tuple[int | None, int]:
 
 
 def params_of(units: UnitTable) -> Costs:
-    """Parameters: those of the whole model.
+    """Costs in parameters, of the whole model.
 
     Raises:
-        BudgetError: layers share their weights, so that no unit has parameters of its own.
+        BudgetError: layers share weights, so that removing a unit in one of them frees nothing.
     """
     if units.num_params is None:
         raise BudgetError(
-            "Budget(params=...): the model's layers share weights, so that it has no fewer "
-            "parameters when a unit of one of them goes. Give macs, or a number of units."
+            "Budget(params=...): the model's layers share weights, so removing a unit from one of "
+            "them frees no parameters. Give macs, or a number of units."
         )
     none = (0,) * len(units.sites)
     own = _own(units, lambda cost: cost.params, none)
@@ -160,17 +164,17 @@ def params_of(units: UnitTable) -> Costs:
 
 
 def macs_of(units: UnitTable, length: int) -> Costs:
-    """Multiply-accumulates of the units on one sequence; the rest of the model does not count.
+    """Costs in MACs on one sequence, of the units only: the rest of the model does not count.
 
-    Attention that has lost all heads, or is removed, may still run with a head of zeros, until its
-    layer goes.
+    Attention without heads, or removed as a sublayer, may still run one head of zeros. These MACs
+    go only with its layer.
 
     Args:
         units: the units.
-        length: tokens of the sequence; queries and keys alike.
+        length: tokens of the sequence, of queries as well as keys.
 
     Raises:
-        BudgetError: what a unit costs depends on more than the length.
+        BudgetError: the cost of a unit depends on more than the length.
     """
     unknown = next((site for site in units.sites if site.uncounted), None)
     if unknown is not None:
@@ -182,17 +186,18 @@ def macs_of(units: UnitTable, length: int) -> Costs:
     left = [site.left * length**2 for site in units.sites]
     own = _own(units, lambda cost: cost.macs(length), left)
     steps = _linear(units, own, none, lambda cost: cost.macs(length), left)
+    # What outermost sites leave is never freed. What inner ones leave goes with the site around.
     outermost = (left[i] for i, parent in enumerate(parents(units)) if parent < 0)
     return Costs(units=units, currency="macs", base=sum(outermost), steps=steps, copied=none)
 
 
 def latency_of(units: UnitTable, curves: Mapping[tuple[str, str], Steps], whole: int) -> Costs:
-    """Nanoseconds, as they were measured.
+    """Costs in nanoseconds, as measured.
 
     Args:
         units: the units.
-        curves: for each site what it costs with 0, 1, ... of its units.
-        whole: what the model takes as it is.
+        curves: for each site, its cost with 0, 1, ... of its units.
+        whole: the latency of the whole model.
     """
     steps = tuple(curves[site.key] for site in units.sites)
     base = whole - sum(int(curve[-1]) for curve in steps)
@@ -201,10 +206,7 @@ def latency_of(units: UnitTable, curves: Mapping[tuple[str, str], Steps], whole:
 
 
 def _own(units: UnitTable, amount: Callable[[Cost], int], left: Sequence[int]) -> dict[int, int]:
-    """What each site costs by itself, with all its units: without the sites inside it.
-
-    And without what is left of it when they are gone.
-    """
+    """The cost of each whole site, without the sites inside it and without what it leaves."""
     full = [site.num_units * amount(site.cost) + amount(site.rest) for site in units.sites]
     return _without_inner(units, [one - other for one, other in zip(full, left, strict=True)])
 
@@ -215,9 +217,10 @@ def _own_copies(units: UnitTable) -> tuple[int, ...]:
 
 
 def _without_inner(units: UnitTable, full: Sequence[int]) -> dict[int, int]:
+    """Subtract from each site the full cost of the sites directly inside it."""
     own = dict(enumerate(full))
     for index, parent in enumerate(parents(units)):
-        if parent >= 0:  # the parent's own parent has taken the parent's full cost away
+        if parent >= 0:  # sites further out subtract the parent's full cost, with this in it
             own[parent] -= full[index]
     return own
 
@@ -229,6 +232,10 @@ def _linear(
     amount: Callable[[Cost], int],
     left: Sequence[int],
 ) -> tuple[Steps, ...]:
+    """The cost curve of each site: nothing without units, then ``rest`` once and ``each`` per unit.
+
+    ``rest`` is less by what the site leaves (one head of zeros), which is counted elsewhere.
+    """
     steps = []
     for index, site in enumerate(units.sites):
         rest = 0 if site.kind in WHOLE else amount(site.rest) - left[index]

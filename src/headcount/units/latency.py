@@ -1,4 +1,4 @@
-"""A measured table of latencies: what a site costs with some of its units, on one machine."""
+"""A table of latencies: the time of each site by its number of units, measured on one machine."""
 
 import hashlib
 import json
@@ -17,15 +17,16 @@ from headcount.units.kinds import KIND, new_name
 from headcount.units.site import Site
 
 FORMAT = 2
+"""The format of files that this version writes."""
 NUM_CELLS = 4096
-"""Costs are whole multiples of the dense model's latency over this number, so that choosing among
-them exactly stays quick. Savings are rounded down: no keep is predicted faster than measured."""
+"""Costs are multiples of the dense model's latency divided by this number. So few different costs
+keep the exact choice fast. Savings are rounded down: no keep is predicted faster than measured."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Curve:
-    """What sites of one shape cost, by the number of their units.
+    """The time of sites with the same shape, by their number of units.
 
     Example:
         >>> curve = Curve(kind="head", modules=("layer.0",), counts=(0, 2, 4), costs_ns=(0, 60, 80))
@@ -33,23 +34,24 @@ class Curve:
         70.0
 
     Raises:
-        PruningError: the counts do not rise from 0, or the costs fall.
+        PruningError: the counts do not rise from 0, or the costs do not start at 0, or they fall.
     """
 
     kind: str
-    """Kind of the units."""
+    """The kind of the units."""
     modules: tuple[str, ...]
-    """Modules that hold the sites; all of one shape."""
+    """The modules of the sites, all of the same shape."""
     counts: tuple[Count, ...]
-    """Numbers of units that were measured, from 0 to all of them."""
+    """The measured numbers of units, from 0 to all."""
     costs_ns: tuple[Count, ...]
-    """What a site costs then, beyond what it costs without any unit; nanoseconds."""
+    """For each of them, nanoseconds of a site beyond those of a site without units."""
     unit_params: Count = 0
-    """Parameters of one unit, by which sites of another width are told apart; 0: not known."""
+    """Parameters of one unit, which tells sites of different widths apart; 0: not known."""
 
     def __post_init__(self) -> None:
         check_fields(self, but=("costs_ns",))
         check_value("Curve", "costs_ns", self.costs_ns, tuple[int, ...])
+        # The exact choice needs costs that never fall. latency_table averages those that do.
         rising = all(a < b for a, b in zip(self.counts, self.counts[1:], strict=False))
         falls = any(a > b for a, b in zip(self.costs_ns, self.costs_ns[1:], strict=False))
         starts = [self.counts[:1], self.costs_ns[:1]] == [(0,), (0,)]
@@ -60,14 +62,14 @@ class Curve:
             )
 
     def at(self, count: int) -> float:
-        """The cost of a number of units: linear between the measured ones."""
+        """The cost of any number of units, interpolated linearly between the measured ones."""
         return float(np.interp(count, self.counts, self.costs_ns))
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LatencyTable:
-    """The latency of a model on one machine, and what each of its sites adds to it.
+    """The latency of a model on one machine, and the part of each of its sites.
 
     Example:
         >>> curve = Curve(kind="head", modules=("layer.0",), counts=(0, 4), costs_ns=(0, 80))
@@ -77,41 +79,42 @@ class LatencyTable:
     """
 
     whole_ns: Count
-    """Median nanoseconds of a forward pass of the model as it is."""
+    """Median nanoseconds of a forward pass of the whole model."""
     curves: tuple[Curve, ...]
-    """What its sites add."""
+    """The time of its sites."""
     batch: Count
-    """Sequences of the pass."""
+    """Sequences in the pass."""
     length: Count
-    """Tokens of each."""
+    """Tokens of each sequence."""
     environment: Mapping[str, Any] = field(default_factory=dict)
-    """Machine and versions."""
+    """The machine and the versions of software."""
 
     def __post_init__(self) -> None:
         check_fields(self)
 
     def steps(self, site: Site) -> np.ndarray:
-        """What a site costs with 0, 1, ... of its units, nanoseconds, rounded to the table's cells.
+        """Nanoseconds of a site with 0, 1, ... of its units, rounded to the table's cells.
 
         Raises:
-            PruningError: the table has not measured such a site.
+            PruningError: no such site was measured.
         """
         for curve in self.curves:
             same = curve.kind == site.kind and curve.counts[-1] == site.num_units
             as_wide = curve.unit_params in (0, site.cost.params)
             if same and as_wide and site.module in curve.modules:
+                # Rounding the savings, not the costs, makes a keep rather too slow than too fast.
                 saved = [curve.costs_ns[-1] - curve.at(k) for k in range(site.num_units + 1)]
                 cell = max(1, self.whole_ns // NUM_CELLS)
                 cells = (np.array(saved) // cell).astype(np.int64)
                 return (cells[0] - cells) * cell
         raise PruningError(
-            f"Budget(latency=...): the table of latencies knows no {site.num_units} "
-            f"{KIND[site.kind].nouns} in {site.module}, of {site.cost.params} parameters each. "
-            "Measure it on this very model, with these kinds: latency_table(model, kinds=...)."
+            f"Budget(latency=...): the table has no measurement of {site.num_units} "
+            f"{KIND[site.kind].nouns} in {site.module} with {site.cost.params} parameters each. "
+            "Measure this model, with these kinds: latency_table(model, kinds=...)."
         )
 
     def describe(self) -> dict[str, Any]:
-        """The table in short, as plain values."""
+        """A summary as plain values, with a digest that identifies the table."""
         digest = hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
         return {
             "whole_ns": self.whole_ns,
@@ -121,7 +124,7 @@ class LatencyTable:
         }
 
     def to_json(self) -> str:
-        """The table as text."""
+        """The table as JSON text."""
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=1, allow_nan=False)
 
     @classmethod
@@ -149,7 +152,7 @@ class LatencyTable:
         """Read a table from a file.
 
         Raises:
-            CheckpointError: it is not there, or not one of a table.
+            CheckpointError: the file does not exist, or does not hold a table.
         """
         check_value("LatencyTable.load", "path", path, str | Path)
         give = "Give a file that LatencyTable.save wrote."
@@ -158,7 +161,7 @@ class LatencyTable:
 
 
 def _renamed(body: dict[str, Any]) -> dict[str, Any]:
-    """A table of format 1, whose kinds had other names."""
+    """The content of a file of format 1 with today's names of kinds."""
     curves = body.get("curves")
     if isinstance(curves, list):
         for curve in curves:

@@ -1,4 +1,4 @@
-"""Where units sit in a model: names and numbers only, no tensors."""
+"""Sites, the places of units in a model: names and numbers only, no tensors."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ from headcount.units.cost import NOTHING, Cost
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """The share that a site's units have in one tensor of weights.
+    """The slices of one tensor that belong to a site's units.
 
     Unit ``i`` owns the indices ``starts[i]`` to ``starts[i] + width - 1`` along dimension ``dim``.
 
@@ -22,20 +22,21 @@ class Part:
     module: str
     """Qualified name of the module that holds the tensor."""
     name: str
-    """Name of the parameter in its module: ``weight``, ``bias``, ``sinks``."""
+    """Name of the parameter in that module: ``weight``, ``bias``, ``sinks``."""
     dim: int
-    """The dimension along which the units lie."""
+    """The dimension that the units divide among them."""
     role: str
     """``query``, ``key``, ``value``, ``output``, ``up``, ``down``, or ``other``."""
     width: int
-    """Consecutive indices of one unit."""
+    """The number of consecutive indices of one unit."""
     starts: range | tuple[int, ...]
-    """Where each unit begins; one number for each unit of the site, or of one expert."""
+    """The first index of each unit of the site; for stacked experts, of each unit of one expert."""
     stacked: bool = False
-    """The first dimension counts experts, of which each has units of its own, one after another."""
+    """Whether dimension 0 counts experts. Each has its own units; they are numbered expert after
+    expert."""
     whole: bool = False
-    """The tensor stays as it is, because its units are normalised together; the others are left
-    out afterwards."""
+    """Whether the tensor is not cut, because a norm takes all units together. The output of the
+    norm then drops the removed units."""
 
     @property
     def parameter(self) -> str:
@@ -45,7 +46,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Site:
-    """A place where units of one kind sit: one attention module has one site of heads.
+    """A place where units of one kind are: one attention module has one site of heads.
 
     Example:
         >>> import headcount as hc, transformers
@@ -58,8 +59,8 @@ class Site:
     module: str
     """Qualified name of the module that holds the units; with ``kind`` it names the site."""
     kind: str
-    """``head``; ``kv_head``, a key-value head with the query heads that share it; ``neuron``, of a
-    feed-forward network; ``sublayer``, attention or a feed-forward network; ``layer``."""
+    """``head``; ``kv_head``: a key-value head with the query heads that share it; ``neuron``: of a
+    feed-forward network; ``sublayer``: attention or a feed-forward network; ``layer``."""
     layer: int
     """Index of the layer in its stack, from 0."""
     stack: str
@@ -67,49 +68,50 @@ class Site:
     where: str
     """``self`` or ``cross`` attention, ``ffn``, or ``layer``."""
     num_units: int
-    """Units in the site."""
+    """The number of units in the site."""
     width: int
-    """Size of one unit along the gated dimension: the head size; 0 for kinds without one."""
+    """Size of one unit along the gated dimension, for a head the head size; 0 for sublayers and
+    layers."""
     gate: str
     """Qualified name of the module at which the units are gated."""
     gated: Literal["input", "output", "residual", "weight"] = "input"
-    """What is multiplied: the gate module's input, unit by unit; its output; the difference
-    between its output and its input; or the weight that projects the units back, where the code
-    that computes them is one with what follows."""
+    """What the gates multiply. ``input``: the gate module's input, unit by unit. ``output``: its
+    output. ``residual``: the difference between its output and its input. ``weight``: the weight
+    of the projection behind the units, where one function computes both."""
     routed: bool = False
-    """Whether only some tokens get there, those of all examples together: there are no gates for
-    each example."""
+    """Whether the module gets only some tokens, those of all examples mixed (an expert). Then gates
+    cannot differ from example to example."""
     parts: tuple[Part, ...]
-    """Everything that is cut when a unit goes."""
+    """All slices that are cut when a unit goes."""
     config_key: str
-    """The configuration's name for the number of units in a layer."""
+    """The configuration key for the number of units in a layer."""
     cost: Cost
-    """What one unit costs."""
+    """The cost of one unit."""
     rest: Cost = NOTHING
-    """What goes on top when the last unit goes: all that the units share, but for the output
-    projection's bias."""
+    """Cost shared by all units (query and key norms, say), freed only with the last one. The output
+    projection's bias is not in it: it stays."""
     copied: int = 0
-    """Parameters that a unit costs more as soon as the layers of its stack keep different units:
-    those of its share in a table that the first layer has for all."""
+    """Extra parameters per unit once the layers of the stack keep different units: each layer then
+    needs its own copy of T5's position-bias columns."""
     left: int = 0
-    """Multiply-accumulates for each pair of tokens that stay when all units are gone: most models
-    run on with one head of zeros."""
+    """MACs per pair of tokens still spent when no unit is left: most models then run one head of
+    zeros."""
     uncounted: str = ""
-    """Why the multiply-accumulates are not known exactly; empty if they are."""
+    """Why the MACs are not known exactly; empty if they are."""
     tower: str = ""
-    """For models made of several (text and vision): which one, by its module's name."""
+    """In composite models (text and vision), the tower, by the name of its module."""
     num_groups: int = 1
-    """Query heads share key-value heads, or neurons lie in the experts of one tensor: every group
-    keeps equally many of its units."""
+    """The number of groups that must keep equally many units: the query heads of each key-value
+    head, or the neurons of each expert in one tensor. 1: any units may stay."""
 
     @property
     def key(self) -> tuple[str, str]:
-        """What names the site: module and kind."""
+        """The name of the site: (module, kind)."""
         return self.module, self.kind
 
     @property
     def configured(self) -> int:
-        """The number that ``config_key`` stands for: units in all, neurons of one expert."""
+        """The number that ``config_key`` holds: units of the site, or neurons of one expert."""
         return self.num_units // self.num_groups if self.kind == "neuron" else self.num_units
 
     @property

@@ -15,12 +15,12 @@ from headcount.units.kinds import KINDS
 from headcount.units.site import Site
 
 PLACES = ("encoder", "decoder", "self", "cross", "ffn", "layer")
-"""The names of places in any model; towers have their own."""
+"""The names of places that any model may have. Towers are named by their modules."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unit:
-    """One removable unit: the ``index``-th of its site."""
+    """One removable unit: number ``index`` of its site, from 0."""
 
     site: Site
     index: int
@@ -42,12 +42,12 @@ class UnitTable:
     sites: tuple[Site, ...]
     """The sites, in the order of the model."""
     num_params: int | None = field(default=None, compare=False)
-    """Parameters of the whole model; None if it is not known, or if sites share their weights."""
+    """Parameters of the whole model; None if unknown, or if sites share weights."""
     left_out: tuple[str, ...] = field(default=(), compare=False)
-    """The model's attention and feed-forward networks that no row describes: a budget is not about
-    them, and they stay whole."""
+    """The model's attention and feed-forward networks that no row of the architecture tables
+    describes. No budget counts them, and they are never cut."""
     elsewhere: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
-    """The names of the whole table's places, where this is a part of one."""
+    """All place names of the full table, kept by sub-tables so that errors can list them."""
 
     def __len__(self) -> int:
         return sum(site.num_units for site in self.sites)
@@ -61,34 +61,34 @@ class UnitTable:
         return {site.kind for site in self.sites}
 
     def num(self, kind: str) -> int:
-        """The number of units of one kind; 0 for a kind that the model does not have.
+        """The number of units of one kind; 0 if the model has none.
 
         Raises:
-            ArchitectureError: there is no such kind in any model.
+            ArchitectureError: the kind is unknown.
         """
         _check_kinds("num", kind)
         return sum(site.num_units for site in self.sites if site.kind == kind)
 
     def only(self, *kinds: str) -> "UnitTable":
-        """The part of the table with units of the given kinds.
+        """The sub-table with the units of the given kinds.
 
         Raises:
-            ArchitectureError: there is no such kind in any model.
+            ArchitectureError: a kind is unknown.
         """
         _check_kinds("only", *kinds)
         return self._part(tuple(site for site in self.sites if site.kind in kinds))
 
     @checks_arguments
     def at(self, place: str) -> "UnitTable":
-        """The part of the table at a place.
+        """The sub-table with the units at a place.
 
         Args:
-            place: ``self``, ``cross``, ``encoder``, ``decoder``, the name of a tower such as
-                ``text_model``, or several of them joined by dots (``decoder.cross``): all must
-                hold. Empty for everything.
+            place: ``self``, ``cross``, ``ffn``, ``layer``, ``encoder``, ``decoder``, or the name of
+                a tower such as ``text_model``. Several, joined by dots (``decoder.cross``), must
+                all hold. Empty: everything.
 
         Raises:
-            ArchitectureError: a name that no model has, and that is no tower of this one.
+            ArchitectureError: a name is neither one of these nor a tower of the model.
         """
         known = dict.fromkeys((*PLACES, *sorted(self._known)))
         unknown = [name for name in place.split(".") if name not in known] if place else []
@@ -101,7 +101,7 @@ class UnitTable:
 
     @checks_arguments
     def has(self, place: str) -> bool:
-        """Whether units lie at a place, named as for ``at``; not at one that is unknown.
+        """Whether there are units at a place, named as for ``at``. False for an unknown place.
 
         Example:
             >>> import headcount as hc, transformers
@@ -124,7 +124,8 @@ class UnitTable:
 
     @property
     def places(self) -> tuple[str, ...]:
-        """The names that ``at`` knows here."""
+        """The place names of these units, without those that their kind says already."""
+        # "layer" and "ffn" say no more than the kind does, except for sublayers.
         found = dict.fromkeys(name for site in self.sites for name in self._names_of(site))
         said = {"layer"} if self.kinds == {"sublayer"} else {"layer", "ffn"}
         return tuple(name for name in found if name not in said)
@@ -135,7 +136,7 @@ class UnitTable:
 
     @cached_property
     def slices(self) -> tuple[slice, ...]:
-        """Where each site's units stand in a vector over all units."""
+        """The span of each site's units in a vector over all units."""
         ends = torch.tensor([0] + [site.num_units for site in self.sites]).cumsum(0).tolist()
         return tuple(slice(a, b) for a, b in pairwise(ends))
 

@@ -1,1 +1,1 @@
-"""Tiny models of every type that transformers knows, and inputs for them."""
+"""Tiny models of every type that transformers has, their inputs, and the checks of coverage."""

@@ -1,8 +1,9 @@
-"""Load saved models where headcount is not imported, as one who has never heard of it does.
+"""Load saved models where headcount is not imported, as a user without headcount would.
 
-This file is run as a program: it starts from transformers alone, waits at a socket, and forks for
-each client. A client asks for a folder, a class, a file of inputs and a file for what comes out;
-the answer is an empty text, or the error. It ends when its standard input is closed.
+This file is run as a program that imports transformers only. It waits at a socket and forks for
+each client, so that imports are paid for once. A client names a folder, a class, a file with inputs
+and a file for the outputs. The answer is an error, or an empty text. The program ends when its
+standard input is closed.
 """
 
 import os
@@ -17,17 +18,17 @@ from pathlib import Path
 
 import torch
 import transformers
-import transformers.models.llama.modeling_llama  # what most models need is there before the fork
+import transformers.models.llama.modeling_llama  # imports before the fork what most models need
 
 PATIENCE_S = 120
-"""Seconds that one folder may take."""
+"""The most seconds for one folder."""
 
 
 def load(folder: str, module: str, name: str, experts: str, inputs: str, output: str) -> str:
-    """Load a folder and run the model; the weights and the outputs go into a file.
+    """Load a folder, run the model, and save its weights and outputs to a file.
 
     Returns:
-        The error of loading; empty if there is none.
+        The error of loading; empty if it loads.
     """
     try:
         model_class = getattr(import_module(module), name)
@@ -38,13 +39,14 @@ def load(folder: str, module: str, name: str, experts: str, inputs: str, output:
     transformers.set_seed(0)
     with torch.no_grad():
         result = model(**given)
+    # Run as a file: importing it as a module would import headcount.
     tensors_of = runpy.run_path(str(Path(__file__).with_name("outputs.py")))["tensors_of"]
     torch.save({"weights": model.state_dict(), "outputs": dict(tensors_of(result))}, output)
     return ""
 
 
 def serve(client: Connection) -> None:
-    """Answer one client until it goes."""
+    """Answer one client until it closes the connection."""
     try:
         while True:
             asked = client.recv()

@@ -1,4 +1,4 @@
-"""Check one model type on a tiny model: units, masked against cut, generation, reload, export."""
+"""The checks of one model type on a tiny model: units, masked against cut, pickling, export."""
 
 import copy
 import re
@@ -33,24 +33,26 @@ from headcount.zoo.tiny import CannotBuild, tiny_model
 from headcount.zoo.variants import type_of
 
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
-"""The largest difference between a masked and a cut model that passes: absolute in float64, in
-float32 relative to the largest number of each tensor, where that is above 1."""
+"""The largest difference between a masked and a cut model that passes. It is absolute in float64;
+in float32 it is relative to the largest number of each tensor, if that is above 1."""
 
 ROUNDING = 1e-4
-"""A difference below this one may come of float32, in which many models compute some things."""
+"""Below this, a difference may be due to float32, in which many models compute some steps."""
 
 EXPORT_TOLERANCE = 1e-4
 """The largest absolute difference between an exported model and PyTorch that passes."""
 
 ONNX = ("onnx", "onnxscript", "onnxruntime")
+"""Packages that the export needs."""
+
 LONGEST = 200
 """Characters of an error message that are kept."""
 
 SEEDS = 40
-"""Seeds that are tried for a decision that keeps and removes units of every kind."""
+"""Seeds that are tried to find a decision that keeps and removes units of every kind."""
 
 Drawn = tuple[tuple[str, ...], bool]
-"""Kinds of unit, and whether the first site of each kind is empty."""
+"""(kinds of unit, whether the first site of each kind keeps nothing)."""
 
 MIXTURES: tuple[Drawn, ...] = (
     (KINDS, False),
@@ -69,10 +71,10 @@ DECISIONS: dict[str, tuple[Drawn, ...]] = {
     "layers": ((("layer",), False), (("layer",), True)),
     "mixture": MIXTURES,
 }
-"""What is removed in the checks of a masked against a cut model."""
+"""Check of masked against cut -> the kinds that its decisions remove."""
 
 TWICE: tuple[Drawn, ...] = ((("head",), True), MIXTURES[0], MIXTURES[3])
-"""What is removed from models that are cut again, or pickled."""
+"""The kinds removed from models that are cut twice or pickled."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,20 +84,20 @@ class Subject:
     single: PreTrainedModel
     """In float32."""
     model: PreTrainedModel
-    """In float64, if its forward pass works there."""
+    """In float64, if its forward pass works in it; else ``single``."""
     reference: Any
-    """What ``model`` puts out."""
+    """The output of ``model``."""
     units: UnitTable
     """Its units."""
 
     def decisions(self, drawn: tuple[Drawn, ...]) -> tuple[Decision, ...]:
-        """One decision for each entry of which the model has units."""
+        """One decision for each entry whose kinds the model has."""
         parts = [(self.units.only(*kinds), empty) for kinds, empty in drawn]
         return tuple(telling_decision(part, empty=empty) for part, empty in parts if part.sites)
 
 
 def build(record: Record, found: dict[str, Any]) -> Outcome:
-    """Put the tiny model of a type, in float32, into ``found["single"]``."""
+    """Build the tiny model of a type in float32, as ``found["single"]``."""
     model = tiny_model(record.model_type)
     if type_of(record.model_type) != record.model_type and _same(model, record):
         return Outcome(state="none", reason=SAME)
@@ -104,7 +106,7 @@ def build(record: Record, found: dict[str, Any]) -> Outcome:
 
 
 def _same(model: PreTrainedModel, record: Record) -> bool:
-    """Whether a variant has the default's weights, and puts out the same."""
+    """Whether a variant has the default's modules and shapes, and the same output."""
     default = tiny_model(type_of(record.model_type))
     states = model.state_dict(), default.state_dict()
     shapes, others = ({name: x.shape for name, x in state.items()} for state in states)
@@ -118,9 +120,10 @@ def _same(model: PreTrainedModel, record: Record) -> bool:
 
 
 def run(record: Record, found: dict[str, Any]) -> Outcome:
-    """Run the model in float64, where this does not work in float32."""
+    """Run the model in float64, or in float32 if float64 does not work."""
     single, why = found["single"], ""
     try:
+        # Rounding in float64 is far below any real difference between masked and cut.
         found["model"] = copy.deepcopy(single).double()
         found["reference"] = forward(found["model"])
         if not _is_finite(found["reference"]):
@@ -136,7 +139,7 @@ def run(record: Record, found: dict[str, Any]) -> Outcome:
 
 
 def find(record: Record, found: dict[str, Any]) -> Outcome:
-    """Put the units of the model into ``found["units"]``."""
+    """Find the units of the model, as ``found["units"]``."""
     try:
         found["units"] = find_units(found["model"])
     except ArchitectureError as error:
@@ -153,9 +156,9 @@ def _has_known_attention(model: PreTrainedModel) -> bool:
 
 
 def facts(found: dict[str, Any]) -> dict[str, Any]:
-    """What a record says about a model, as far as it was found.
+    """The facts of a record about a model, as far as it got.
 
-    Attention are classes that say so by their names, and those in which heads were found.
+    ``attention`` lists classes that have attention in their name, or in which heads were found.
     """
     single, model, units = (found.get(name) for name in ("single", "model", "units"))
     if single is None:
@@ -173,14 +176,16 @@ def facts(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def telling_decision(units: UnitTable, *, empty: bool) -> Decision:
-    """A random decision that keeps and removes units of every kind, uneven from site to site.
+    """A random decision that keeps and removes units of every kind, unevenly over the sites.
+
+    Only such a decision can show that masked and cut models differ.
 
     Args:
         units: sites of one or several kinds.
         empty: whether the first site of each kind keeps nothing.
 
     Returns:
-        The first of some seeds that is so; if none is, the first.
+        The decision of the first seed that gives such a one; if none does, of the first seed.
     """
     options = [random_decision(units, seed=0, empty=empty)]
     while not _tells(options[-1], empty) and len(options) < SEEDS:
@@ -196,6 +201,8 @@ def _saved_and_loaded(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def _tells(decision: Decision, empty: bool) -> bool:
+    # Units of each kind are kept and removed, in different numbers from site to site: equal numbers
+    # would not show a count that is taken from the wrong layer.
     for kind in decision.kinds:
         keeps = [site.keep for site in decision.sites if site.kind == kind]
         kept, total = sum(map(sum, keeps)), sum(map(len, keeps))
@@ -206,7 +213,7 @@ def _tells(decision: Decision, empty: bool) -> bool:
 
 
 def forward(model: PreTrainedModel) -> Any:
-    """One forward pass; what is random in it is the same each time."""
+    """One forward pass. Random steps in it have the same seed each time."""
     inputs = dummy_inputs(model)
     set_seed(0)
     with torch.no_grad():
@@ -218,11 +225,11 @@ def _is_finite(output: Any) -> bool:
 
 
 def over(decisions: Iterable[Decision], failure: Callable[[Decision], str]) -> Outcome:
-    """Check each decision; one that headcount refuses does not hide that another fails.
+    """Check each decision. If headcount refuses one, the others are still checked.
 
     Args:
-        decisions: what is removed.
-        failure: what is wrong with a decision; empty if nothing is.
+        decisions: the decisions to check.
+        failure: returns what is wrong with a decision; empty if nothing is.
     """
     decisions, refused = tuple(decisions), ""
     if not decisions:
@@ -237,7 +244,8 @@ def over(decisions: Iterable[Decision], failure: Callable[[Decision], str]) -> O
 
 
 def masked_is_cut(subject: Subject, drawn: tuple[Drawn, ...]) -> Outcome:
-    """Compare what a masked model puts out with what the cut one does, for each decision."""
+    """Compare the outputs of the masked and the cut model, for each decision."""
+    # If no output differs from the dense model's, the comparison says nothing: the record notes it.
     changes: list[bool] = []
 
     def failure(decision: Decision) -> str:
@@ -251,10 +259,11 @@ def masked_is_cut(subject: Subject, drawn: tuple[Drawn, ...]) -> Outcome:
 
 
 def _gap(model: PreTrainedModel, decision: Decision) -> tuple[str, Any]:
-    """What is wrong with a cut model beside the masked one, and what the latter puts out."""
+    """(what is wrong with a cut model compared with the masked one, the output of the latter)."""
     gap, output = _compared(model, decision)
     if not _is_finite(output):
         return "masked, it puts out no finite number", output
+    # A small gap may be rounding: then all of it is computed in float64, with the strict tolerance.
     room = TOLERANCES[model.dtype]
     if room < gap < ROUNDING:
         with suppress(RuntimeError), Throughout():  # an operation may have no float64
@@ -268,9 +277,9 @@ def _if_over(gap: float, room: float) -> str:
 
 
 def _compared(model: PreTrainedModel, decision: Decision) -> tuple[float, Any]:
-    """How far a cut model is from the masked one, and what the latter puts out.
+    """(largest difference between a cut model and the masked one, the output of the latter).
 
-    In float32 relative to the largest number of each tensor, if that is above 1.
+    In float32, the difference is relative to the largest number of each tensor, if that exceeds 1.
     """
     with masked(model, decision):
         output = forward(model)
@@ -284,7 +293,7 @@ def _compared(model: PreTrainedModel, decision: Decision) -> tuple[float, Any]:
 
 
 def twice(subject: Subject) -> Outcome:
-    """Compare masked and cut for decisions about models that have been cut before."""
+    """Compare masked and cut for decisions about models that were cut before."""
 
     def failure(decision: Decision) -> str:
         small = cut(subject.model, decision)
@@ -296,11 +305,11 @@ def twice(subject: Subject) -> Outcome:
 
 
 def pickled(subject: Subject) -> Outcome:
-    """Compare a cut model with what comes back of it from ``torch.save``."""
+    """Compare a cut model with itself after ``torch.save`` and ``torch.load``."""
 
     def failure(decision: Decision) -> str:
         small = cut(subject.single, decision)
-        again = _saved_and_loaded(small)  # at first: a forward pass may leave hooks behind
+        again = _saved_and_loaded(small)  # before the forward pass, which may leave hooks
         gap = largest_difference(forward(small), forward(again))
         return "" if gap == 0.0 else f"outputs differ by {gap:.1g}"
 
@@ -312,7 +321,7 @@ def pickled(subject: Subject) -> Outcome:
 
 
 def exports(subject: Subject, *, wanted: bool) -> Outcome:
-    """Export the cut model and compare what it puts out with what PyTorch does."""
+    """Export the cut model to ONNX and compare its outputs with PyTorch's."""
     missing = [name for name in ONNX if find_spec(name) is None]
     if not wanted or missing:
         why = f"not installed: {', '.join(missing)}" if wanted else "not asked for"
@@ -328,7 +337,7 @@ def exports(subject: Subject, *, wanted: bool) -> Outcome:
 
 
 class _Floats(nn.Module):
-    """A model as a function of tensors to all the floating-point tensors that it puts out."""
+    """A model as a function from tensors to all floating-point tensors of its output."""
 
     def __init__(self, model: PreTrainedModel, names: tuple[str, ...]) -> None:
         super().__init__()
@@ -340,7 +349,10 @@ class _Floats(nn.Module):
 
 
 def _export_gap(model: PreTrainedModel) -> float:
-    """The largest difference between ONNX Runtime and PyTorch, on inputs other than the traced."""
+    """The largest difference between ONNX Runtime and PyTorch, on inputs that were not traced.
+
+    On the traced inputs, a constant that tracing has written into the program would go unnoticed.
+    """
     import onnxruntime
 
     model.set_attn_implementation("eager")  # its mask has no infinities
@@ -363,7 +375,7 @@ def _export_gap(model: PreTrainedModel) -> float:
 
 
 def in_one_line(error: BaseException) -> str:
-    """An error without line breaks and folders, and where it was raised.
+    """An error as one line: without folders, which differ by machine, but with file and line.
 
     Example:
         >>> in_one_line(CannotBuild("needs the package timm"))

@@ -1,4 +1,4 @@
-"""Check what units cost against the flop counter of PyTorch."""
+"""Check the MACs of units against PyTorch's flop counter."""
 
 import re
 from collections.abc import Iterator
@@ -25,10 +25,10 @@ from headcount.zoo.records import DENSE, Outcome
 
 
 def counted(subject: Subject) -> Outcome:
-    """Remove a unit of each kind and place, and compare what that saves with what was predicted.
+    """Remove a unit of each kind and place, and compare the MACs saved with those predicted.
 
-    One sequence, and one length for all: where the encoder reads another number of tokens than the
-    decoder, cross-attention is left out.
+    The input is one sequence, and costs know only one length. If encoder and decoder read different
+    numbers of tokens, cross-attention is not checked.
     """
     model = subject.single
     if any(re.fullmatch(names.DROPPING, type(module).__name__) for module in model.modules()):
@@ -49,6 +49,7 @@ def counted(subject: Subject) -> Outcome:
         length = _length(found, subject.units, tokens)
         if not length:
             return ""
+        # Costs of one kind alone: those of other kinds are not part of its cost table.
         units = subject.units.only(found.kind)
         if found.kind == "neuron" and any(one.uncounted for one in units.sites):
             return ""  # neurons of experts: their layer is checked
@@ -67,7 +68,7 @@ def counted(subject: Subject) -> Outcome:
 
 
 def one_sequence(model: PreTrainedModel) -> dict[str, Tensor]:
-    """The inputs of a forward pass of one example, as long for the decoder as for the encoder."""
+    """Inputs of a forward pass on one example, equally long for encoder and decoder if possible."""
     inputs = dummy_inputs(model, batch=1)
     ids, target = inputs.get("input_ids"), inputs.get("decoder_input_ids")
     if ids is not None and target is not None and target.shape[:-1] == ids.shape[:-1]:
@@ -79,9 +80,9 @@ def one_sequence(model: PreTrainedModel) -> dict[str, Tensor]:
 
 
 def _tokens(model: PreTrainedModel, units: UnitTable, inputs: dict[str, Tensor]) -> dict[str, int]:
-    """How many tokens each gated module sees in one run.
+    """The number of tokens that each gated module gets in one run.
 
-    0 if it is not run, or oftener than its costs say, as for each frame of a video.
+    0 if it runs more often than its costs say, such as once for each frame of a video.
     """
     seen: dict[str, list[int]] = {}
 
@@ -103,8 +104,10 @@ def _tokens(model: PreTrainedModel, units: UnitTable, inputs: dict[str, Tensor])
 
 
 def _length(site: Site, units: UnitTable, tokens: dict[str, int]) -> int:
-    """The tokens that a site sees; 0 if there is no one number."""
+    """The number of tokens that a site gets; 0 if its parts get different numbers."""
     inside = [one for one in units.sites if f"{one.module}.".startswith(f"{site.module}.")]
+    # A layer costs what its sublayers cost, so all of them must get one number of tokens. Cross-
+    # attention reads the encoder's tokens as well: then every module counts.
     same = inside if site.kind == "layer" else [site]
     lengths = {tokens.get(one.gate, 0) for one in same}
     if any(one.where == "cross" for one in same):
@@ -113,9 +116,9 @@ def _length(site: Site, units: UnitTable, tokens: dict[str, int]) -> int:
 
 
 def _one_less(units: UnitTable) -> Iterator[Decision]:
-    """For each kind and place, a decision that removes a unit of the first such site.
+    """For each kind and place, a decision that removes one unit per group of the first such site.
 
-    For heads another that removes all of them: a head of zeros may then still run.
+    For heads also one that removes all: a head of zeros may then still run.
     """
     for kind in KINDS:
         table = units.only(kind)

@@ -1,4 +1,4 @@
-"""Random decisions of every kind, for checks."""
+"""Random decisions about every kind of unit, for checks."""
 
 from collections.abc import Iterable
 
@@ -14,22 +14,22 @@ NAME = {"method": {"name": "given"}}
 
 
 def decision_of(units: UnitTable, keeps: Iterable[Tensor]) -> Decision:
-    """A decision with given keeps, one bool vector for each site of the table."""
+    """A decision from keeps, one bool vector for each site of the table."""
     keep = torch.cat([*keeps]) if units.sites else torch.zeros(0, dtype=torch.bool)
     return Decision.of(units, keep, keep.double(), NAME)
 
 
 def random_decision(units: UnitTable, *, seed: int, empty: bool = False) -> Decision:
-    """About half of the units of every site stay; uneven from site to site.
+    """A random decision that keeps about half of the units, unevenly over the sites.
 
     Args:
         units: sites of one or several kinds.
-        seed: of the choice.
+        seed: the seed of the choice.
         empty: whether the first site of each kind keeps nothing.
 
     Returns:
-        A decision that can be cut: query heads that share key-value heads stay in equal numbers,
-        and whatever lies in a removed sublayer or layer is removed.
+        A decision that can be cut: every key-value head keeps equally many query heads, and what is
+        inside a removed sublayer or layer is removed.
     """
     generator = Generator().manual_seed(seed)
     first = {site.kind: site.key for site in reversed(units.sites)}
@@ -41,7 +41,10 @@ def random_decision(units: UnitTable, *, seed: int, empty: bool = False) -> Deci
 
 
 def nested(units: UnitTable, keeps: dict[tuple[str, str], Tensor]) -> Decision:
-    """Let what lies in a removed sublayer, key-value head or layer go too."""
+    """A decision from keeps, in which units inside a removed unit are removed as well.
+
+    A key-value head without query heads is removed too.
+    """
     gone = [
         site.module for site in units.sites if site.kind == "layer" and not keeps[site.key].any()
     ]
@@ -64,6 +67,7 @@ def nested(units: UnitTable, keeps: dict[tuple[str, str], Tensor]) -> Decision:
 def _half(site: Site, generator: Generator) -> Tensor:
     if site.kind in WHOLE:
         return torch.rand(1, generator=generator) < 0.5
+    # Each group keeps equally many. At least one, if it has several: empty sites are asked for.
     share = site.num_units // site.num_groups
     low = 1 if share > 1 else 0
     count = int(torch.randint(low, max(share, 2), (1,), generator=generator))

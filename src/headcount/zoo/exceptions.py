@@ -1,4 +1,4 @@
-"""What the general rules of a tiny configuration do not settle, by model type."""
+"""Settings of tiny configurations that the general rules get wrong, by model type."""
 
 from typing import Any
 
@@ -301,4 +301,4 @@ EXCEPTIONS: dict[str, Settings] = {
     "zaya": {"num_experts_per_tok": 1},
     "zoedepth": {"bottleneck_features": 32},
 }
-"""Settings of a type, also where it is a part of another."""
+"""Model type -> settings that override the rules, also where it is a part of another type."""

@@ -1,4 +1,4 @@
-"""Check folders of cut models: reloaded, loaded without headcount, loaded by other classes."""
+"""Check saved folders of cut models: reload, load without headcount, load by other classes."""
 
 import copy
 import inspect
@@ -31,10 +31,10 @@ from headcount.zoo.records import DENSE, Outcome
 from headcount.zoo.stranger import Visit
 
 UNEVEN = DECISIONS["heads"] + DECISIONS["kv_heads"] + EMPTY
-"""What is removed from models that are saved and reloaded."""
+"""The kinds removed from models that are saved and reloaded."""
 
 OTHERS = DECISIONS["neurons"] + DECISIONS["sublayers"] + DECISIONS["layers"]
-"""What is removed beside that from models that are loaded without headcount."""
+"""Further kinds, removed from models that are loaded without headcount."""
 
 SIBLINGS = (
     "AutoModel",
@@ -45,29 +45,29 @@ SIBLINGS = (
     "AutoModelForCausalLM",
     "AutoModelForTextEncoding",
 )
-"""Auto classes whose models of a type load each other's folders."""
+"""Auto classes whose models can load the folders of each other."""
 
 TRIES = 3
-"""How often the dense model is reloaded where a cut one fails."""
+"""The number of times that the dense model is reloaded if a cut one fails."""
 
 MOST = 3
-"""Other classes that load a folder."""
+"""The most other classes that load a folder."""
 
 
 @dataclass(kw_only=True)
 class Folders:
-    """Cut models and the folders they are saved in; each is cut and saved once."""
+    """Cut models and their saved folders. Each is cut and saved once, for all checks."""
 
     subject: Subject
     """The model."""
     stack: ExitStack
-    """Removes the folders at its end."""
+    """Deletes the folders when it is closed."""
     visit: Visit | None
-    """A process without headcount; None if there is none."""
+    """The connection to a process without headcount; None if there is none."""
     _saved: dict[str, tuple[PreTrainedModel, str]] = field(default_factory=dict)
 
     def of(self, decision: Decision) -> tuple[PreTrainedModel, str]:
-        """A cut model, and the folder it is saved in."""
+        """The model cut by a decision, and its folder."""
         key = decision.to_json()
         if key not in self._saved:
             model = cut(self.subject.single, decision)
@@ -86,7 +86,7 @@ class Folders:
 
 
 def reloads(folders: Folders, decisions: Iterable[Decision]) -> Outcome:
-    """Load each cut model again; says at which rung it reloads."""
+    """Reload each cut model and compare. The outcome says at which rung it reloads."""
     rungs = set()
 
     def failure(decision: Decision) -> str:
@@ -102,7 +102,10 @@ def reloads(folders: Folders, decisions: Iterable[Decision]) -> Outcome:
 
 
 def _unless_dense_fails(outcome: Outcome, dense: Callable[[], str]) -> Outcome:
-    """A failure, if the dense model does not fail, too: several times, as memory may be random."""
+    """The outcome of a check; ``none`` if it fails for the dense model as well.
+
+    The dense model is tried several times: what depends on uninitialised memory fails by chance.
+    """
     if outcome.state != "fails":
         return outcome
     found = next((why for _ in range(TRIES) if (why := dense())), "")
@@ -110,11 +113,11 @@ def _unless_dense_fails(outcome: Outcome, dense: Callable[[], str]) -> Outcome:
 
 
 def _reload_failure(model: PreTrainedModel, folder: str) -> str:
-    """What is not the same after loading; empty if nothing is."""
-    experts = model.config._experts_implementation  # the one setting that is not saved
+    """Say what differs after loading; empty if nothing does."""
+    experts = model.config._experts_implementation  # the only setting that is not saved
     try:
         again = type(model).from_pretrained(folder, experts_implementation=experts).eval()
-        again = copy.deepcopy(again)  # weights that lie in memory as those of the cut model do
+        again = copy.deepcopy(again)  # the alignment of memory changes the last bits of a product
         outputs = dict(tensors_of(forward(again)))
     except PruningError:
         raise
@@ -124,7 +127,7 @@ def _reload_failure(model: PreTrainedModel, folder: str) -> str:
 
 
 def _difference(model: PreTrainedModel, theirs: dict, outputs: dict) -> str:
-    """What is not the same in the weights and outputs that are to be a model's."""
+    """Say how weights and outputs differ from those of a model; empty if they do not."""
     mine = model.state_dict()
     if mine.keys() != theirs.keys():
         return f"other tensors: {', '.join(sorted(mine.keys() ^ theirs.keys())[:3])}"
@@ -136,16 +139,17 @@ def _difference(model: PreTrainedModel, theirs: dict, outputs: dict) -> str:
 
 
 def equal_decisions(subject: Subject) -> Iterator[Decision]:
-    """Decisions that leave equally many units to every layer; then one that leaves the first layer.
+    """Decisions that keep equally many units in every layer; then one that keeps only first layers.
 
-    One of each module's units goes, or of those that share a key-value head: what is left divides
-    no usual width any more.
+    Each module loses one unit, or one for each key-value head. The rest no longer divides the usual
+    widths, so that code which computes a head size from them would fail.
     """
     for kind in SLICES:
         units = subject.units.only(kind)
         if units.sites and _alike(units):
             keeps = {site.key: _all_but_one(site, seed) for seed, site in enumerate(units.sites)}
             yield nested(units, keeps)
+    # Fewer layers can be a stock shape as well. Only the first layer of each stack stays.
     layers = subject.units.only("layer")
     if layers.sites:
         first: dict[tuple[str, str], tuple[str, str]] = {}
@@ -157,7 +161,7 @@ def equal_decisions(subject: Subject) -> Iterator[Decision]:
 
 
 def _alike(units: UnitTable) -> bool:
-    """Whether something is left of every module."""
+    """Whether every module keeps a unit if it loses one per group."""
     return all(site.num_units > site.num_groups for site in units.sites)
 
 
@@ -168,7 +172,7 @@ def _all_but_one(site: Site, seed: int) -> torch.Tensor:
 
 
 def alone(folders: Folders) -> Outcome:
-    """Load each cut model where headcount is not imported: right, or an error that names it."""
+    """Load each cut model without headcount: it is right, or the error names headcount."""
     if folders.visit is None:
         return Outcome(state="unchecked", reason="no process without headcount")
     drawn = folders.subject.decisions(UNEVEN + OTHERS + MIXTURES)
@@ -195,10 +199,10 @@ def _alone_failure(visit: Visit, model: PreTrainedModel, folder: str) -> str:
 
 
 def siblings(folders: Folders) -> Outcome:
-    """Load a cut model by other classes of its type: what they share with it must be its own.
+    """Load a cut model by other classes of its type: the weights they share must come from it.
 
-    A weight that is in the folder of the dense model and not in that of the cut one would be drawn
-    at random.
+    A weight that a class finds in the dense model's folder, but not in the cut model's, would be
+    random.
     """
     others = tuple(_other_classes(folders.subject.single))[:MOST]
     if not others:
@@ -208,7 +212,7 @@ def siblings(folders: Folders) -> Outcome:
 
 
 def _other_classes(model: PreTrainedModel) -> Iterator[type[PreTrainedModel]]:
-    """Classes for the configuration of a model, then classes for those of its parts."""
+    """Other classes for a model's configuration, then classes for its parts' configurations."""
     seen = {type(model)}
     for name in SIBLINGS:
         mapping = getattr(modeling_auto, name)._model_mapping
@@ -227,6 +231,8 @@ def _other_classes(model: PreTrainedModel) -> Iterator[type[PreTrainedModel]]:
 def _sibling_failure(folders: Folders, classes: tuple, decision: Decision) -> str:
     _, folder = folders.of(decision)
     for cls in classes:
+        # A class that cannot load the dense folder says nothing about the cut one. An error of
+        # headcount's own is a clear answer, too.
         dense = _missing(cls, folders.dense())
         if isinstance(dense, Exception):
             continue
@@ -242,7 +248,7 @@ def _sibling_failure(folders: Folders, classes: tuple, decision: Decision) -> st
 
 
 def _missing(cls: type[PreTrainedModel], folder: str) -> set[str] | Exception:
-    """The weights that a class does not find in a folder; or the error of loading it."""
+    """The weights that a class does not find in a folder, or the error of loading."""
     try:
         with torch.random.fork_rng(devices=[]):
             loaded: Any = cls.from_pretrained(folder, output_loading_info=True)

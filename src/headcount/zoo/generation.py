@@ -1,4 +1,4 @@
-"""Check what masked and cut models generate."""
+"""Check that masked and cut models generate the same tokens."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -20,11 +20,11 @@ NEW_TOKENS = 6
 """Tokens that a model generates."""
 
 EMPTY = DECISIONS["heads_empty"] + DECISIONS["kv_heads_empty"]
-"""What is removed from models that generate."""
+"""The kinds removed from models that generate. Attention without heads must keep its cache."""
 
 
 def generates(subject: Subject, **settings: Any) -> Outcome:
-    """Tokens of the masked and the cut model, in float64 if the dense model works there."""
+    """Compare the tokens of the masked and the cut model, in float64 if the dense model can."""
     if not subject.model.can_generate():
         return Outcome(state="none", reason="does not generate")
     why = ""
@@ -47,7 +47,11 @@ def _other_tokens(model: PreTrainedModel, settings: dict[str, Any], decision: De
 
 
 def _all_finite(model: PreTrainedModel) -> bool:
-    """Whether padding leaves no trace that is not a number, which a gate of zero would keep."""
+    """Whether outputs are finite, also at padding.
+
+    Otherwise the comparison is meaningless: a gate of zero times nan is nan, and a removed unit is
+    not.
+    """
     inputs = generation_inputs(model) or {}
     try:
         with torch.no_grad():
@@ -77,7 +81,7 @@ def _leaves(value: Any) -> Iterator[Tensor]:
 
 
 def same(mine: list[Tensor], theirs: list[Tensor], room: float) -> bool:
-    """Whether whole numbers, such as tokens, are equal, and others up to some room."""
+    """Whether integers, such as tokens, are equal, and floats differ by at most ``room``."""
     if [tensor.shape for tensor in mine] != [tensor.shape for tensor in theirs]:
         return False
     for one, other in zip(mine, theirs, strict=True):

@@ -1,4 +1,4 @@
-"""Inputs of a tiny model, made from its configuration and the signature of its forward pass."""
+"""Make the inputs of a tiny model from its configuration and the signature of its forward pass."""
 
 import inspect
 from collections.abc import Iterable
@@ -48,7 +48,7 @@ INPUTS: dict[str, tuple[str, ...]] = {
     "ultravbert": ("input_ids", "attention_mask"),
     "voxtral_realtime": ("input_ids", "attention_mask", "input_features"),
 }
-"""The inputs of a type, where the signature of its forward pass does not say."""
+"""Model type -> its inputs, for types whose forward signature does not tell."""
 
 
 def dummy_inputs(
@@ -58,15 +58,15 @@ def dummy_inputs(
 
     Args:
         model: The model.
-        batch: The number of examples; the last one is padded at its end.
+        batch: The number of examples. The last one is padded at its end.
         length: The number of tokens of the longest.
         seed: The seed of the inputs.
 
     Returns:
-        A tensor for each name; floats have the dtype of the model.
+        Name -> tensor. Floats have the dtype of the model.
 
     Raises:
-        CannotBuild: If the model needs an input that is not known here.
+        CannotBuild: The model needs an input for which there is no maker.
 
     Example:
         >>> from headcount.zoo.tiny import tiny_model
@@ -84,12 +84,13 @@ def generation_inputs(
 
     Args:
         model: The model.
-        batch: The number of examples; without an encoder the last is padded on the left.
+        batch: The number of examples. In models without an encoder the last one is padded on the
+            left, since generation continues at the right end.
         length: The number of tokens of the longest.
         seed: The seed of the inputs.
 
     Returns:
-        A tensor for each name, or None if the model cannot generate.
+        Name -> tensor; None if the model cannot generate.
 
     Example:
         >>> from headcount.zoo.tiny import tiny_model
@@ -112,9 +113,10 @@ def _shape(
 
 
 def _names(model: PreTrainedModel) -> tuple[str, ...]:
-    """The inputs that a forward pass of a model is given."""
+    """The names of the inputs for a model's forward pass."""
     if model.config.model_type in INPUTS:
         return INPUTS[model.config.model_type]
+    # The model's main input, all arguments without a default, and what these usually come with.
     known = inspect.signature(model.forward).parameters
     main = model.main_input_name
     wanted = {main} if isinstance(main, str) else set(main)
@@ -135,8 +137,10 @@ def _names(model: PreTrainedModel) -> tuple[str, ...]:
 
 
 def _made(shape: Shape, names: Iterable[str]) -> dict[str, Tensor]:
+    """Name -> tensor, for these names."""
     names = tuple(names)
     kind, made = shape.config.model_type, {}
+    # Models with a grid take the patches of all images in one row.
     packed = bool({"grid_thw", "image_grid_thw"} & set(names))
     for name in names:
         maker = SPECIAL.get((kind, name)) or MAKERS.get(name)

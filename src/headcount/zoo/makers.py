@@ -1,4 +1,4 @@
-"""The tensor of each input of a model, by the name of the input."""
+"""Make a tensor for each input of a model, by the name of the input."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,20 +9,20 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 
 FIRST_TOKEN, LAST_TOKEN = 8, 40
-"""Tokens are drawn from here, away from the special tokens at either end of the vocabulary."""
+"""Tokens are drawn from this range, which has no special tokens: they are at either end."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """How large the inputs are.
+    """The sizes of the inputs.
 
     Attributes:
         config: The configuration of the model.
         batch: The number of examples.
         length: The number of tokens.
-        dtype: The dtype of inputs that are not whole numbers.
-        generator: The source of what is random.
-        left: Whether padding goes to the left.
+        dtype: The dtype of floating-point inputs.
+        generator: The source of randomness.
+        left: Whether padding is on the left.
     """
 
     config: PreTrainedConfig
@@ -33,15 +33,15 @@ class Shape:
     left: bool = False
 
     def find(self, *names: str, default: Any = None) -> Any:
-        """Look a setting up in the configuration, then in those of its parts."""
+        """Look a setting up in the configuration, then in the configurations of its parts."""
         return _find(self.config, names, default)
 
     def floats(self, *sizes: int) -> Tensor:
-        """Draw from the normal distribution, in the model's dtype."""
+        """Draw from the standard normal distribution, in the model's dtype."""
         return torch.randn(self.batch, *sizes, generator=self.generator).to(self.dtype)
 
     def integers(self, *sizes: int, low: int = 0, high: int = 2) -> Tensor:
-        """Draw whole numbers, each as likely."""
+        """Draw integers from ``low`` to ``high - 1``, all equally likely."""
         return torch.randint(low, high, (self.batch, *sizes), generator=self.generator)
 
 
@@ -68,7 +68,7 @@ def _ids(shape: Shape) -> Tensor:
 
 
 def _mask(shape: Shape) -> Tensor:
-    """All ones, but for the last two tokens of the last example."""
+    """Ones, except for two padding tokens in the last example: masks must have an effect."""
     mask = torch.ones(shape.batch, shape.length, dtype=torch.long)
     mask[-1, slice(0, 2) if shape.left else slice(-2, None)] = 0
     return mask
@@ -95,12 +95,12 @@ def _video(shape: Shape) -> Tensor:
 
 
 def _square(shape: Shape) -> Tensor:
-    """The 16 patches of each image, each flat."""
+    """The 16 patches of each image, each flattened."""
     return shape.floats(16, 3 * shape.find("patch_size") ** 2)
 
 
 def _features(shape: Shape) -> Tensor:
-    """A spectrogram: bands before frames where the number of frames is fixed, else after them."""
+    """A spectrogram: [bands, frames] if the number of frames is fixed, else [frames, bands]."""
     bands = shape.find("num_mel_bins", "n_mels", "input_feat_size", "feature_size", default=16)
     positions = shape.find("max_source_positions")
     return shape.floats(64, bands) if positions is None else shape.floats(bands, 2 * positions)
@@ -117,7 +117,7 @@ def _grid(shape: Shape) -> Tensor:
 
 
 def patches(shape: Shape) -> Tensor:
-    """The patches of all images, one after another, each flat."""
+    """The patches of all images, one after another, each flattened."""
     patch = shape.find("patch_size", default=4)
     width = shape.find("num_channels", "in_channels", "in_chans", default=3) * patch * patch
     width *= shape.find("temporal_patch_size", "patch_temporal", default=1)
@@ -125,14 +125,14 @@ def patches(shape: Shape) -> Tensor:
 
 
 def _boxes(shape: Shape) -> Tensor:
-    """Left, top, right and bottom of the box of each token: fractions of a page, or of 64."""
+    """Left, top, right and bottom of each token's box: integers up to 20, or fractions of 64."""
     corners = shape.integers(shape.length, 2, low=0, high=16)
     boxes = torch.cat([corners, corners + 4], dim=-1)
     return boxes if shape.config.model_type.startswith("layout") else boxes.to(shape.dtype) / 64
 
 
 def _past(shape: Shape) -> Tensor:
-    """Values of a series, as far back as its lags reach."""
+    """The values of a time series, as far back as its lags reach."""
     lags = shape.find("lags_sequence")
     length = shape.find("context_length", default=32) + (0 if lags is None else max(lags))
     channels = shape.find("num_input_channels")
@@ -148,7 +148,7 @@ def _future_times(shape: Shape) -> Tensor:
 
 
 def _image_ids(shape: Shape) -> Tensor:
-    """Four image tokens, then text."""
+    """Token numbers: four image tokens, then text."""
     ids = _ids(shape)
     ids[:, :4] = shape.find("image_token_index", "image_token_id")
     return ids
@@ -161,13 +161,13 @@ def _places(shape: Shape) -> Tensor:
 
 
 def _flattened(shape: Shape) -> Tensor:
-    """Patches, each after its row and its column."""
+    """Patches, each preceded by its row and its column."""
     width = shape.find("patch_embed_hidden_size", default=32)
     return torch.cat([_places(shape).to(shape.dtype), shape.floats(16, width)], dim=-1)
 
 
 def _codes(shape: Shape) -> Tensor:
-    """Five steps of four codebooks, each a row of its own."""
+    """Five steps of four codebooks, each codebook in its own row."""
     return shape.integers(4, 5, low=8, high=40).flatten(0, 1)
 
 
@@ -179,7 +179,7 @@ SERIES: dict[str, Callable[[Shape], Tensor]] = {
     "future_values": lambda shape: shape.floats(shape.find("prediction_length")),
     "future_time_features": _future_times,
 }
-"""The function that makes each input of a model of series, by its name."""
+"""Input of a time-series model -> the function that makes it."""
 
 MAKERS: dict[str, Callable[[Shape], Tensor]] = {
     "input_ids": _ids,
@@ -225,7 +225,7 @@ MAKERS: dict[str, Callable[[Shape], Tensor]] = {
     "timesteps": lambda shape: torch.arange(shape.length).repeat(shape.batch, 1),
     "input_features_mask": lambda shape: torch.ones(shape.batch, 64, dtype=torch.long),
 }
-"""The function that makes each input, by its name."""
+"""Name of an input -> the function that makes it."""
 
 SPECIAL: dict[tuple[str, str], Callable[[Shape], Tensor]] = {
     ("audio-spectrogram-transformer", "input_values"): lambda shape: shape.floats(32, 16),
@@ -279,4 +279,4 @@ SPECIAL: dict[tuple[str, str], Callable[[Shape], Tensor]] = {
     ("xcodec2", "input_features"): lambda shape: shape.floats(64, 16),
     ("xcodec2", "input_values"): lambda shape: shape.floats(1, 1280),
 }
-"""The function that makes an input of one type, where that of its name will not do."""
+"""(model type, name of an input) -> the function that makes it, where ``MAKERS`` does not fit."""

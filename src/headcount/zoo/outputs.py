@@ -1,4 +1,4 @@
-"""Compare what two models put out."""
+"""Compare the outputs of two models."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 SKIPPED = ("past_key_values", "attentions", "cross_attentions", "encoder_attentions")
-"""Outputs whose shapes follow the number of heads."""
+"""Outputs whose shape depends on the number of heads, so that masked and cut models differ."""
 
 
 def tensors_of(output: Any, name: str = "output") -> Iterator[tuple[str, Tensor]]:
@@ -29,10 +29,12 @@ def largest_difference(one: Any, other: Any) -> float:
     mine, theirs = dict(tensors_of(one)), dict(tensors_of(other))
     if mine.keys() != theirs.keys() or not mine:
         return float("inf")
+    # Other keys or shapes are a difference that no tolerance may pass.
     worst = 0.0
     for name, tensor in mine.items():
         if tensor.shape != theirs[name].shape:
             return float("inf")
+        # Infinities of one sign and nan count as equal; their difference would be nan.
         same = (tensor == theirs[name]) | (tensor.isnan() & theirs[name].isnan())
         gap = torch.where(same, torch.zeros_like(tensor), tensor - theirs[name]).abs()
         worst = max(worst, float(gap.max()) if gap.numel() else 0.0)

@@ -1,4 +1,4 @@
-"""Have a model in float64 compute in float64 throughout."""
+"""Make a model in float64 compute everything in float64."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -8,10 +8,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class Throughout(TorchDispatchMode):
-    """While it is active, what is in float64 is not rounded to float32.
+    """Inside the block, conversions from float64 to float32 keep float64.
 
-    Many models take norms, softmax or a whole recurrence in float32, whatever their own type. Two
-    orders of adding up the same numbers then differ by 1e-7, as two right models may.
+    Many models compute norms, softmax or a recurrence in float32, whatever their dtype. Sums in two
+    orders then differ by 1e-7, so that two correct models may differ by as much.
 
     Example:
         >>> with Throughout():
@@ -26,7 +26,7 @@ class Throughout(TorchDispatchMode):
         args: tuple = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Run an operation; the one that rounds keeps float64."""
+        """Run an operation; a conversion to float32 keeps float64."""
         del types
         options = dict(kwargs or {})
         rounds = func is torch.ops.aten._to_copy.default and options.get("dtype") is torch.float32

@@ -1,4 +1,4 @@
-"""What is known about model types: the outcomes of all checks."""
+"""Records: the outcomes of all checks of a model type."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -33,43 +33,44 @@ CHECKS: dict[str, str] = {
     "macs": "what a unit of each kind costs in MACs is what `torch.utils.flop_counter` counts",
     "onnx": "the cut model exported to ONNX agrees with PyTorch",
 }
-"""All checks, in the order in which they run, and what each says."""
+"""Check, in the order in which they run -> what it shows."""
 
 COLUMNS = tuple(CHECKS)[3:]
 """The checks that have a column in the table."""
 
 EXACT = COLUMNS[:-2]
-"""The checks that make a type exact: all but those of MACs and of the export."""
+"""The checks that a type must pass to be exact: all but those of MACs and export."""
 
 HEADS = ("heads", "heads_empty", "kv_heads", "kv_heads_empty", "generate", "beams", "reload",
          "reload_mixture")  # fmt: skip
-"""Those of heads, generation and reload."""
+"""The checks of heads, generation and reload."""
 
 NOT_A_FAILURE = ("ok", "none")
+"""States with which a check counts as passed."""
 
 DENSE = "the dense model does not"
-"""How the reason begins where the model itself does not do what is checked."""
+"""Beginning of the reason if the dense model itself fails a check, so that it says nothing."""
 
 SAME = "as the default"
-"""The reason of a variant that turns out to be no other model."""
+"""The reason for a variant that turns out to equal the default."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What came out of one check."""
+    """The outcome of one check."""
 
     state: State
-    """``ok``; ``fails``; ``refused``: an error of headcount's own says that it cannot be done;
-    ``none``: there is nothing to check; ``unchecked``: it did not run."""
+    """``ok``; ``fails``; ``refused``: headcount raised an error of its own; ``none``: there is
+    nothing to check; ``unchecked``: it did not run."""
     reason: str = ""
-    """Why; of a reload that is ok the rung: ``stock`` or ``import``."""
+    """Why. For a reload that is ok, the rung: ``stock`` or ``import``."""
     seconds: Positive = 0.0
-    """How long it took."""
+    """The time it took."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
-    """What is known about one model type.
+    """The outcomes and facts of one model type.
 
     Example:
         >>> record = Record(model_type="bert", checks={"built": Outcome(state="ok")})
@@ -82,15 +83,15 @@ class Record:
     model_class: str = ""
     """Class of the tiny model."""
     dtype: str = ""
-    """In which precision a masked model was compared with a cut one."""
+    """The precision in which masked and cut models were compared."""
     attention: tuple[str, ...] = ()
-    """Classes of its modules that are attention, by their names or because heads were found."""
+    """Classes of its attention modules: those named so, and those in which heads were found."""
     units: Mapping[str, Count] = field(default_factory=dict)
     """Number of units of each kind."""
     checks: Mapping[str, Outcome] = field(default_factory=dict)
-    """Check -> what came out."""
+    """Check -> outcome."""
     running: str = ""
-    """The check that is running; empty at the end."""
+    """The check that is running, by which a crash can be told; empty at the end."""
 
     def state(self, check: str) -> State:
         """The state of a check; ``unchecked`` if it did not run."""
@@ -102,7 +103,7 @@ class Record:
 
     @property
     def verdict(self) -> str:
-        """The record in a few words: ``exact``, or what stands in the way.
+        """The record in a few words: ``exact``, or why it is not.
 
         Example:
             >>> Record(model_type="bert", checks={"built": Outcome(state="fails")}).verdict
@@ -121,7 +122,7 @@ class Record:
         return "refused" if "refused" in states else "exact"
 
     def passes(self, checks: Iterable[str]) -> bool:
-        """Whether each of some checks is ok, or has nothing to check."""
+        """Whether each of these checks is ok or has nothing to check."""
         return all(self.state(check) in NOT_A_FAILURE for check in checks)
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Make the configuration of any model small, by the names of its keys."""
+"""Make the configuration of any model type small, by rules on the names of its keys."""
 
 import re
 from dataclasses import fields
@@ -45,27 +45,31 @@ NUMBERS: tuple[tuple[str, int | float], ...] = (
     (r"first_k_dense_replace|num_dense_layers", 1),
     (r"num_queries", 8),
 )
-"""What a number becomes, by the first pattern that the name of its key matches; 0 stays 0."""
+"""(pattern, value): a number gets the value of the first pattern that its key matches; 0 stays 0.
+
+Sizes that refer to each other get one value, whatever they are called: a width of 32, 4 heads, 2
+layers. So the small parts still fit together.
+"""
 
 LISTS: tuple[tuple[str, int], ...] = (
     (r"depths|num_blocks|layers", 2),
     (r"(.*_)?(num_)?(attention_)?heads", 4),
 )
-"""What every number of a list becomes: one for each stage."""
+"""(pattern, value): every number of a list, one for each stage, gets the value."""
 
 SCALED = r"(.*_)?hidden_sizes|embed_dims?|channels|neck_hidden_sizes|conv_dim"
-"""The lists of widths of stages, of which the first becomes 16 and the others keep their ratio."""
+"""Keys of lists with the width of each stage. The first becomes 16; the others keep their ratio."""
 
 TOKENS = {"pad": 0, "bos": 1, "eos": 2, "decoder_start": 1, "sep": 3, "cls": 4, "mask": 5, "unk": 6}
-"""Where a special token goes when its stock number lies outside the vocabulary."""
+"""New numbers for special tokens whose number is outside the small vocabulary."""
 
 
 def shrunk(config_class: type[PreTrainedConfig], given: dict[str, Any]) -> PreTrainedConfig:
     """Make a small configuration.
 
     Args:
-        config_class: Its class.
-        given: Settings that go before every rule; a dictionary for a part's configuration.
+        config_class: The class of the configuration.
+        given: Settings that override every rule; a dictionary for the configuration of a part.
 
     Returns:
         The configuration.
@@ -81,8 +85,10 @@ def shrunk(config_class: type[PreTrainedConfig], given: dict[str, Any]) -> PreTr
 def _shrunk(
     config_class: type[PreTrainedConfig], given: dict[str, Any], tokens: dict[str, int]
 ) -> PreTrainedConfig:
+    """As ``shrunk``; ``tokens`` are the numbers given to special tokens, for all parts alike."""
     fixed = {**EXCEPTIONS.get(config_class.model_type, {}), **given}
     stock = _stock(config_class, fixed)
+    # Lists by layer first: they also fix the number of layers, which no rule may then change.
     settings = _layer_lists(stock)
     for field in fields(config_class):
         name, value = field.name, vars(stock).get(field.name)
@@ -101,6 +107,7 @@ def _shrunk(
 
 
 def _stock(config_class: type[PreTrainedConfig], fixed: dict[str, Any]) -> PreTrainedConfig:
+    """The default configuration. Some classes refuse their own defaults without the exceptions."""
     try:
         return config_class()
     except Exception:
@@ -108,7 +115,11 @@ def _stock(config_class: type[PreTrainedConfig], fixed: dict[str, Any]) -> PreTr
 
 
 def _part(config_class: type[PreTrainedConfig], name: str, part_class: type) -> dict[str, Any]:
-    """What a composite configuration sets in one of its parts, fitted to the part's new depth."""
+    """The settings that a composite configuration makes in a part, made small.
+
+    If it reads hidden states of a backbone, the backbone gets as many layers as are read, and the
+    last ones are read.
+    """
     spec = getattr(config_class, "sub_configs_defaults", {}).get(name)
     settings = {} if spec is None else dict(spec.init_kwargs)
     for key, value in settings.items():
@@ -126,7 +137,11 @@ def _part(config_class: type[PreTrainedConfig], name: str, part_class: type) -> 
 
 
 def _grouped(stock: PreTrainedConfig, settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings that follow from others: key-value heads, and the sections of rotary embeddings."""
+    """Settings that follow from others: key-value heads, and the sections of rotary embeddings.
+
+    Latent attention has a key for every query head. The sections must sum to half the rotated part
+    of a head, which is 8 wide.
+    """
     more: dict[str, Any] = {}
     stocked = vars(stock)
     if "kv_lora_rank" in stocked and "num_key_value_heads" in settings:
@@ -140,7 +155,10 @@ def _grouped(stock: PreTrainedConfig, settings: dict[str, Any]) -> dict[str, Any
 
 
 def _layer_lists(stock: PreTrainedConfig) -> dict[str, Any]:
-    """One layer of each kind, two at the least, where a list names the kind of each layer."""
+    """If lists name the kind of each layer, settings with one layer of each kind, two at least.
+
+    Several such lists are read together, so that every combination that occurs stays.
+    """
     layers = stock.attribute_map.get("num_hidden_layers", "num_hidden_layers")
     count = vars(stock).get(layers)
     lists: dict[str, list[str]] = {}
@@ -160,7 +178,7 @@ def _layer_lists(stock: PreTrainedConfig) -> dict[str, Any]:
 
 
 def _small(name: str, value: Any, tokens: dict[str, int]) -> Any:
-    """The small value of one key; None to leave it alone."""
+    """The small value of one key; None to keep the stock value."""
     if re.fullmatch(r".*token_(id|index|ids)", name):
         return _token(name, value, tokens)
     if isinstance(value, bool):
@@ -173,6 +191,7 @@ def _small(name: str, value: Any, tokens: dict[str, int]) -> Any:
 
 
 def _token(name: str, value: Any, tokens: dict[str, int]) -> Any:
+    """A token number inside the small vocabulary. Unknown tokens count down from its end."""
     if isinstance(value, (list, tuple)):
         return [_token(name, item, tokens) for item in value[:1]]
     if not isinstance(value, int):

@@ -1,4 +1,4 @@
-"""A process without headcount, and what it makes of saved folders."""
+"""Start a process without headcount, and let it load saved folders."""
 
 import subprocess
 import sys
@@ -15,16 +15,18 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 START_S = 120.0
-"""Seconds that the process may take to start."""
+"""The most seconds that the process may take to start."""
 
 
 @contextmanager
 def stranger() -> Iterator[str]:
-    """Run ``alone.py``, which never imports headcount, and give its address.
+    """Run ``alone.py``, which never imports headcount, inside a block.
 
     Yields:
-        The address, for `Visit`. The process may still be starting.
+        Its address, for `Visit`. The process may still be starting.
     """
+    # -P: otherwise Python would put the folder of alone.py on its path, whose files would hide
+    # modules of the same names.
     with TemporaryDirectory() as folder:
         address = str(Path(folder) / "socket")
         program = str(Path(__file__).with_name("alone.py"))
@@ -39,7 +41,7 @@ def stranger() -> Iterator[str]:
 
 
 class Visit:
-    """A conversation with the process, by its address; opened with the first question."""
+    """A connection to the process, opened at the first question."""
 
     def __init__(self, address: str) -> None:
         self._address, self._line = address, None
@@ -47,10 +49,10 @@ class Visit:
     def load(
         self, folder: str, model: PreTrainedModel, inputs: dict[str, Tensor]
     ) -> str | dict[str, Any]:
-        """Let the process load a folder with the class of a model, and run it.
+        """Let the process load a folder with the class of a model, and run the loaded model.
 
         Returns:
-            What it says that is wrong; else the ``weights`` and ``outputs``.
+            The error, or a dictionary with ``weights`` and ``outputs``.
         """
         line = self._line = self._line or _connected(self._address)
         with TemporaryDirectory() as scratch:

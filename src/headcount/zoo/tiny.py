@@ -1,8 +1,8 @@
-"""Tiny, randomly initialised models of the types that transformers knows.
+"""Tiny models with random weights, of every type that transformers has.
 
-A configuration is made small by the names of its keys, whatever the type: every width is 32, every
-stack has 2 layers and every attention 4 heads, so that what refers to each other still agrees. What
-the names do not settle stands in a literal table, `headcount.zoo.exceptions`.
+Rules on the names of keys make a configuration small, whatever the type: every width is 32, every
+stack has 2 layers and every attention 4 heads. So settings that refer to each other still agree.
+Types for which the rules are not enough are in the table `headcount.zoo.exceptions`.
 """
 
 import copy
@@ -36,13 +36,13 @@ CANNOT: dict[str, str] = {
     "sam3_video": SESSION,
     "voxtral_realtime_text": "its Auto class names a model that does not exist",
 }
-"""Types that cannot be built, and why."""
+"""Type that cannot be built -> the reason."""
 
 AUTO: dict[str, str] = {
     "musicgen": "AutoModelForTextToWaveform",
     "musicgen_melody": "AutoModelForTextToWaveform",
 }
-"""The Auto class of a type, where the first that knows it does not accept its configuration."""
+"""Type -> its Auto class, where the first one that knows the type refuses its configuration."""
 
 AUTO_CLASSES = (
     "AutoModelForImageTextToText",
@@ -53,14 +53,14 @@ AUTO_CLASSES = (
     "AutoModelForCausalLM",
     "AutoModel",
 )
-"""The classes that are tried first, the first that knows a type wins."""
+"""The Auto classes that are tried first, in this order: classes that generate come first."""
 
 
 DECODERS = "AutoModelForCausalLM"
-"""The class of variants that are switched to decoders."""
+"""The Auto class of variants that are switched to decoders."""
 
 LIMIT = 25_000_000
-"""No model of more parameters is built."""
+"""Models with more parameters are not built."""
 
 
 class CannotBuild(Exception):  # noqa: N818
@@ -71,7 +71,7 @@ def model_types() -> tuple[str, ...]:
     """Name every model type that transformers knows.
 
     Returns:
-        The types, in the order of transformers.
+        The types, in the order in which transformers lists them.
 
     Example:
         >>> "bert" in model_types()
@@ -90,7 +90,7 @@ def tiny_config(model_type: str) -> PreTrainedConfig:
         A configuration of about 2 layers of 4 heads and a width of 32.
 
     Raises:
-        CannotBuild: If the type is unknown, or no small configuration of it is accepted.
+        CannotBuild: The type is unknown, or refuses a small configuration.
 
     Example:
         >>> tiny_config("gpt2").n_layer
@@ -114,10 +114,10 @@ def auto_class_name(model_type: str) -> str:
         model_type: The type, or a variant of it.
 
     Returns:
-        The name of a class of transformers, one whose model generates where there is one.
+        The name of an Auto class, one whose models generate if there is one.
 
     Raises:
-        CannotBuild: If no Auto class knows the type.
+        CannotBuild: No Auto class knows the type.
 
     Example:
         >>> auto_class_name("t5")
@@ -145,8 +145,8 @@ def tiny_model(model_type: str, seed: int = 0) -> PreTrainedModel:
         The model in evaluation mode, in float32 on the CPU.
 
     Raises:
-        CannotBuild: If the type is unknown, needs a package that is not installed, or does not
-            become small.
+        CannotBuild: The type is unknown, needs a package that is not installed, or does not become
+            small.
 
     Example:
         >>> model = tiny_model("bert")
@@ -154,9 +154,11 @@ def tiny_model(model_type: str, seed: int = 0) -> PreTrainedModel:
         (4, False)
     """
     config = tiny_config(model_type)
+    # Grouped products of experts need sizes that tiny models do not have.
     config._experts_implementation = "eager"
     auto = getattr(modeling_auto, auto_class_name(model_type))
     _refuse_large(auto, config)
+    # Forked, so that building a model does not disturb the caller's random numbers.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
@@ -169,7 +171,7 @@ def tiny_model(model_type: str, seed: int = 0) -> PreTrainedModel:
 
 
 def _line(error: Exception) -> str:
-    """An error in one line, short where a package is missing."""
+    """An error as one line; a short one if a package is missing."""
     text = " ".join(str(error).split())
     missing = re.search(r"requires the (\S+) library", text)
     if isinstance(error, ImportError) and missing:
@@ -187,7 +189,7 @@ def _other_auto_classes() -> tuple[str, ...]:
 
 
 def _refuse_large(auto: Any, config: PreTrainedConfig) -> None:
-    """Count the parameters before any memory is taken, where a type can be built without."""
+    """Refuse a large model before it takes memory, if the type can be built on the meta device."""
     try:
         with torch.device("meta"):
             model = auto.from_config(copy.deepcopy(config))
@@ -199,7 +201,7 @@ def _refuse_large(auto: Any, config: PreTrainedConfig) -> None:
 
 
 def _disturb(model: PreTrainedModel) -> None:
-    """Add noise to every constant parameter, so that none of them drops out of a check."""
+    """Add noise to constant parameters: zeros or ones have no effect that a check could see."""
     with torch.no_grad():
         for parameter in model.parameters():
             if not parameter.is_floating_point() or parameter.numel() == 0:
@@ -209,7 +211,7 @@ def _disturb(model: PreTrainedModel) -> None:
 
 
 def _set_start(model: PreTrainedModel) -> None:
-    """Give a decoder a first token, without which it generates nothing."""
+    """Give a decoder a first token if it has none: without it, it cannot generate."""
     settings = getattr(model, "generation_config", None)
     if settings is None or not model.config.is_encoder_decoder:
         return

@@ -1,7 +1,7 @@
-"""Variants of a model type: the switches that published configurations set, beside the default.
+"""Variants of a model type: switches that published configurations set and the default does not.
 
-Most switches are found by the names of a configuration's keys, whatever the type. Those that go
-together in published configurations stand in a literal table, `TYPES`.
+Most switches are found by the names of configuration keys, whatever the type. Switches that
+published configurations set together are in the table `TYPES`.
 """
 
 import ast
@@ -21,7 +21,7 @@ TOGETHER = (
     r"use(_qkv|_attention)?_bias|enable_bias|add_bias_linear|"
     r"tie_word_embeddings|scale_embedding|norm_topk_prob|scale_attn_by_inverse_layer_idx"
 )
-"""Flags that are flipped all at once: most are biases, and none changes how heads are built."""
+"""Flags that are flipped together, in one variant: most add biases, none changes the heads."""
 
 APART = (
     r"alibi|causal|gating|legacy|is_moe|enable_moe_block|prefix_lm|self_attn|fast_qkv|relative_.*|"
@@ -41,7 +41,7 @@ APART = (
     r"scale_attn_weights|attn_temperature_tuning|use_shared_.*adapter|"
     r"text_embed|visual_embed|use_layer_?scale"
 )
-"""Flags that are flipped each for itself."""
+"""Flags that are flipped one at a time, each in its own variant."""
 
 VALUES: dict[str, tuple[Any, ...]] = {
     "position_embedding_type": ("rotary", "learned", "rope"),
@@ -59,10 +59,10 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "sliding_window": (4,),
     "partial_rotary_factor": (0.5,),
 }
-"""What a key is set to, where a configuration has it and another value there."""
+"""Key -> the values it is set to, if the configuration has the key with another value."""
 
 TIED = "tie_word_embeddings"
-"""The one of them that alone makes no variant: it is set beside others."""
+"""The flag of ``TOGETHER`` that makes no variant alone: it is only flipped with others."""
 
 DECODER: Settings = {"is_decoder": True, "add_cross_attention": True}
 DISENTANGLED: Settings = {
@@ -122,7 +122,7 @@ TYPES: dict[str, tuple[Settings, ...]] = {
     "xlnet": ({"attn_type": "uni"},),
     "xlm": ({"causal": True, "is_encoder": False},),
 }
-"""Switches that are set together, by type."""
+"""Model type -> sets of switches, each set in one variant."""
 
 
 def variants(config: PreTrainedConfig) -> tuple[str, ...]:
@@ -132,8 +132,8 @@ def variants(config: PreTrainedConfig) -> tuple[str, ...]:
         config: The configuration of its tiny model.
 
     Returns:
-        Names such as ``"falcon[alibi=True]"``; none twice. A variant may turn out not to be
-        accepted, or to be the default under another name.
+        Names such as ``"falcon[alibi=True]"``, without repeats. The type may refuse a variant, and
+        a variant may turn out to equal the default.
 
     Example:
         >>> from headcount.zoo.tiny import tiny_config
@@ -155,10 +155,10 @@ def named(model_type: str, switches: Settings) -> str:
 
 
 def switches_of(name: str) -> Settings:
-    """The switches that a name sets.
+    """The switches in the name of a variant.
 
     Raises:
-        ValueError: The name is not one of `named`.
+        ValueError: The name does not have the form that `named` gives.
 
     Example:
         >>> switches_of("t5[feed_forward_proj=relu,num_layers=1]"), switches_of("t5")
@@ -178,7 +178,7 @@ def switches_of(name: str) -> Settings:
 
 
 def type_of(name: str) -> str:
-    """The type of a variant, or of itself.
+    """The model type in a name, of a variant or of a type.
 
     Example:
         >>> type_of("falcon[alibi=True]"), type_of("bert")
@@ -188,7 +188,7 @@ def type_of(name: str) -> str:
 
 
 def split_names(text: str) -> tuple[str, ...]:
-    """Names that are separated by commas.
+    """Split names at commas, but not at those inside brackets.
 
     Example:
         >>> split_names("t5, falcon[alibi=True,bias=True]")
@@ -226,7 +226,7 @@ def _value(node: ast.expr) -> Any:
 
 
 def _switched(config: PreTrainedConfig) -> Iterator[Settings]:
-    """The switches of a configuration without parts; those of a part are its own type's."""
+    """The switches of a configuration. None for composite ones: their parts are types as well."""
     if type(config).sub_configs:
         return
     values = vars(config)
@@ -242,7 +242,7 @@ def _switched(config: PreTrainedConfig) -> Iterator[Settings]:
 
 
 def _fits(config: PreTrainedConfig, key: str, option: Any) -> bool:
-    """Whether a configuration has a key, with another value, and may do without one."""
+    """Whether a configuration has a key with another value, and allows None if that is asked."""
     values = vars(config)
     if key not in values or values[key] == option:
         return False
@@ -251,7 +251,10 @@ def _fits(config: PreTrainedConfig, key: str, option: Any) -> bool:
 
 
 def _heads(values: dict[str, Any], together: Settings) -> Iterator[Settings]:
-    """Key-value heads for all, one, and half of the query heads, and heads of another width."""
+    """Variants of grouped attention, and the flags of ``TOGETHER`` with the first of them.
+
+    A key-value head for every query head; one for all; one for every two of eight.
+    """
     if values.get("num_key_value_heads") != 2 or values.get("num_attention_heads") != 4:
         yield from [together] if together.keys() - {TIED} else []
         return

@@ -1,4 +1,8 @@
-"""The tables: one file a family, a row a way to build a sublayer; first fit wins."""
+"""The tables: one file for each family, one row for each way to build a sublayer.
+
+The first row that fits a module is taken. So rows for named classes and with conditions come before
+rows that fit any class.
+"""
 
 from headcount.architectures.tables import bert, fused, llama, t5, timm, wide
 from headcount.architectures.tables.refused import REFUSED as REFUSED

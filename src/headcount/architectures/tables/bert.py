@@ -21,6 +21,8 @@ _PREFIXES = (
 )
 
 ATTENTION = (
+    # These layers accept attention without heads, so it need not be computed. Classes of the same
+    # build that are not listed fit "bert-like" below.
     AttentionLayout(
         name="bert",
         classes=tuple(f"{p}{kind}Attention" for p in _PREFIXES for kind in ("Self", "Cross")),
@@ -63,7 +65,7 @@ ATTENTION = (
         key="key",
         value="value",
         output="..output.dense",
-        shared=("layernorm1", "layernorm2"),  # of the inputs
+        shared=("layernorm1", "layernorm2"),  # they normalise the inputs
     ),
     AttentionLayout(
         name="bert-like",
@@ -114,7 +116,7 @@ ATTENTION = (
         key="key",
         value="value",
         output="out_proj",
-        slopes={"attention_mask": 1},  # of texts, made for all heads
+        slopes={"attention_mask": 1},  # a text's mask is repeated for every head
     ),
     AttentionLayout(name="vjepa2", query="query", key="key", value="value", output="proj"),
     AttentionLayout(name="modernbert", fused="Wqkv", packing="stacked", output="Wo"),

@@ -1,8 +1,10 @@
-"""One projection for query, key and value: GPT-2's Conv1D, BLOOM, GPT-NeoX, Falcon, vision."""
+"""One projection makes query, key and value: GPT-2, BLOOM, GPT-NeoX, Falcon, vision models."""
 
 from headcount.architectures.layout import AttentionLayout, FeedForwardLayout
 
 ATTENTION = (
+    # The same class orders its outputs in two ways. With one key-value head for all: all queries,
+    # then the key, then the value. Otherwise: query, key and value of each head in turn.
     AttentionLayout(
         name="gpt-bigcode-multi-query",
         classes=("GPTBigCodeAttention",),
@@ -19,6 +21,7 @@ ATTENTION = (
         packing="heads",
         output="c_proj",
     ),
+    # GPT-2's cross-attention is the same class: c_attn then makes key and value only.
     AttentionLayout(
         name="gpt2",
         conditions={"is_cross_attention": False},
@@ -49,6 +52,7 @@ ATTENTION = (
         packing="stacked",
         output="c_proj",
     ),
+    # Falcon's class has three orders of outputs. ALiBi comes as an argument, or added to the mask.
     AttentionLayout(
         name="falcon-groups",
         conditions={"new_decoder_architecture": True},
@@ -80,6 +84,7 @@ ATTENTION = (
         output="dense",
         slopes={"alibi": -1},
     ),
+    # Splits its outputs by counts that it reads from the configuration at run time.
     AttentionLayout(
         name="phi3",
         fused="qkv_proj",

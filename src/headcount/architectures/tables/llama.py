@@ -1,8 +1,9 @@
-"""Query, key, value and output projections side by side: Llama, BART, CLIP and most others."""
+"""Four projections in one module (query, key, value, output): Llama, BART, CLIP and most others."""
 
 from headcount.architectures.layout import AttentionLayout, FeedForwardLayout
 
 ATTENTION = (
+    # The mask comes with a dimension of heads, as large as in the dense model.
     AttentionLayout(
         name="eomt",
         classes=("EomtAttention",),
@@ -59,8 +60,10 @@ ATTENTION = (
         key="k_proj",
         value="v_proj",
         output="o_proj",
-        shared=("q_norm", "k_norm"),  # of the inputs, not of queries and keys
+        shared=("q_norm", "k_norm"),  # they normalise the inputs, not queries and keys
     ),
+    # The parent module adds a table of biases, for the heads of this layer, to the mask. The mask
+    # may hold biases that all layers share.
     AttentionLayout(
         name="beit",
         classes=("BeitAttention",),
@@ -72,6 +75,7 @@ ATTENTION = (
         slopes_at="..",
         outside={"..relative_position_bias.relative_position_bias_table": 1},
     ),
+    # Gemma 4: without a value projection, the keys before their norm are the values.
     AttentionLayout(
         name="keys-are-values",
         conditions={"use_alternative_attention": True},
@@ -107,6 +111,8 @@ ATTENTION = (
         name="conformer", query="linear_q", key="linear_k", value="linear_v", output="linear_out"
     ),
     AttentionLayout(name="qwen-omni", query="q", key="k", value="v", output="proj"),
+    # DeepSeek's latent attention: kv_b_proj makes key and value of every head from a compressed
+    # vector, which all heads share.
     AttentionLayout(
         name="latent",
         query="q_b_proj",
@@ -116,6 +122,7 @@ ATTENTION = (
         keys_per_head=True,
         shared=("q_a_proj", "q_a_layernorm", "kv_a_proj_with_mqa", "kv_a_layernorm", "indexer"),
     ),
+    # The same without compressed queries.
     AttentionLayout(
         name="latent-direct",
         query="q_proj",

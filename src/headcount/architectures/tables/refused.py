@@ -1,4 +1,4 @@
-"""Attention that has the parts of a row, but is not cut, and why."""
+"""Modules that a row would fit, but that are not cut, and why."""
 
 _TIED = "encoder and decoder share its weights, and the decoder reads the encoder's keys"
 _ONE_CACHE = "its cross-attention finds the keys of its self-attention in the cache"
@@ -23,7 +23,7 @@ REFUSED = {
         "config.attention_type = 'original_full'"
     ),
 }
-"""Name of a class, or file and class -> the reason."""
+"""Name of a class, plain or with its file -> the reason."""
 
 REFUSED_WITH = {
     "BigBirdLayer": ("add_cross_attention", _ONE_CACHE),
@@ -32,8 +32,9 @@ REFUSED_WITH = {
     "RoFormerLayer": ("add_cross_attention", _ONE_CACHE),
     "MvpPrompt": ("", "its prompts are keys and values of all heads"),
 }
-"""Name of a class -> a model that has such a module is not cut, if this attribute of it is true or
-a module, where one is named; and the reason."""
+"""Name of a class -> (attribute, reason). A model with such a module is not cut at all if the
+module's attribute is true or a module. An empty attribute: not cut in any case."""
 
 RIGHT_WITH_ENCODER = ("ProphetNetDecoderLayer", "RemBertLayer", "RoFormerLayer")
-"""Those that are cut in encoder-decoder models, which have two caches."""
+"""Classes of ``REFUSED_WITH`` that are cut in encoder-decoder models, which have a cache for
+self-attention and one for cross-attention."""

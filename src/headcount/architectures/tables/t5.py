@@ -1,4 +1,4 @@
-"""Position biases that the first layer makes for all: T5 and its kin, WavLM."""
+"""T5 and its relatives, and WavLM: the first layer computes the position biases for all layers."""
 
 from headcount.architectures.layout import AttentionLayout, FeedForwardLayout
 

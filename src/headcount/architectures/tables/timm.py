@@ -1,4 +1,4 @@
-"""Vision transformers of timm, which return the context alone, and read widths off their input."""
+"""Vision transformers of timm. They return the context without attention maps."""
 
 from headcount.architectures.layout import AttentionLayout, FeedForwardLayout
 
@@ -75,4 +75,4 @@ LAYERS = (
     "vision_transformer.ParallelThingsBlock",
     "vision_transformer.ResPostBlock",
 )
-"""Layers, behind their files, that hand on hidden states of the shape they take."""
+"""Layers, named with their file, that return hidden states of the shape of their input."""

@@ -1,4 +1,7 @@
-"""Attention whose code takes the width of its input for that of all its heads."""
+"""Attention whose code uses the width of its input as the width of all heads.
+
+``width`` names the variable of the forward method. A cut module gets a method that sets it right.
+"""
 
 from headcount.architectures.layout import AttentionLayout
 
