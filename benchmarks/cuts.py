@@ -15,6 +15,7 @@ from typing import Any
 
 import headcount as hc
 from headcount.arena.table import mean_text
+from headcount.door.atomic import write_text
 from headcount.methods.method import Method
 from headcount.reports.measure import environment
 
@@ -45,9 +46,7 @@ def turns(work: Path, runs: Iterable[Run], worker: str) -> Iterator[tuple[Run, P
 
 def write(folder: Path, body: Any) -> None:
     """What a run has found, at once or not at all."""
-    draft = folder / f"{CUTS_FILE}.part"
-    draft.write_text(json.dumps(body) + "\n", encoding="utf-8")
-    draft.replace(folder / CUTS_FILE)
+    write_text(folder / CUTS_FILE, json.dumps(body) + "\n")
 
 
 def read(folder: Path) -> Any:

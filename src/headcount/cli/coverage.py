@@ -17,6 +17,7 @@ from headcount.arena.output import read_json
 from headcount.checkpoints.place import alone, check_place, expanded, on_disk
 from headcount.checkpoints.written import in_words
 from headcount.cli.show import clean_errors
+from headcount.door.atomic import write_text
 from headcount.errors import CheckpointError
 from headcount.zoo.records import Record
 from headcount.zoo.survey import MUST, Survey, versions
@@ -106,9 +107,7 @@ def _write(output: Path, texts: dict[str, str]) -> None:
     """Write both files, each at once or not at all."""
     output.parent.mkdir(parents=True, exist_ok=True)
     for suffix, text in texts.items():
-        draft = output.with_name(f"{output.name}{suffix}.part")
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(output.with_name(output.name + suffix))
+        write_text(output.with_name(output.name + suffix), text)
 
 
 def _check_output(output: Path) -> None:

@@ -1,12 +1,15 @@
 """Read a file that somebody else may have written: bounded, whole, and of the shape it should have.
 
-Nothing is built that is larger than what stands in the file.
+Nothing is built that is larger than what stands in the file, or than the limit of what is unpacked.
 """
 
+import gzip
+import io
 import json
 import math
 import os
 import stat
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +17,7 @@ from typing import Any, NoReturn
 
 import yaml
 
+from headcount.door.atomic import PACKED
 from headcount.door.shape import Misfit, Said, fit, short
 from headcount.errors import CheckpointError, PruningError
 
@@ -32,14 +36,14 @@ DIGITS = 20
 
 
 def read_text(path: str | Path, *, limit: int = LIMIT) -> str:
-    """The text of a regular file.
+    """The text of a regular file; one whose name ends with ``.gz`` is unpacked.
 
     Args:
         path: the file.
-        limit: bytes that it may have.
+        limit: bytes that it may have, packed and unpacked.
 
     Raises:
-        Misfit: it is no regular file, larger than allowed, or not UTF-8.
+        Misfit: it is no regular file, larger than allowed, not UTF-8, or packed and not whole.
         OSError: it is not there, or cannot be read.
 
     Example:
@@ -56,6 +60,8 @@ def read_text(path: str | Path, *, limit: int = LIMIT) -> str:
         raise
     with os.fdopen(handle, "rb") as file:
         content = file.read(limit + 1)
+    if Path(path).suffix == PACKED and len(content) <= limit:
+        content = _unpacked(content, limit)
     if len(content) > limit:
         raise Misfit(Said(f"larger than {limit} bytes"), "a file of headcount")
     try:
@@ -63,6 +69,15 @@ def read_text(path: str | Path, *, limit: int = LIMIT) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise Misfit(Said(f"not UTF-8 in line {line}"), "a text file") from None
+
+
+def _unpacked(content: bytes, limit: int) -> bytes:
+    """What was packed, as far as one byte beyond the limit."""
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            return file.read(limit + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise Misfit(Said(f"no whole gzip file ({error})"), "a whole file") from None
 
 
 def check_regular(path: Path, *, links: bool = True) -> None:
