@@ -2,8 +2,9 @@
 
     python benchmarks/post_training.py --data ../shared/data --model FOLDER --output FILE
 
-FOLDER is a fine-tuned classifier, such as ``dense-0/model`` of ``benchmarks/sick.py``. Gradients
-and scales come from 2,048 training examples; accuracy is on the trial pairs, after each stage:
+FOLDER is a fine-tuned classifier, such as ``runs/compare-sick/dense-0/model``, which
+``benchmarks/arena.py sick --work runs`` trains. Gradients and scales come from 2,048 training
+examples; accuracy is on the trial pairs, after each stage:
 
 1. masks by the Fisher information of the gates (``hc.Fisher(order="diagonal")``),
 2. rearranged masks (``hc.Fisher()``),
