@@ -1,10 +1,13 @@
+import gzip
 import json
+from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from headcount.cli.coverage import coverage_command
+from headcount.door.files import read_text
 from headcount.zoo import survey
 from headcount.zoo.records import CHECKS, Outcome, Record
 
@@ -103,12 +106,12 @@ def test_bad_input_is_refused(tmp_path, flags, code, message):
     assert not (tmp_path / "docs").exists()
 
 
-@pytest.mark.parametrize("name", ["coverage.json", "coverage.md"])
+@pytest.mark.parametrize("name", ["coverage.json", "coverage.md", "coverage.json.gz"])
 @pytest.mark.parametrize("text", ["", "{}", "# My notes", "[1]"])
 def test_files_of_others_are_not_written_over(tmp_path, found, name, text):
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / name).write_text(text, encoding="utf-8")
-    done = run(tmp_path, "--types", "bert")
+    done = run(tmp_path, "--types", "bert", *["--compress"] * name.endswith(".gz"))
     assert done.exit_code == 1
     assert f"{name} is there, and coverage did not write it" in " ".join(done.output.split())
     assert (tmp_path / "docs" / name).read_text(encoding="utf-8") == text
@@ -119,6 +122,30 @@ def test_its_own_files_are(tmp_path, found):
     for _ in range(2):
         assert run(tmp_path, "--types", "bert", "--fresh").exit_code == 0
     assert {path.name for path in (tmp_path / "docs").iterdir()} == {"coverage.json", "coverage.md"}
+
+
+def test_compressed_it_has_the_same_text_and_the_same_bytes_each_time(tmp_path, found):
+    files = [tmp_path / "docs" / name for name in ("coverage.json", "coverage.json.gz")]
+    contents = []
+    for _ in range(2):
+        for flags in ([], ["--compress"]):
+            assert run(tmp_path, "--types", "bert,t5", "--fresh", *flags).exit_code == 0
+        assert gzip.decompress(files[1].read_bytes()) == files[0].read_bytes()
+        contents.append(files[1].read_bytes())
+    assert contents[0] == contents[1]
+
+
+def test_the_committed_table_is_a_record_of_coverage_and_has_what_the_page_counts():
+    docs = Path(__file__).parents[2] / "docs"
+    content = (docs / "coverage.json.gz").read_bytes()
+    body = json.loads(read_text(docs / "coverage.json.gz"))
+    page = (docs / "coverage.md").read_text(encoding="utf-8")
+    assert content[3:8] == bytes(5)  # neither name nor time
+    assert {f"| {name} | {count} |" for name, count in body["summary"].items()} <= {
+        *page.splitlines()
+    }
+    counted = [name for name in body["types"] if "[" not in name]
+    assert len(counted) == body["summary"]["surveyed"]
 
 
 def test_a_working_folder_of_others_is_left_alone(tmp_path, found):

@@ -123,7 +123,7 @@ def _head(records: Records, about: About) -> list[str]:
         TITLE,
         "",
         f"Every model type of transformers, built tiny with random weights and checked: "
-        f"{versions}; {about.date}. The numbers of every check are in `coverage.json`.",
+        f"{versions}; {about.date}. The numbers of every check are in the JSON file beside this page.",
         "",
     ]
 
