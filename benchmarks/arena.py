@@ -52,6 +52,7 @@ from headcount.arena.latency import LATENCY_FILE
 from headcount.arena.result import Result
 from headcount.arena.summary import Difference, Line, differences, lines
 from headcount.arena.table import MINUS, Sheet, mean_text, sheets
+from headcount.reports.markdown import table
 
 OURS = "dsp"
 PAPER = ("dsp-relaxed-constant", "dsp-ste-constant")
@@ -326,11 +327,12 @@ def short_table(results: Path) -> str:
             text = mean_text(line["mean"], line["std"], line["num_seeds"])
             cells[name, line["method"], line["heads"]] = text
     head = [f"{title}, {heads or 'all'}" for _, title in COLUMNS for heads in SHORT_HEADS]
-    rows = [f"| method | {' | '.join(head)} |", "|:--|" + "--:|" * len(head)]
-    for method, title in SHORT.items():
-        row = [cells.get((name, method, heads), "") for name, _ in COLUMNS for heads in SHORT_HEADS]
-        rows.append(f"| {title} | {' | '.join(row)} |")
-    return "\n".join(rows)
+    places = [(name, heads) for name, _ in COLUMNS for heads in SHORT_HEADS]
+    rows = [
+        (title, *(cells.get((name, method, heads), "") for name, heads in places))
+        for method, title in SHORT.items()
+    ]
+    return table(("method", *head), rows)
 
 
 def card_tables(results: Path) -> str:
@@ -350,20 +352,22 @@ def card_tables(results: Path) -> str:
         for each in compared[name][OURS]["differences"]
     }
     head = [f"{title}, {heads}" for _, title, heads in columns]
-    rule = "|:--|" + "--:|" * len(head)
-    rows = [f"| accuracy | {' | '.join(head)} |", rule]
     whole = [
         means[name, DENSE, None] if heads == CARD_HEADS[0] else "" for name, _, heads in columns
     ]
-    rows.append(f"| all 72 heads | {' | '.join(whole)} |")
-    for method in (OURS, *PAPER):
-        cells = [means.get((name, method, heads), "") for name, _, heads in columns]
-        rows.append(f"| `{method}` | {' | '.join(cells)} |")
-    rows += ["", f"| points that `{OURS}` is ahead | {' | '.join(head)} |", rule]
-    for method in PAPER:
-        cells = [ahead.get((name, method, heads), "") for name, _, heads in columns]
-        rows.append(f"| of `{method}` | {' | '.join(cells)} |")
-    return "\n".join(rows)
+    accuracy = [
+        ("all 72 heads", *whole),
+        *(
+            (f"`{method}`", *(means.get((name, method, heads), "") for name, _, heads in columns))
+            for method in (OURS, *PAPER)
+        ),
+    ]
+    points = [
+        (f"of `{method}`", *(ahead.get((name, method, heads), "") for name, _, heads in columns))
+        for method in PAPER
+    ]
+    parts = (("accuracy", accuracy), (f"points that `{OURS}` is ahead", points))
+    return "\n\n".join(table((title, *head), rows) for title, rows in parts)
 
 
 def _ahead(difference: Difference) -> str:
@@ -420,16 +424,17 @@ def agreement_table(results: Path) -> str:
                 of_method.append(heads_of(run))
     columns = [(name, title, heads) for name, title in COLUMNS for heads in AGREED_HEADS]
     head = [f"{title}, {k}: {whom}" for _, title, k in columns for whom in ("own", OURS)]
-    rows = [f"| method | {' | '.join(head)} |", "|:--|" + "--:|" * len(head)]
+    rows = []
     for method in (OURS, *PAPER, *OTHERS):
-        cells = []
+        cells = [method]
         for name, _, heads in columns:
             own, ours = (kept[name, heads].get(of, []) for of in (method, OURS))
             cells.append(_shared(itertools.combinations(own, 2)))
             cells.append("" if method == OURS else _shared(itertools.product(own, ours)))
-        rows.append(f"| {method} | {' | '.join(cells)} |")
+        rows.append(cells)
     by_chance = " and ".join(f"{k * k / 72:.1f} of {k}" for k in AGREED_HEADS)
-    return "\n".join([*rows, "", f"Two random choices share {by_chance} heads on average."])
+    chance = f"Two random choices share {by_chance} heads on average."
+    return f"{table(('method', *head), rows)}\n\n{chance}"
 
 
 def heads_of(run: Result) -> set[str]:

@@ -17,6 +17,7 @@ import headcount as hc
 from headcount.arena.table import mean_text
 from headcount.door.atomic import write_text
 from headcount.methods.method import Method
+from headcount.reports.markdown import table
 from headcount.reports.measure import environment
 
 CUTS_FILE = "cuts.json"
@@ -73,11 +74,11 @@ def means(rows: Rows, *same: str) -> Rows:
 
 def show(titles: Mapping[str, Rows], counts: Sequence[int], unit: str) -> None:
     """A Markdown table: a row for each title, a column for each count of units."""
-    print(f"| run | {' | '.join(f'{count} {unit}' for count in counts)} |")
-    print(f"|:--|{'--:|' * len(counts)}")
+    rows = []
     for title, lines in titles.items():
         found = {line[unit]: mean_text(line["mean"], line["std"], line["seeds"]) for line in lines}
-        print(f"| {title} | {' | '.join(found.get(count, '') for count in counts)} |")
+        rows.append((title, *(found.get(count, "") for count in counts)))
+    print(table(("run", *(f"{count} {unit}" for count in counts)), rows))
 
 
 def save(summary: Path, what: str, methods: Mapping[str, Method], table: Rows, rows: Rows) -> Rows:
