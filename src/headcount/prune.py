@@ -297,9 +297,7 @@ def with_table(budget: Budget, model: PreTrainedModel, options: Options, file: P
                 kinds=budget.kinds,
                 told=told,
             )
-        draft = file.with_suffix(".part")
-        table.save(draft)
-        draft.replace(file)
+        table.save(file)
     measured = replace(budget, costs=LatencyTable.load(file))
     measured.quotas(units(model))
     return measured

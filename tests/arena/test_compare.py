@@ -407,9 +407,9 @@ def test_what_a_full_disk_leaves_behind_is_not_in_the_way(grid, run, tmp_path):
         (tmp_path / "out" / draft).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "out" / draft).write_text("{", encoding="utf-8")
 
-    leave("grid.json.part")
+    leave(".0f1e-grid.json.part")
     assert not run(grid(heads=(6,), seeds=(0,))).unfinished
-    leave("random-3-0/progress.json.part")
+    leave("random-3-0/.0f1e-progress.json.part")
     assert not run(grid(heads=(3,), seeds=(0,))).unfinished
 
 

@@ -311,7 +311,7 @@ class TestWorkspace:
             pytest.fail("it began")
 
     def test_one_killed_before_it_began_is_not_in_the_way(self, tmp_path):
-        write(tmp_path / "out.partial" / "run.json.part", "{")
+        write(tmp_path / "out.partial" / ".0f1e-run.json.part", "{")
         with workspace.workspace(tmp_path / "out", {}, resume=False) as work:
             assert (work / "run.json").is_file()
         assert names(tmp_path) == []

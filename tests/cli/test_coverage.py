@@ -1,12 +1,17 @@
+import gzip
 import json
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from headcount.cli.coverage import coverage_command
+from headcount.door.files import read_text
 from headcount.zoo import survey
 from headcount.zoo.records import CHECKS, Outcome, Record
+from headcount.zoo.tables import About, as_markdown
 
 app = typer.Typer()
 app.command()(coverage_command)
@@ -103,12 +108,12 @@ def test_bad_input_is_refused(tmp_path, flags, code, message):
     assert not (tmp_path / "docs").exists()
 
 
-@pytest.mark.parametrize("name", ["coverage.json", "coverage.md"])
+@pytest.mark.parametrize("name", ["coverage.json", "coverage.md", "coverage.json.gz"])
 @pytest.mark.parametrize("text", ["", "{}", "# My notes", "[1]"])
 def test_files_of_others_are_not_written_over(tmp_path, found, name, text):
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / name).write_text(text, encoding="utf-8")
-    done = run(tmp_path, "--types", "bert")
+    done = run(tmp_path, "--types", "bert", *["--compress"] * name.endswith(".gz"))
     assert done.exit_code == 1
     assert f"{name} is there, and coverage did not write it" in " ".join(done.output.split())
     assert (tmp_path / "docs" / name).read_text(encoding="utf-8") == text
@@ -119,6 +124,40 @@ def test_its_own_files_are(tmp_path, found):
     for _ in range(2):
         assert run(tmp_path, "--types", "bert", "--fresh").exit_code == 0
     assert {path.name for path in (tmp_path / "docs").iterdir()} == {"coverage.json", "coverage.md"}
+
+
+def test_compressed_it_has_the_same_text_and_the_same_bytes_each_time(tmp_path, found):
+    files = [tmp_path / "docs" / name for name in ("coverage.json", "coverage.json.gz")]
+    contents = []
+    for _ in range(2):
+        for flags in ([], ["--compress"]):
+            assert run(tmp_path, "--types", "bert,t5", "--fresh", *flags).exit_code == 0
+        assert gzip.decompress(files[1].read_bytes()) == files[0].read_bytes()
+        contents.append(files[1].read_bytes())
+    assert contents[0] == contents[1]
+
+
+def read_record(entry):
+    """A type's record, of what stands in the JSON file."""
+    told = (text.partition(": ") for text in entry["checks"].values())
+    checks = {
+        name: {"state": state, "reason": reason}
+        for name, (state, _, reason) in zip(entry["checks"], told, strict=True)
+    }
+    known = {k: v for k, v in entry.items() if k not in ("verdict", "seconds")}
+    return Record.of({**known, "checks": checks})
+
+
+def test_the_committed_page_is_that_of_the_committed_records():
+    docs = Path(__file__).parents[2] / "docs"
+    body = json.loads(read_text(docs / "coverage.json.gz"))
+    assert (docs / "coverage.json.gz").read_bytes()[3:8] == bytes(5)  # neither name nor time
+    records = {name: read_record(entry) for name, entry in body["types"].items()}
+    about = About(**{field.name: body[field.name] for field in fields(About)})
+    assert as_markdown(records, about) == (docs / "coverage.md").read_text(encoding="utf-8")
+    assert {name: record.verdict for name, record in records.items()} == {
+        name: entry["verdict"] for name, entry in body["types"].items()
+    }
 
 
 def test_a_working_folder_of_others_is_left_alone(tmp_path, found):

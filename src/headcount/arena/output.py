@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, NotRequired, Self, TypedDict, final
 
 from headcount.arena.grid import DENSE, Cell, Grid, Settings, bare, digest
+from headcount.door.atomic import DRAFT, write_text
 from headcount.door.files import checked, parse_json, read_text
 from headcount.door.shape import Count, Matching, Misfit, fit, short
 from headcount.errors import CheckpointError, PruningError
@@ -32,7 +33,6 @@ LOCK_FILE = "lock"
 """Held while a call is at work on the folder."""
 _BEGUN = {LOCK_FILE, f"{LOCK_FILE}.json"}
 _NOTES = {SPEC_FILE, ERROR_FILE, LOG_FILE, PROGRESS_FILE}
-_DRAFT = ".part"
 
 
 @final
@@ -363,14 +363,12 @@ def read_json(path: Path, wanted: Any = dict[str, Any]) -> Any:
 
 def write_json(path: Path, body: Mapping[str, Any]) -> None:
     """Write a file at once or not at all."""
-    draft = path.with_name(f"{path.name}{_DRAFT}")
-    draft.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
-    draft.replace(path)
+    write_text(path, json.dumps(body, indent=1) + "\n")
 
 
 def _whole(folder: Path) -> Iterator[Path]:
     """What lies in a folder, but for files that a killed process has not finished."""
-    return (path for path in folder.glob("*") if path.suffix != _DRAFT)
+    return (path for path in folder.glob("*") if path.suffix != DRAFT)
 
 
 def _plain(cell: Cell) -> dict[str, Any]:

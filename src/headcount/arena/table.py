@@ -11,6 +11,7 @@ from rich.text import Text
 
 from headcount.arena.grid import FINETUNED
 from headcount.arena.summary import Difference, Line
+from headcount.reports.markdown import table
 
 MINUS = "\N{MINUS SIGN}"
 NONE = "\N{EN DASH}"
@@ -53,10 +54,7 @@ class Sheet:
 
     def markdown(self) -> str:
         """As Markdown."""
-        rules = (":--", *("--:" for _ in self.head[1:]))
-        shown = ["| " + " | ".join(row) + " |" for row in (self.head, *self.rows)]
-        rule = "|" + "|".join(rules) + "|"
-        return "\n".join([f"**{self.title}**", "", shown[0], rule, *shown[1:], "", self.note])
+        return f"**{self.title}**\n\n{table(self.head, self.rows)}\n\n{self.note}"
 
     def rich(self, width: int = WIDTH) -> Group:
         """The cells, for a terminal: what follows a value stands below it.
@@ -81,13 +79,13 @@ class Sheet:
         return Group(*(self._block(block, names, cells) for block in blocks))
 
     def _block(self, block: list[int], names: list[str], cells: list[list[str]]) -> Table:
-        table = Table(box=SIMPLE_HEAD)
-        table.add_column(Text(self.head[0]), overflow="fold", max_width=_WIDEST)
+        shown = Table(box=SIMPLE_HEAD)
+        shown.add_column(Text(self.head[0]), overflow="fold", max_width=_WIDEST)
         for number in block:
-            table.add_column(Text(self.head[number + 1]), justify="right", overflow="fold")
+            shown.add_column(Text(self.head[number + 1]), justify="right", overflow="fold")
         for name, row in zip(names, cells, strict=True):
-            table.add_row(Text(name), *(Text(row[number]) for number in block))
-        return table
+            shown.add_row(Text(name), *(Text(row[number]) for number in block))
+        return shown
 
 
 def _longest(texts: Iterable[str]) -> int:

@@ -7,6 +7,7 @@ from transformers import PreTrainedModel
 from headcount.architectures.config import is_uneven
 from headcount.checkpoints.autos import auto_class, pipeline_task
 from headcount.checkpoints.workspace import DECISION_FILE
+from headcount.door.atomic import write_text
 from headcount.reports.card import BEGIN, FIGURE, TAGS, Rung, load_instructions, model_card
 from headcount.reports.report import Report
 from headcount.units.decision import Decision
@@ -46,7 +47,7 @@ def write_card(
         report=report,
         has_figure=(folder / FIGURE).is_file(),
     )
-    (folder / CARD_FILE).write_text(card, encoding="utf-8")
+    write_text(folder / CARD_FILE, card)
 
 
 def is_card(file: Path) -> bool:

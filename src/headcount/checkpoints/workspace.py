@@ -19,6 +19,7 @@ from headcount.checkpoints.written import (
     remove_written,
     write_list,
 )
+from headcount.door.atomic import DRAFT, write_text
 from headcount.door.files import checked, parse_json, read_text
 from headcount.errors import CheckpointError
 
@@ -34,8 +35,8 @@ _ASIDE = ".replaced"
 
 WORK_FILES = (
     *(RUN_FILE, "result.json", "latency.json", DECISION_FILE, "report.json", "heads.png"),
-    *("config.json", "generation_config.json", "README.md", LIST_FILE, "*.json.part"),
-    *("headcount.json", "headcount.safetensors", "latency.part", "training_args.bin"),
+    *("config.json", "generation_config.json", "README.md", LIST_FILE, f"*.json{DRAFT}"),
+    *("headcount.json", "headcount.safetensors", "training_args.bin"),
     *("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json"),
     *("optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state*.pth", "trainer_state.json"),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"),
@@ -182,17 +183,19 @@ def clear(work: Path, more: Collection[str] = ()) -> None:
 def _begin(work: Path, settings: dict[str, Any], *, resume: bool) -> None:
     """Check the files of an interrupted run, or write the settings of a new one."""
     run = work / RUN_FILE
-    # A run that was killed before it wrote its settings leaves at most these.
-    begun = {LOCK_FILE, f"{LOCK_FILE}.json", f"{RUN_FILE}.part"}
-    others = [path.name for path in work.iterdir() if path.name not in begun]
+    # A run that was killed before it wrote its settings leaves at most these, and a draft of them.
+    begun = {LOCK_FILE, f"{LOCK_FILE}.json"}
+    others = [
+        path.name
+        for path in work.iterdir()
+        if path.name not in begun and not path.name.endswith(f"{RUN_FILE}{DRAFT}")
+    ]
     if others:
         _check_interrupted(work, settings, resume=resume, holds=others)
         return
     if resume:
         logger.warning("Nothing to resume at %s: starting from the beginning.", work.name)
-    draft = run.with_name(f"{RUN_FILE}.part")
-    draft.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-    draft.replace(run)
+    write_text(run, json.dumps(settings, indent=1) + "\n")
 
 
 def _check_interrupted(

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from headcount.door.atomic import write_text
 from headcount.door.files import parse_json, read_text
 from headcount.door.shape import Count, Misfit, fit
 from headcount.errors import CheckpointError
@@ -44,10 +45,8 @@ def write_list(folder: Path) -> None:
 
 
 def _write(path: Path, files: Files, **more: Any) -> None:
-    draft = path.with_name(f"{path.name}.part")
     body = {"format": FORMAT, **more, "files": files}
-    draft.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
-    draft.replace(path)
+    write_text(path, json.dumps(body, indent=1) + "\n")
 
 
 def take_place(

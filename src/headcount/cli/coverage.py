@@ -17,6 +17,7 @@ from headcount.arena.output import read_json
 from headcount.checkpoints.place import alone, check_place, expanded, on_disk
 from headcount.checkpoints.written import in_words
 from headcount.cli.show import clean_errors
+from headcount.door.atomic import write_text
 from headcount.errors import CheckpointError
 from headcount.zoo.records import Record
 from headcount.zoo.survey import MUST, Survey, versions
@@ -54,14 +55,17 @@ def coverage_command(
     fresh: Annotated[
         bool, typer.Option("--fresh/--resume", help="Begin again, or go on where it stopped.")
     ] = False,
+    compress: Annotated[
+        bool, typer.Option("--compress", help="Write OUTPUT.json.gz instead of OUTPUT.json.")
+    ] = False,
 ) -> None:
     """Check every model type of the installed transformers, tiny and random, with no download.
 
     Masked must equal cut, for heads, key-value heads, neurons, sublayers and layers; what
     is generated and what is reloaded must be the same; without headcount a folder must load right
     or say what is missing. Each type is checked with its default configuration, and in variants.
-    Writes OUTPUT.json and OUTPUT.md. The exit code is 1 if one of the 40 types that must be exact
-    is not.
+    Writes OUTPUT.md, a page, and OUTPUT.json, which has every check of every type. The exit code is
+    1 if one of the 40 types that must be exact is not.
 
     [bold]Example[/]
 
@@ -72,7 +76,8 @@ def coverage_command(
         output = expanded(output)
         done = output.with_name(output.name + ".work") if work is None else expanded(work)
         check_place("--work", done, replaced=False)
-        _check_output(output)
+        record = ".json.gz" if compress else ".json"
+        _check_output(output, record)
         _check_work(done, wanted)
         survey = Survey(work=done, jobs=jobs, limit_s=limit, onnx=onnx, fresh=fresh)
         with on_disk("--work", done), _alone(done):
@@ -83,12 +88,14 @@ def coverage_command(
             command=_command(types, limit=limit, onnx=onnx, variants=variants),
             must=MUST,
         )
-        _check_output(output)
+        _check_output(output, record)
         with on_disk("--output", output):
-            _write(output, {".json": as_json(records, about), ".md": as_markdown(records, about)})
+            _write(output, {record: as_json(records, about), ".md": as_markdown(records, about)})
         for name, count in summary(records, about).items():
             console.print(f"{count:5} {name}", highlight=False)
-        console.print(f"Written to {output}.md and {output}.json.", markup=False, highlight=False)
+        console.print(
+            f"Written to {output}.md and {output}{record}.", markup=False, highlight=False
+        )
     wrong = [name for name in MUST if name in records and records[name].verdict != "exact"]
     if wrong:
         console.print(f"[bold red]Not exact:[/] {', '.join(wrong)}")
@@ -106,18 +113,16 @@ def _write(output: Path, texts: dict[str, str]) -> None:
     """Write both files, each at once or not at all."""
     output.parent.mkdir(parents=True, exist_ok=True)
     for suffix, text in texts.items():
-        draft = output.with_name(f"{output.name}{suffix}.part")
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(output.with_name(output.name + suffix))
+        write_text(output.with_name(output.name + suffix), text)
 
 
-def _check_output(output: Path) -> None:
+def _check_output(output: Path, record: str) -> None:
     """Refuse to write where a file of somebody else's stands, or where nothing can be written.
 
     Raises:
         CheckpointError: says which.
     """
-    for suffix, ours in ((".json", _is_record), (".md", _is_page)):
+    for suffix, ours in ((record, _is_record), (".md", _is_page)):
         file = output.with_name(output.name + suffix)
         check_place("--output", file)
         if os.path.lexists(file) and not ours(file):

@@ -1,12 +1,16 @@
 """Read files that somebody else may have written: with bounds, and of an expected shape.
 
-Nothing that is built from a file may be much larger than the file.
+Nothing that is built from a file may be much larger than the file, or than the limit of what is
+unpacked.
 """
 
+import gzip
+import io
 import json
 import math
 import os
 import stat
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +18,7 @@ from typing import Any, NoReturn
 
 import yaml
 
+from headcount.door.atomic import PACKED
 from headcount.door.shape import Misfit, Said, fit, short
 from headcount.errors import CheckpointError, PruningError
 
@@ -33,14 +38,15 @@ DIGITS = 20
 
 
 def read_text(path: str | Path, *, limit: int = LIMIT) -> str:
-    """The text of a regular file.
+    """The text of a regular file; one whose name ends with ``.gz`` is unpacked.
 
     Args:
         path: the file.
-        limit: most bytes that it may have.
+        limit: most bytes that it may have, packed and unpacked.
 
     Raises:
-        Misfit: it is not a regular file, is larger than allowed, or is not UTF-8.
+        Misfit: it is not a regular file, is larger than allowed, is not UTF-8, or is packed and not
+            whole.
         OSError: it does not exist, or cannot be read.
 
     Example:
@@ -57,6 +63,8 @@ def read_text(path: str | Path, *, limit: int = LIMIT) -> str:
         raise
     with os.fdopen(handle, "rb") as file:
         content = file.read(limit + 1)
+    if Path(path).suffix == PACKED and len(content) <= limit:
+        content = _unpacked(content, limit)
     if len(content) > limit:
         raise Misfit(Said(f"larger than {limit} bytes"), "a file of headcount")
     try:
@@ -64,6 +72,15 @@ def read_text(path: str | Path, *, limit: int = LIMIT) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise Misfit(Said(f"not UTF-8 in line {line}"), "a text file") from None
+
+
+def _unpacked(content: bytes, limit: int) -> bytes:
+    """What was packed, as far as one byte beyond the limit."""
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            return file.read(limit + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise Misfit(Said(f"no whole gzip file ({error})"), "a whole file") from None
 
 
 def check_regular(path: Path, *, links: bool = True) -> None:

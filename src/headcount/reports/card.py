@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from headcount.reports.markdown import table
 from headcount.reports.report import Report
 from headcount.reports.table import markdown
 from headcount.reports.wording import budget_words, cost_words, kept_words
@@ -150,20 +151,20 @@ def _numbers(report: Report) -> str:
 
 def _heads(decision: Decision | None, has_figure: bool) -> str | None:
     figure = f"![Which heads are kept, layer by layer]({FIGURE})" if has_figure else ""
-    table = "" if decision is None else _kept(decision)
-    body = "\n\n".join(part for part in (figure, table) if part)
+    kept = "" if decision is None else _kept(decision)
+    body = "\n\n".join(part for part in (figure, kept) if part)
     return f"## What is kept\n\n{body}" if body else None
 
 
 def _kept(decision: Decision) -> str:
-    lines = ["| module | kind | kept | which |", "|:--|:--|--:|:--|"]
+    rows = []
     for site in decision.sites:
         which = " ".join(map(str, site.kept)) or "none"
         shown = which if len(site.keep) <= _MOST_LISTED else "in `decision.json`"
         count = f"{len(site.kept)} of {len(site.keep)}"
-        lines.append(f"| `{site.module}` | {site.kind} | {count} | {shown} |")
-    lines.append("\nUnits are numbered from 0, as in the model before pruning.")
-    return "\n".join(lines)
+        rows.append((f"`{site.module}`", site.kind, count, shown))
+    text = table(("module", "kind", "kept", "which"), rows, "llrl")
+    return f"{text}\n\nUnits are numbered from 0, as in the model before pruning."
 
 
 def _how_made(decision: Decision | None, report: Report | None) -> str | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from headcount.door.arguments import check_fields, check_value
+from headcount.door.atomic import write_text
 from headcount.door.files import checked, parse_format, read_text
 from headcount.door.shape import Count
 from headcount.errors import CheckpointError, PruningError
@@ -156,7 +157,7 @@ class Report:
 
     def save(self, folder: str | Path) -> None:
         """Write ``report.json`` into a folder."""
-        (Path(folder) / FILE).write_text(self.to_json() + "\n", encoding="utf-8")
+        write_text(Path(folder) / FILE, self.to_json() + "\n")
 
     @classmethod
     def load(cls, folder: str | Path) -> "Report":

@@ -7,6 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from headcount.reports.markdown import table
 from headcount.reports.report import DENSE, Report, Row
 from headcount.reports.wording import (
     budget_words,
@@ -54,17 +55,17 @@ def render(report: Report) -> Table:
     method = report.method.get("name", "pruned")
     title = Text(f"{report.task}: {method}, {budget_words(report.budget)}", style="bold")
     notes = Text("\n".join(_notes(report)))
-    table = Table(title=title, caption=notes, caption_justify="left", box=SIMPLE_HEAD)
-    table.pad_edge, table.collapse_padding = False, True
+    shown = Table(title=title, caption=notes, caption_justify="left", box=SIMPLE_HEAD)
+    shown.pad_edge, shown.collapse_padding = False, True
     columns = _columns(report)
-    table.add_column(Text("model"), overflow="fold", min_width=6)
+    shown.add_column(Text("model"), overflow="fold", min_width=6)
     for column in columns:
-        table.add_column(Text(column.title), justify="right", no_wrap=True)
+        shown.add_column(Text(column.title), justify="right", no_wrap=True)
     for row in report.rows:
         style = "" if row.name == DENSE else "bold"
         cells = (_cell(column, row, report.dense) for column in columns)
-        table.add_row(Text(row.name, style=style), *cells)
-    return table
+        shown.add_row(Text(row.name, style=style), *cells)
+    return shown
 
 
 def markdown(report: Report) -> str:
@@ -86,14 +87,13 @@ def markdown(report: Report) -> str:
     """
     columns = _columns(report)
     head = ["model", *(column.title for column in columns), "heads per layer"]
-    rules = [":--", *("--:" for _ in columns), ":--"]
     rows = (
         [row.name, *(_words(c, row, report.dense) for c in columns), per_layer(row.heads_per_layer)]
         for row in report.rows
     )
-    table = "\n".join(f"| {' | '.join(map(_escaped, line))} |" for line in (head, rules, *rows))
+    text = table(head, rows, f"l{'r' * len(columns)}l")
     notes = " ".join(_measured(report))
-    return f"{table}\n\n{notes}" if notes else table
+    return f"{text}\n\n{notes}" if notes else text
 
 
 def _columns(report: Report) -> tuple[Column, ...]:
@@ -165,7 +165,3 @@ def _measured(report: Report) -> Iterator[str]:
     if spread:
         words = (f"{name} {duration(low)} to {duration(high)}" for name, low, high in spread)
         yield f"Quartiles: {', '.join(words)}."
-
-
-def _escaped(cell: str) -> str:
-    return " ".join(cell.split()).replace("|", "\\|")

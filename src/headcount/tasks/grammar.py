@@ -13,8 +13,8 @@ in training pairs.
 """
 
 import csv
+import io
 import random
-import tempfile
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset
 
+from headcount.door.atomic import write_text
 from headcount.errors import DataError
 from headcount.tasks.balance import balance
 from headcount.tasks.lexicon import (
@@ -207,11 +208,9 @@ def _say_plural(claim: Claim, family: Family, scale: Scale, modifier: str) -> st
 
 
 def _write(table: Dataset, path: Path) -> Path:
-    """Write a temporary file beside the path and rename it: no half-written file can be seen."""
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, suffix=".part", delete=False, encoding="utf-8", newline=""
-    ) as file:
-        writer = csv.writer(file, "excel-tab", lineterminator="\n", quoting=csv.QUOTE_NONE)
-        writer.writerow(table.column_names)
-        writer.writerows(zip(*(table[name] for name in table.column_names), strict=True))
-    return Path(file.name).replace(path)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, "excel-tab", lineterminator="\n", quoting=csv.QUOTE_NONE)
+    writer.writerow(table.column_names)
+    writer.writerows(zip(*(table[name] for name in table.column_names), strict=True))
+    write_text(path, text.getvalue())
+    return path

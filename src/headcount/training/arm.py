@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PrinterCallback, TrainerCallback, set_seed
 
 from headcount.architectures.discover import units
+from headcount.door.atomic import write_text
 from headcount.door.files import read_json
 from headcount.door.shape import Count, Finite, Matching, Positive
 from headcount.errors import TrainingError
@@ -310,6 +311,4 @@ def _finish(
 
 def write_result(work: Path, result: dict[str, Any]) -> None:
     """Write the result of an arm, at once or not at all."""
-    draft = work / f"{RESULT_FILE}.part"
-    draft.write_text(json.dumps(result) + "\n", encoding="utf-8")
-    draft.replace(work / RESULT_FILE)
+    write_text(work / RESULT_FILE, json.dumps(result) + "\n")

@@ -6,6 +6,7 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 
+from headcount.door.atomic import write_text
 from headcount.door.files import parse_json, read_text
 from headcount.door.shape import Misfit
 from headcount.door.tensors import check_header, header, header_of
@@ -33,9 +34,7 @@ def write_run(folder: Path, fingerprint: dict[str, Any]) -> None:
         folder: the checkpoint.
         fingerprint: what a run must have in common with this one to resume from here.
     """
-    draft = folder / f"{RUN_FILE}.part"
-    draft.write_text(json.dumps(fingerprint, indent=1) + "\n", encoding="utf-8")
-    draft.replace(folder / RUN_FILE)
+    write_text(folder / RUN_FILE, json.dumps(fingerprint, indent=1) + "\n")
 
 
 def complete_checkpoints(folder: Path) -> list[Path]:

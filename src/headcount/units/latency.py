@@ -10,6 +10,7 @@ from typing import Any, final
 import numpy as np
 
 from headcount.door.arguments import check_fields, check_value
+from headcount.door.atomic import write_text
 from headcount.door.files import checked, parse_format, read_text
 from headcount.door.shape import Count
 from headcount.errors import PruningError
@@ -145,7 +146,7 @@ class LatencyTable:
 
     def save(self, path: str | Path) -> None:
         """Write the table to a file."""
-        Path(path).write_text(self.to_json() + "\n", encoding="utf-8")
+        write_text(path, self.to_json() + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> "LatencyTable":

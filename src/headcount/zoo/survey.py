@@ -24,6 +24,7 @@ from typing import Any, TypedDict
 import transformers
 
 from headcount.door.arguments import check_fields
+from headcount.door.atomic import write_text
 from headcount.door.files import parse_json, read_text
 from headcount.door.shape import Misfit, Positive
 from headcount.errors import PruningError
@@ -361,7 +362,4 @@ def _work(model_type: str, onnx: bool, folder: Path, address: str) -> None:
 
 
 def _write(path: Path, body: dict[str, Any]) -> None:
-    """Write a file at once or not at all."""
-    draft = path.with_suffix(".partial")
-    draft.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
-    draft.replace(path)
+    write_text(path, json.dumps(body, indent=1) + "\n")

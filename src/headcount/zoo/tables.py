@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from headcount.reports.markdown import table
 from headcount.zoo.records import CHECKS, COLUMNS, DENSE, HEADS, Record
 from headcount.zoo.tiny import model_types
 from headcount.zoo.variants import type_of
@@ -123,20 +124,22 @@ def _head(records: Records, about: About) -> list[str]:
         TITLE,
         "",
         f"Every model type of transformers, built tiny with random weights and checked: "
-        f"{versions}; {about.date}. The numbers of every check are in `coverage.json`.",
+        f"{versions}; {about.date}. The numbers of every check are in the JSON file beside this "
+        "page.",
         "",
     ]
 
 
 def _counts(records: Records, about: About) -> list[str]:
-    rows = [f"| {name} | {count} |" for name, count in summary(records, about).items()]
+    rows = [(name, str(count)) for name, count in summary(records, about).items()]
     missing = [
         f"`{name}` ({records[name].verdict})"
         for name in about.must
         if name in records and records[name].verdict != "exact"
     ]
     text = f"Not exact, though they must be: {', '.join(missing)}." if missing else ""
-    return ["| model types | |", "|---|--:|", *rows, "", *([text, ""] if text else [])]
+    counts = table(("model types", ""), rows, "-r")
+    return [counts, "", *([text, ""] if text else [])]
 
 
 def _meanings(records: Records, about: About) -> list[str]:
@@ -173,18 +176,17 @@ def _all_types(records: Records, about: About) -> list[str]:
         _row(record, verdicts.get(record.model_type, Counter()))
         for record in sorted(shown, key=lambda record: record.model_type)
     ]
-    head = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
-    return ["## All types with attention", "", *head, *rows, ""]
+    return ["## All types with attention", "", table(names, rows, "-" * len(names)), ""]
 
 
-def _row(record: Record, variants: Counter[str]) -> str:
+def _row(record: Record, variants: Counter[str]) -> tuple[str, ...]:
     units = ", ".join(f"{n} {kind}{'s' * (n > 1)}" for kind, n in record.units.items())
     cells = [_cell(record, check) for check in COLUMNS]
     if not record.units:
         cells = ["" for _ in COLUMNS]
     told = ", ".join(f"{count} {verdict}" for verdict, count in sorted(variants.items()))
     first = (f"`{record.model_type}`", record.model_class, units or "none", record.verdict, told)
-    return f"| {' | '.join((*first, *cells))} |"
+    return (*first, *cells)
 
 
 def _cell(record: Record, check: str) -> str:
@@ -275,8 +277,8 @@ def _kind(reason: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown leaves alone."""
-    return re.sub(r"([|<>*_`\[\]])", r"\\\1", text)
+    """Text that Markdown leaves alone; what ends a cell is left to the table."""
+    return re.sub(r"([<>*_`\[\]])", r"\\\1", text)
 
 
 def _again(records: Records, about: About) -> list[str]:
