@@ -31,9 +31,9 @@ from transformers.utils import logging
 import headcount as hc
 from headcount.methods.method import Method
 from headcount.prune import gather
-from headcount.training.arm import Arm, Trained, run_arm
-from headcount.training.material import Material
-from headcount.training.quality import quality
+from headcount.runs.data import TaskData
+from headcount.runs.quality import quality
+from headcount.runs.run import RunResult, RunSpec, carry_out
 
 NUM_LAYERS = 6
 ONCE: dict[str, Method] = {
@@ -62,16 +62,16 @@ def spaced(model: Any, layers: int) -> hc.Decision:
     return hc.decide(model, hc.LayerDrop(), hc.Budget(layers=layers))
 
 
-def trained(name: str, layers: int, seed: int, material: Material, folder: Path) -> Trained:
+def trained(name: str, layers: int, seed: int, task_data: TaskData, folder: Path) -> RunResult:
     """Train one model, of the layers that stay."""
     start, decided = str(get_model_path()), None
     if name == "spaced":
-        model = material.fresh_model(start)
+        model = task_data.fresh_model(start)
         decided = spaced(model, layers)
         start = str(folder / "start")
         hc.cut(model, decided, in_place=True).save_pretrained(start)
-        material.tokenizer.save_pretrained(start)
-    arm = Arm(
+        task_data.tokenizer.save_pretrained(start)
+    spec = RunSpec(
         name=f"{name} of {layers} layers, seed {seed}",
         method={**ONCE, **EACH}[name],
         budget=hc.Budget(layers=layers),
@@ -79,12 +79,12 @@ def trained(name: str, layers: int, seed: int, material: Material, folder: Path)
         recipe=hc.Recipe(seed=seed),
         decided=decided,
     )
-    return run_arm(arm, material, folder, Console(force_terminal=False, width=120))
+    return carry_out(spec, task_data, folder, Console(force_terminal=False, width=120))
 
 
-def measure(name: str, layers: int, seed: int, material: Material, folder: Path) -> None:
+def measure(name: str, layers: int, seed: int, task_data: TaskData, folder: Path) -> None:
     """Train one model and measure its cuts, recounted from what was saved."""
-    found = trained(name, layers, seed, material, folder)
+    found = trained(name, layers, seed, task_data, folder)
     rows = []
     for cut in CUTS if name in ONCE else (layers,):
         model = AutoModelForSequenceClassification.from_pretrained(found.folder)
@@ -93,7 +93,7 @@ def measure(name: str, layers: int, seed: int, material: Material, folder: Path)
         num = hc.units(model, "layer").num("layer")
         if num != cut:
             raise SystemExit(f"not exact: {name}, seed {seed}, has {num} layers, asked {cut}")
-        value = quality(model, material, hc.Recipe(seed=seed), folder).value
+        value = quality(model, task_data, hc.Recipe(seed=seed), folder).value
         rows.append({"layers": num, "accuracy": value})
         print(f"{name} of {layers} layers, seed {seed}: {num} layers {value:.4f}", flush=True)
     sites = [site for site in found.decision.sites if site.kind == "layer"]
@@ -107,9 +107,9 @@ def train(data: Path, work: Path, worker: str) -> None:
     logging.disable_progress_bar()
     sick = data / "nli" / "sick"
     files = [sick / "train.tsv.gz"], [sick / "trial.tsv.gz"]
-    material = gather(str(get_model_path()), "nli", *files, hc.Recipe())
+    task_data = gather(str(get_model_path()), "nli", *files, hc.Recipe())
     for run, folder in turns(work, RUNS, worker):
-        measure(*run, material, folder)
+        measure(*run, task_data, folder)
 
 
 def collect(work: Path) -> Rows:

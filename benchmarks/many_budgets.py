@@ -25,7 +25,7 @@ from transformers import PrinterCallback, set_seed
 import headcount as hc
 from headcount.cli.methods import METHODS
 from headcount.prune import gather
-from headcount.training.progress import ProgressBar
+from headcount.runs.progress import ProgressBar
 from headcount.training.resume import complete_checkpoints
 
 BUDGETS = (48, 36, 24, 12, 6)
@@ -49,17 +49,17 @@ def measure(name: str, heads: int, recipe: hc.Recipe, files: tuple[Any, Any], fo
     """Train one model and measure all its cuts."""
     folder.mkdir(parents=True, exist_ok=True)
     console = Console(force_terminal=False, width=120)
-    material = gather(str(get_model_path()), "nli", *files, recipe)
+    task_data = gather(str(get_model_path()), "nli", *files, recipe)
     set_seed(recipe.seed)
     trainer = hc.PruningTrainer(
-        model=material.fresh_model(str(get_model_path())),
+        model=task_data.fresh_model(str(get_model_path())),
         method=METHODS[name],
         budget=hc.Budget(heads=heads),
         args=recipe.arguments(folder),
-        train_dataset=material.train,
-        eval_dataset=material.eval,
-        data_collator=material.collator,
-        compute_metrics=material.metrics,
+        train_dataset=task_data.train,
+        eval_dataset=task_data.eval,
+        data_collator=task_data.collator,
+        compute_metrics=task_data.metrics,
     )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(ProgressBar(f"{name} for {heads} heads, seed {recipe.seed}", console))
@@ -69,7 +69,7 @@ def measure(name: str, heads: int, recipe: hc.Recipe, files: tuple[Any, Any], fo
         small = trainer.prune(decision)
         kept = hc.units(small).num("head")
         whole, trainer.model, trainer.model_wrapped = trainer.model, small, small
-        cuts[kept] = trainer.evaluate()[f"eval_{material.metric}"]
+        cuts[kept] = trainer.evaluate()[f"eval_{task_data.metric}"]
         trainer.model, trainer.model_wrapped = whole, whole
         console.print(f"{name} for {heads} heads, seed {recipe.seed}: {kept} {cuts[kept]:.4f}")
     write(folder, cuts)

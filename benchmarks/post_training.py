@@ -39,7 +39,7 @@ import headcount as hc
 from headcount.prune import gather
 from headcount.reports import measure
 from headcount.reports.markdown import table
-from headcount.training.arm import Material
+from headcount.runs.run import TaskData
 
 COLUMNS = ("input_ids", "token_type_ids", "attention_mask", "labels")
 LIMIT_S, LIMIT_POINTS = 180, 2.0
@@ -49,11 +49,11 @@ T = TypeVar("T")
 Batches = list[Mapping[str, Tensor]]
 
 
-def batches_of(data: Dataset, rows: list[int], size: int, material: Material) -> Batches:
+def batches_of(data: Dataset, rows: list[int], size: int, task_data: TaskData) -> Batches:
     """The rows in this order, as keyword arguments of the model."""
     plain = data.select_columns([name for name in COLUMNS if name in data.column_names])
     cuts = range(0, len(rows), size)
-    return [dict(material.collator([plain[i] for i in rows[cut : cut + size]])) for cut in cuts]
+    return [dict(task_data.collator([plain[i] for i in rows[cut : cut + size]])) for cut in cuts]
 
 
 def drawn(data: Dataset, num: int, seed: int) -> list[int]:
@@ -213,11 +213,11 @@ def main() -> None:
     logging.disable_progress_bar()
     sick = args.data / "nli" / "sick"
     files = [sick / "train.tsv.gz"], [sick / "trial.tsv.gz"]
-    material = gather(str(get_model_path()), "nli", *files, hc.Recipe())
+    task_data = gather(str(get_model_path()), "nli", *files, hc.Recipe())
     model = AutoModelForSequenceClassification.from_pretrained(args.model).eval()
-    chosen = drawn(material.train, args.examples, args.seed)
-    train = batches_of(material.train, chosen, args.batch_size, material)
-    trial = batches_of(material.eval, [*range(len(material.eval))], args.batch_size, material)
+    chosen = drawn(task_data.train, args.examples, args.seed)
+    train = batches_of(task_data.train, chosen, args.batch_size, task_data)
+    trial = batches_of(task_data.eval, [*range(len(task_data.eval))], args.batch_size, task_data)
     body = {
         "what": "a fine-tuned MiniLM on SICK, pruned without training; accuracy on trial",
         "command": shlex.join(["python", *sys.argv]),

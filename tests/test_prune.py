@@ -23,8 +23,6 @@ import headcount as hc
 from cases import TINY, write_model, write_pairs
 from headcount.prune import plan
 from headcount.reports.report import report_of
-from headcount.training.arm import _everything
-from headcount.zoo.tiny import tiny_model
 from looking import Looking
 
 
@@ -203,20 +201,20 @@ def test_a_fine_tuned_model_that_does_not_name_its_labels(inputs, result, tmp_pa
 )
 def test_a_method_that_begins_with_a_fine_tuned_model_gets_one(method, finetuned, starts, tmp_path):
     given = options(finetuned=finetuned)
-    arms = plan("model", method, hc.Budget(heads=5), given, tmp_path)
-    places = {arm.name: arm.start.removeprefix(f"{tmp_path}/") for arm in arms}
+    specs = plan("model", method, hc.Budget(heads=5), given, tmp_path)
+    places = {spec.name: spec.start.removeprefix(f"{tmp_path}/") for spec in specs}
     assert places == starts
-    assert {arm.recipe for arm in arms} == {given.recipe}  # weights train as long as elsewhere
+    assert {spec.recipe for spec in specs} == {given.recipe}  # weights train as long as elsewhere
 
 
 @pytest.mark.parametrize("finetuned", [False, True])
 def test_distilling_trains_the_teacher_first_unless_it_is_there(finetuned, tmp_path):
-    arms = plan(
+    specs = plan(
         "model", hc.DSP(), hc.Budget(heads=5), options(distil=True, finetuned=finetuned), tmp_path
     )
-    assert [arm.name for arm in arms] == (["dsp"] if finetuned else ["dense", "dsp"])
-    assert [arm.start for arm in arms] == ["model"] * len(arms)
-    assert arms[-1].teacher == ("model" if finetuned else str(tmp_path / "dense" / "model"))
+    assert [spec.name for spec in specs] == (["dsp"] if finetuned else ["dense", "dsp"])
+    assert [spec.start for spec in specs] == ["model"] * len(specs)
+    assert specs[-1].teacher == ("model" if finetuned else str(tmp_path / "dense" / "model"))
 
 
 def test_a_method_that_looks_at_data_decides_about_the_fine_tuned_model(inputs, result, tmp_path):
@@ -256,15 +254,6 @@ def test_what_was_decided_may_be_trained_on(inputs, tmp_path, method, steps):
     again = hc.evaluate(found.folder, eval=inputs["eval"], recipe=options().recipe)
     assert again == {"accuracy": found.report.rows[-1].quality}
     assert hc.Decision.load(found.folder / "decision.json") == once.decision
-
-
-def test_a_model_without_heads_and_layers_is_trained_on():
-    """ALBERT's one layer is no unit; what is left stays."""
-    model = tiny_model("albert")
-    empty = hc.cut(model, hc.decide(model, hc.Random(), hc.Budget(heads=0)))
-    assert not hc.units(empty).num("layer")
-    assert _everything(empty) == hc.Budget(sublayers=1.0)
-    assert _everything(model) == hc.Budget(heads=1.0)
 
 
 def test_a_number_of_epochs_that_cannot_be_is_refused():

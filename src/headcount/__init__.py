@@ -42,17 +42,17 @@ from headcount.methods.magnitude import Magnitude
 from headcount.methods.pressure import L0Penalty, Lagrangian
 from headcount.methods.random import Random
 from headcount.methods.sizes import Sampling, Shrinking
+from headcount.post_training.decide import decide
+from headcount.post_training.pruning import prune_post_training
+from headcount.post_training.rescale import rescale
 from headcount.prune import Options, Pruned, prune
 from headcount.reports.latency_table import latency_table
+from headcount.runs.recipe import Recipe
 from headcount.surgery.cut import cut
 from headcount.surgery.fold import fold
 from headcount.surgery.masked import masked
 from headcount.training.attach import attach
-from headcount.training.decide import decide
 from headcount.training.distillation import Distillation, taught
-from headcount.training.post_training import prune_post_training
-from headcount.training.recipe import Recipe
-from headcount.training.rescale import rescale
 from headcount.training.session import Session
 from headcount.training.trainer import PruningTrainer
 from headcount.units.budget import Budget

@@ -10,9 +10,9 @@ from headcount.checkpoints.loading import loading
 from headcount.checkpoints.place import expanded_name
 from headcount.door.arguments import checks_arguments
 from headcount.errors import check_argument
+from headcount.runs.data import check_task, label_names, load_tokenizer
+from headcount.runs.recipe import Recipe
 from headcount.tasks import TASKS
-from headcount.training.material import check_task, label_names, load_tokenizer
-from headcount.training.recipe import Recipe
 
 
 @checks_arguments

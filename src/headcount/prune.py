@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 from transformers import PreTrainedModel
@@ -33,18 +33,18 @@ from headcount.reports.heatmap import heat_map
 from headcount.reports.latency_table import latency_table
 from headcount.reports.measure import example_batch
 from headcount.reports.report import Report
-from headcount.side_by_side import side_by_side
-from headcount.training.arm import (
+from headcount.runs.data import TaskData, check_finetuned, describe_source, gather
+from headcount.runs.recipe import Recipe
+from headcount.runs.run import (
     NUM_EXAMPLES,
-    Arm,
-    Trained,
-    dense_arm,
+    RunResult,
+    RunSpec,
+    carry_out,
+    dense_run,
     recipe_of,
     recover,
-    run_arm,
 )
-from headcount.training.material import Material, check_finetuned, describe_source, gather
-from headcount.training.recipe import Recipe
+from headcount.side_by_side import side_by_side
 from headcount.units.budget import Budget
 from headcount.units.decision import Decision
 from headcount.units.kinds import KIND
@@ -65,7 +65,7 @@ class Options:
     """
 
     recipe: Recipe = field(default_factory=Recipe)
-    """How to train; the same for every arm."""
+    """How to train; the same for every run."""
     pipelined_epochs: float = 1.0
     """Epochs for the logits when the method is pipelined."""
     recover_epochs: float = 0.0
@@ -166,31 +166,31 @@ def prune(
     model = expanded_name(model)
     data = {"train": train, "eval": eval}
     settings = settings_of(str(model), task, chosen, budget, data, opts)
-    material = gather(str(model), task, train, eval, opts.recipe)
-    whole = material.fresh_model(str(model))
+    task_data = gather(str(model), task, train, eval, opts.recipe)
+    whole = task_data.fresh_model(str(model))
     check_model(str(model), whole, budget, output, opts)
     with TemporaryDirectory() as scratch:
         target = expanded(output) if output is not None else Path(scratch) / "pruned"
         with workspace(target, settings, resume=opts.resume) as work:
             budget = with_table(budget, whole, opts, work / TABLE)
             del whole
-            arms = plan(str(model), chosen, budget, opts, work)
-            trained = run_arms(arms, material, work, opts)
+            specs = plan(str(model), chosen, budget, opts, work)
+            trained = carry_out_all(specs, task_data, work, opts)
             with counting(opts.console, "measuring latency") as told:
                 report = side_by_side(
                     trained,
-                    material,
+                    task_data,
                     settings,
                     batch=opts.latency_batch,
                     length=opts.latency_length,
                     command=opts.command,
                     told=told,
                 )
-            small = write_folder(trained[-1], report, material, work / "result", target.name)
+            small = write_folder(trained[-1], report, task_data, work / "result", target.name)
             publish(work / "result", target)
         return Pruned(
             model=small,
-            decision=trained[-1].decision,
+            decision=cast(Decision, trained[-1].decision),  # the asked run has a method
             report=report,
             folder=None if output is None else target,
         )
@@ -303,23 +303,25 @@ def with_table(budget: Budget, model: PreTrainedModel, options: Options, file: P
     return measured
 
 
-def plan(model: str, method: Method, budget: Budget, options: Options, work: Path) -> list[Arm]:
-    """The arms of a run, in order; the asked method comes last.
+def plan(model: str, method: Method, budget: Budget, options: Options, work: Path) -> list[RunSpec]:
+    """What has to be trained, in order; the asked method comes last.
 
-    A method that needs a fine-tuned model starts from the dense arm's result, unless the model is
+    A method that needs a fine-tuned model starts from the dense run's result, unless the model is
     fine-tuned already.
     """
     wants_tuned = method.rests or options.distil
     tune_first = wants_tuned and not options.finetuned
     tuned = str(work / "dense" / "model") if tune_first else model
     recipe = options.recipe
-    arms: list[Arm] = []
+    specs: list[RunSpec] = []
     if "dense" in options.baselines or tune_first:
-        arms.append(dense_arm(model, recipe))
+        specs.append(dense_run(model, recipe))
     if "random" in options.baselines:
-        arms.append(Arm(name="random", method=Random(), budget=budget, start=model, recipe=recipe))
-    name = method.name if not (method.name == "random" and arms) else "random (asked)"
-    asked = Arm(
+        specs.append(
+            RunSpec(name="random", method=Random(), budget=budget, start=model, recipe=recipe)
+        )
+    name = method.name if not (method.name == "random" and specs) else "random (asked)"
+    asked = RunSpec(
         name=name,
         method=method,
         budget=budget,
@@ -328,42 +330,46 @@ def plan(model: str, method: Method, budget: Budget, options: Options, work: Pat
         recipe=recipe_of(method, recipe, options.pipelined_epochs),
         num_examples=options.num_examples,
     )
-    return [*arms, asked]
+    return [*specs, asked]
 
 
-def run_arms(arms: list[Arm], material: Material, work: Path, options: Options) -> list[Trained]:
-    """The results of the arms; the last is trained on for the epochs of recovery.
+def carry_out_all(
+    specs: list[RunSpec], task_data: TaskData, work: Path, options: Options
+) -> list[RunResult]:
+    """The results of the runs; the last is trained on for the epochs of recovery.
 
-    Its seconds and steps are then those of both, and before it is what was decided.
+    The last result then adds up time and steps of pruning and recovery, and the result before
+    recovery is the row above it.
     """
-    trained = [run_arm(arm, material, work / arm.name, options.console) for arm in arms]
+    trained = [carry_out(spec, task_data, work / spec.name, options.console) for spec in specs]
     if options.recover_epochs:
         decided = trained[-1]
-        after = recover(decided, material, options.recover_epochs, options.console)
-        once = replace(decided.arm, name=f"{decided.arm.name}, as decided")
+        after = recover(decided, task_data, options.recover_epochs, options.console)
+        once = replace(decided.spec, name=f"{decided.spec.name}, as decided")
         both = replace(
             after,
-            arm=decided.arm,
+            spec=decided.spec,
             train_s=decided.train_s + after.train_s,
             num_steps=decided.num_steps + after.num_steps,
         )
-        trained = [*trained[:-1], replace(decided, arm=once), both]
+        trained = [*trained[:-1], replace(decided, spec=once), both]
     return trained
 
 
 def write_folder(
-    asked: Trained, report: Report, material: Material, draft: Path, name: str
+    asked: RunResult, report: Report, task_data: TaskData, draft: Path, name: str
 ) -> PreTrainedModel:
     """The result's folder, complete: weights, tokenizer, decision, report, figure and card."""
-    check_no_links(f"{asked.arm.name}:", asked.folder)
+    check_no_links(f"{asked.spec.name}:", asked.folder)
     if draft.exists():  # of a run that was killed here
         clear(draft, {path.name for path in asked.folder.iterdir()})
     shutil.copytree(asked.folder, draft)
     report.save(draft)
-    if asked.arm.budget.costs is not None:
-        asked.arm.budget.costs.save(draft / TABLE)
-    if all(KIND[kind].drawn for kind in asked.decision.kinds):
-        heat_map(asked.decision, draft / FIGURE, title=f"{name}: {asked.arm.method.name}")
-    small = material.fresh_model(str(draft)).eval()
-    write_card(small, draft, name=name, decision=asked.decision, report=report)
+    decision, budget = cast(Decision, asked.decision), cast(Budget, asked.spec.budget)
+    if budget.costs is not None:
+        budget.costs.save(draft / TABLE)
+    if all(KIND[kind].drawn for kind in decision.kinds):
+        heat_map(decision, draft / FIGURE, title=f"{name}: {asked.spec.describe()['name']}")
+    small = task_data.fresh_model(str(draft)).eval()
+    write_card(small, draft, name=name, decision=decision, report=report)
     return small

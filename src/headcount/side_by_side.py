@@ -19,16 +19,16 @@ from headcount.reports.measure import (
     weight_bytes,
 )
 from headcount.reports.report import DENSE, Report, Row
-from headcount.training.arm import Trained
-from headcount.training.material import Material
+from headcount.runs.data import TaskData
+from headcount.runs.run import RunResult
 
 NUM_RUNS = 20
 """Timed forward passes of each model."""
 
 
 def side_by_side(
-    trained: Sequence[Trained],
-    material: Material,
+    trained: Sequence[RunResult],
+    task_data: TaskData,
     settings: dict[str, Any],
     *,
     batch: int,
@@ -36,40 +36,40 @@ def side_by_side(
     command: str | None,
     told: Told | None = None,
 ) -> Report:
-    """Measure every arm's model beside the dense architecture, all in this process.
+    """Measure every run's model beside the dense architecture, all in this process.
 
-    Where no dense arm was trained, the architecture alone is measured: its size and speed do not
+    Where no dense run was trained, the architecture alone is measured: its size and speed do not
     depend on the weights, its quality is left empty.
 
     Args:
-        trained: the arms; the last is the one asked for.
-        material: makes the models.
+        trained: the runs; the last is the one asked for.
+        task_data: makes the models.
         settings: of the run; model, task, budget and method are taken from it.
         batch: examples of a timed forward pass.
         length: tokens of each.
         command: the command line, for the report.
         told: see ``latency_s``.
     """
-    folders = {arm.arm.name: arm.folder for arm in trained}
-    models = {name: material.fresh_model(str(path)).eval() for name, path in folders.items()}
+    folders = {spec.spec.name: spec.folder for spec in trained}
+    models = {name: task_data.fresh_model(str(path)).eval() for name, path in folders.items()}
     if DENSE not in models:
-        dense = material.fresh_model(settings["model"]).eval()
-        folders = {DENSE: folders[trained[-1].arm.name].parent / "architecture", **folders}
+        dense = task_data.fresh_model(settings["model"]).eval()
+        folders = {DENSE: folders[trained[-1].spec.name].parent / "architecture", **folders}
         dense.save_pretrained(folders[DENSE])
         models = {DENSE: dense, **models}
     inputs = example_batch(models[DENSE], batch, length)
     samples = latency_s(models, inputs, num_runs=NUM_RUNS, warmup=3, told=told)
-    measured = {arm.arm.name: arm for arm in trained}
+    measured = {spec.spec.name: spec for spec in trained}
     rows = tuple(
         make_row(name, model, inputs, folders[name], samples[name], measured.get(name))
         for name, model in models.items()
     )
     return Report(
         task=settings["task"],
-        metric=material.metric,
+        metric=task_data.metric,
         budget=settings["budget"],
         method=settings["method"],
-        seed=trained[-1].arm.recipe.seed,
+        seed=trained[-1].spec.recipe.seed,
         num_steps=trained[-1].num_steps,
         batch_size=batch,
         length=length,
@@ -88,7 +88,7 @@ def make_row(
     inputs: Mapping[str, Tensor],
     folder: Path,
     samples: list[float],
-    trained: Trained | None,
+    trained: RunResult | None,
 ) -> Row:
     """Recount and measure one model."""
     times = summary(samples)

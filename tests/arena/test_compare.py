@@ -12,12 +12,12 @@ from filelock import FileLock
 from transformers import AutoModelForSequenceClassification, TrainerCallback
 
 import headcount as hc
-from headcount.arena.compare import Conduct, _interruptible, check, compare
+from headcount.arena.compare import CompareOptions, _interruptible, check, compare
 from headcount.arena.comparison import Comparison
 from headcount.arena.latency import Timing
 from headcount.arena.result import read_result
-from headcount.training.arm import run_arm
-from headcount.training.material import gather
+from headcount.runs.data import gather
+from headcount.runs.run import carry_out
 from headcount.training.trainer import PruningTrainer
 from looking import Failing, Looking
 
@@ -35,7 +35,7 @@ def run(tmp_path, quiet):
 
     def call(grid, **how) -> Comparison:
         how = {"timing": NO_TIMING, "console": quiet, **how}
-        return compare(grid, tmp_path / "out", Conduct(**how))
+        return compare(grid, tmp_path / "out", CompareOptions(**how))
 
     return call
 
@@ -49,7 +49,7 @@ def whole_grid(grid):
 def whole(whole_grid, tmp_path_factory):
     """A comparison that is finished; not to be changed."""
     path = tmp_path_factory.mktemp("arena") / "whole"
-    return compare(whole_grid, path, Conduct(timing=TIMING, against="random"))
+    return compare(whole_grid, path, CompareOptions(timing=TIMING, against="random"))
 
 
 def cells_of(path, files):
@@ -154,10 +154,12 @@ def test_a_second_call_repeats_nothing(whole, whole_grid, files, monkeypatch, qu
     def nothing(*args, **settings):
         raise AssertionError("something was done again")
 
-    for name in ("cell.run_arm", "compare.check", "latency.latency_s"):
+    for name in ("cell.carry_out", "compare.check", "latency.latency_s"):
         monkeypatch.setattr(f"headcount.arena.{name}", nothing)
     before = cells_of(whole.path, files)
-    again = compare(whole_grid, whole.path, Conduct(timing=TIMING, against="random", console=quiet))
+    again = compare(
+        whole_grid, whole.path, CompareOptions(timing=TIMING, against="random", console=quiet)
+    )
     assert cells_of(whole.path, files) == before
     assert again == whole
 
@@ -257,12 +259,12 @@ def test_a_damaged_dense_model_fails_its_own_seed_alone(grid, run, tmp_path):
 
 
 def test_a_failed_dense_model_fails_what_needs_it(grid, run, monkeypatch):
-    def broken(arm, *args, **settings):
-        if arm.name == "dense-1":
+    def broken(spec, *args, **settings):
+        if spec.name == "dense-1":
             raise hc.TrainingError("the loss is nan")
-        return run_arm(arm, *args, **settings)
+        return carry_out(spec, *args, **settings)
 
-    monkeypatch.setattr("headcount.arena.cell.run_arm", broken)
+    monkeypatch.setattr("headcount.arena.cell.carry_out", broken)
     found = run(grid(METHODS, heads=(3,)))
     assert failures(found) == {
         "dense-1": "TrainingError: the loss is nan",
@@ -328,12 +330,12 @@ def test_a_dense_result_counts_until_the_model_is_trained_again(grid, run, tmp_p
     gone(tmp_path / "out", "dense-0", "dense-1")
     seen = []
 
-    def killed(arm, *given, **settings):
-        seen.append(arm.name)
+    def killed(spec, *given, **settings):
+        seen.append(spec.name)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("headcount.arena.cell.run_arm", killed)
+        patch.setattr("headcount.arena.cell.carry_out", killed)
         with pytest.raises(KeyboardInterrupt):
             run(grid(METHODS, heads=(3,)))
     assert seen == ["dense-0"]
@@ -352,10 +354,10 @@ def test_a_dense_model_that_cannot_be_trained_again_fails_what_needs_it(
     run(grid(heads=(3,), seeds=(0,)))
     gone(tmp_path / "out", "dense-0")
 
-    def broken(arm, *given, **settings):
+    def broken(spec, *given, **settings):
         raise hc.TrainingError("the loss is nan")
 
-    monkeypatch.setattr("headcount.arena.cell.run_arm", broken)
+    monkeypatch.setattr("headcount.arena.cell.carry_out", broken)
     found = run(grid(METHODS, heads=(3,), seeds=(0,)))
     assert failures(found) == {"looking-3-0": "needs dense-0, which failed"}
     assert finished(found) == {"dense-0", "random-3-0"}
@@ -445,7 +447,7 @@ def test_a_closed_terminal_does_not_stop_what_ignores_it():
 
 
 class TestAdoption:
-    """Arms that were trained elsewhere, with ``run_arm`` alone."""
+    """Arms that were trained elsewhere, with ``carry_out`` alone."""
 
     @pytest.fixture
     def asked(self, grid):
@@ -453,12 +455,12 @@ class TestAdoption:
 
     @pytest.fixture
     def trained(self, asked, tmp_path, quiet):
-        """The arms of a grid, trained without ``compare`` and without noting every answer."""
+        """The runs of a grid, trained without ``compare`` and without noting every answer."""
         for cell in asked.cells:
-            arm = asked.arm(cell, tmp_path / "out")
+            spec = asked.run_spec(cell, tmp_path / "out")
             given = asked.settings
-            material = gather(given.model, given.task, given.train, given.eval, arm.recipe)
-            run_arm(arm, material, tmp_path / "out" / cell.name, quiet)
+            task_data = gather(given.model, given.task, given.train, given.eval, spec.recipe)
+            carry_out(spec, task_data, tmp_path / "out" / cell.name, quiet)
             change_result(tmp_path / "out" / cell.name, correct=None)
         return tmp_path / "out"
 

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 import headcount as hc
-from headcount.arena.compare import Conduct, compare
+from headcount.arena.compare import CompareOptions, compare
 from headcount.arena.comparison import Comparison
 from headcount.arena.latency import Timing
 from headcount.training.trainer import PruningTrainer
@@ -36,13 +36,13 @@ def write(folder, files):
 
 def call(grid, path, console, **how):
     timing = Timing(batch=1, length=8, num_runs=2)
-    return compare(grid, path, Conduct(timing=timing, console=console, **how))
+    return compare(grid, path, CompareOptions(timing=timing, console=console, **how))
 
 
 @pytest.fixture(scope="module")
 def whole(small_grid, tmp_path_factory):
     path = tmp_path_factory.mktemp("files") / "whole"
-    compare(small_grid(), path, Conduct(timing=Timing(num_runs=0)))
+    compare(small_grid(), path, CompareOptions(timing=Timing(num_runs=0)))
     return path
 
 

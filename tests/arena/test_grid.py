@@ -5,8 +5,8 @@ import torch
 
 import headcount as hc
 from headcount.arena.grid import Cell, Settings
-from headcount.training.arm import run_arm
-from headcount.training.material import gather
+from headcount.runs.data import gather
+from headcount.runs.run import carry_out
 from looking import Looking
 
 
@@ -30,19 +30,20 @@ def test_every_seed_has_a_dense_cell_and_all_the_others(grid):
 def test_an_arm_starts_where_its_method_needs(grid, tmp_path, method, starts_from_dense, epochs):
     made = grid({"it": method}, pipelined_epochs=2.0, num_examples=7)
     cell = Cell(method="it", heads=3, seed=1)
-    arm = made.arm(cell, tmp_path)
+    spec = made.run_spec(cell, tmp_path)
     assert made.needs(cell) == (cell.dense if starts_from_dense else None)
-    assert arm.start == (
+    assert spec.start == (
         str(tmp_path / "dense-1" / "model") if starts_from_dense else made.settings.model
     )
-    assert (arm.recipe.epochs, arm.recipe.seed, arm.num_examples) == (epochs, 1, 7)
-    assert arm.budget == hc.Budget(heads=3)
+    assert (spec.recipe.epochs, spec.recipe.seed, spec.num_examples) == (epochs, 1, 7)
+    assert spec.budget == hc.Budget(heads=3)
 
 
-def test_the_dense_arm_keeps_every_head(grid, tmp_path):
-    arm = grid().arm(Cell(method="dense", heads=None, seed=1), tmp_path)
-    assert arm.budget == hc.Budget(heads=1.0)
-    assert arm.recipe.seed == 1
+def test_the_dense_run_has_no_method(grid, tmp_path):
+    spec = grid().run_spec(Cell(method="dense", heads=None, seed=1), tmp_path)
+    assert (spec.method, spec.budget) == (None, None)
+    assert spec.describe() == {"name": "dense"}
+    assert spec.recipe.seed == 1
     assert grid().needs(Cell(method="dense", heads=None, seed=1)) is None
 
 
@@ -88,10 +89,10 @@ def test_a_distilled_method_waits_for_its_teacher_and_begins_where_it_would(grid
     made = grid({"random+distil": hc.Random(), "random": hc.Random()})
     cell, plain = (Cell(method=name, heads=3, seed=1) for name in ("random+distil", "random"))
     assert made.needs(cell) == cell.dense
-    arm = made.arm(cell, tmp_path)
-    assert arm.teacher == str(tmp_path / "dense-1" / "model")
-    assert arm.start == made.settings.model
-    assert made.arm(plain, tmp_path).teacher == ""
+    spec = made.run_spec(cell, tmp_path)
+    assert spec.teacher == str(tmp_path / "dense-1" / "model")
+    assert spec.start == made.settings.model
+    assert made.run_spec(plain, tmp_path).teacher == ""
     assert "distillation" in made.described(cell)
     assert "distillation" not in made.described(plain)
 
@@ -100,18 +101,18 @@ def test_a_method_may_start_from_the_dense_model_and_train_as_others_recover(gri
     made = grid({"dsp+finetuned": hc.DSP(), "dsp": hc.DSP()}, recover_epochs=0.25)
     cell, plain = (Cell(method=name, heads=3, seed=1) for name in ("dsp+finetuned", "dsp"))
     assert made.needs(cell) == cell.dense
-    arm = made.arm(cell, tmp_path)
-    assert arm.start == str(tmp_path / "dense-1" / "model")
-    assert (arm.recipe.epochs, arm.teacher) == (0.25, "")
-    assert made.arm(plain, tmp_path).recipe.epochs == 0.5
+    spec = made.run_spec(cell, tmp_path)
+    assert spec.start == str(tmp_path / "dense-1" / "model")
+    assert (spec.recipe.epochs, spec.teacher) == (0.25, "")
+    assert made.run_spec(plain, tmp_path).recipe.epochs == 0.5
     assert made.described(cell) == {**made.described(plain), "start": "dense"}
 
 
 def test_a_method_may_start_from_its_teacher(grid, tmp_path):
     made = grid({"dsp+finetuned+distil": hc.DSP()}, recover_epochs=0.25)
-    arm = made.arm(Cell(method="dsp+finetuned+distil", heads=3, seed=1), tmp_path)
-    assert arm.start == arm.teacher == str(tmp_path / "dense-1" / "model")
-    assert arm.method == hc.DSP()
+    spec = made.run_spec(Cell(method="dsp+finetuned+distil", heads=3, seed=1), tmp_path)
+    assert spec.start == spec.teacher == str(tmp_path / "dense-1" / "model")
+    assert spec.method == hc.DSP()
 
 
 @pytest.mark.parametrize("suffix", ["+distil", "+finetuned"])
@@ -132,14 +133,16 @@ def test_a_distilled_arm_trains_otherwise_than_a_plain_one(settings, grid, tmp_p
     """Same seed, same data, same decision; other weights."""
     made = grid({"random": hc.Random(), "random+distil": hc.Random()}, recipe={"epochs": 1.0})
     given = made.settings
-    recipe = made.arm(made.cells[0], tmp_path).recipe
-    material = gather(given.model, given.task, list(given.train), list(given.eval), recipe)
+    recipe = made.run_spec(made.cells[0], tmp_path).recipe
+    task_data = gather(given.model, given.task, list(given.train), list(given.eval), recipe)
     found = {}
     for cell in (made.cells[0], *(c for c in made.cells if (c.heads, c.seed) == (3, 0))):
-        found[cell.method] = run_arm(
-            made.arm(cell, tmp_path), material, tmp_path / cell.name, quiet
+        found[cell.method] = carry_out(
+            made.run_spec(cell, tmp_path), task_data, tmp_path / cell.name, quiet
         )
     plain, distilled = found["random"], found["random+distil"]
     assert plain.decision == distilled.decision
-    heads = [material.fresh_model(str(arm.folder)).classifier.weight for arm in (plain, distilled)]
+    heads = [
+        task_data.fresh_model(str(spec.folder)).classifier.weight for spec in (plain, distilled)
+    ]
     assert not torch.equal(*heads)

@@ -22,7 +22,7 @@ def test_another_process_reads_the_same_specifications(grid, tmp_path):
     assert list(asked(tmp_path / "out")) == list(output.grid.cells)
     for cell in output.grid.cells:
         assert digest(again.spec(cell)) == digest(output.spec(cell))
-        assert again.grid.arm(cell, output.path) == output.grid.arm(cell, output.path)
+        assert again.grid.run_spec(cell, output.path) == output.grid.run_spec(cell, output.path)
 
 
 def test_methods_heads_and_seeds_may_be_added(grid, tmp_path):

@@ -31,7 +31,7 @@ from headcount.checkpoints.workspace import workspace
 from headcount.cli import main as cli
 from headcount.cli.methods import METHODS
 from headcount.reports.report import Report, Row, report_of
-from headcount.training.arm import dense_arm, read_arm
+from headcount.runs.run import dense_run, read_run
 from headcount.zoo.records import Outcome, Record
 from headcount.zoo.survey import Survey
 
@@ -172,8 +172,8 @@ def test_results_of_arms_and_settings_of_runs(cut_folder, tmp_path, share):
     shutil.copytree(cut_folder, tmp_path / "dense" / "model")
     result = {"quality": 0.5, "train_s": 1.0, "num_steps": 3, "correct": "0110"}
     (tmp_path / "dense" / "result.json").write_text(json.dumps(result), encoding="utf-8")
-    arm = dense_arm("bert", hc.Recipe())
-    read = lambda: read_arm(arm, tmp_path / "dense")  # noqa: E731
+    spec = dense_run("bert", hc.Recipe())
+    read = lambda: read_run(spec, tmp_path / "dense")  # noqa: E731
     ends = mutated(tmp_path / "dense" / "result.json", read, round(40 * share), 20)
     ends += mutated(tmp_path / "dense" / "model" / "decision.json", read, round(20 * share), 21)
     work = tmp_path / "small.partial"

@@ -17,10 +17,10 @@ from datasets import ClassLabel, Dataset
 
 from cases import word_tokenizer
 from headcount.errors import ArgumentError, DataError
+from headcount.runs.data import describe_source
 from headcount.tasks import TASKS
 from headcount.tasks.bounds import LONGEST_LINE, is_data_file
 from headcount.tasks.files import place_of, read_table
-from headcount.training.material import describe_source
 
 COLUMNS = ("premise", "label")
 HEADER = b"premise\tlabel\n"

@@ -8,7 +8,7 @@ from transformers import TrainerCallback, TrainingArguments
 import headcount as hc
 from cases import METHODS, bert
 from headcount.gates.attach import has_gates
-from runs import Rows, Seeing, StopAt, Uneven, trainer
+from trainers import Rows, Seeing, StopAt, Uneven, trainer
 
 
 @pytest.mark.compat

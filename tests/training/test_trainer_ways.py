@@ -11,7 +11,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArgumen
 import headcount as hc
 from cases import bert
 from headcount.gates.attach import has_gates
-from runs import Rows, trainer
+from trainers import Rows, trainer
 
 RELAXED = hc.DSP(estimator=hc.RelaxedTopK())
 

@@ -12,7 +12,7 @@ from accelerate.state import AcceleratorState, PartialState
 
 import headcount as hc
 from cases import TINY, bert
-from runs import Rows
+from trainers import Rows
 
 PAGE = Path(__file__).parents[2] / "docs" / "trainers.md"
 BLOCKS = dict(re.findall(r"#+ ([^\n]+)\n(?:(?!\n#).)*?```python\n(.*?)```", PAGE.read_text(), re.S))

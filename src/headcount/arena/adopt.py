@@ -1,4 +1,4 @@
-"""Take over an arm that was trained outside of a comparison, after checking that it fits."""
+"""Take over a run that was trained outside of a comparison, after checking that it fits."""
 
 import json
 import math
@@ -7,46 +7,48 @@ from typing import Any
 
 from headcount.arena.output import first_change, read_json
 from headcount.errors import CheckpointError
-from headcount.training.arm import RESULT_FILE, Arm, read_arm, write_result
-from headcount.training.material import Material
-from headcount.training.quality import quality
+from headcount.runs.data import TaskData
+from headcount.runs.quality import quality
+from headcount.runs.run import RESULT_FILE, RunSpec, read_run, write_result
 
 LARGEST_SHARE = 0.002
 """Share of the evaluation examples that may come out differently when measured again: batches of
 other lengths round differently."""
 
 
-def adopt_arm(arm: Arm, material: Material, folder: Path) -> None:
-    """Check what ``run_arm`` left in a folder, and complete its result by what is missing.
+def adopt_run(spec: RunSpec, task_data: TaskData, folder: Path) -> None:
+    """Check what ``carry_out`` left in a folder, and complete its result by what is missing.
 
-    Method, budget, seed and number of steps must be those of the arm; the saved model is measured
+    Method, budget, seed and number of steps must be those of the run. The saved model is measured
     again, and must be as good as it was said to be. What the folder does not tell, such as the
-    learning rate, cannot be checked.
+    learning rate, or the seed of a dense model, cannot be checked.
 
     Args:
-        arm: what the folder should hold.
-        material: the data it should have been trained on.
+        spec: what the folder should hold.
+        task_data: the data it should have been trained on.
         folder: with ``result.json`` and ``model/``.
 
     Raises:
         CheckpointError: it holds something else.
     """
-    found = read_arm(arm, folder)
-    told = found.decision.provenance
-    wanted: dict[str, Any] = {
-        "method": arm.method.describe(),
-        "budget": arm.budget.describe(),
-        "seed": arm.recipe.seed,
-    }
-    seen = {name: told.get(name) for name in wanted}
-    wanted["num_steps"], seen["num_steps"] = num_steps(arm, material, folder), found.num_steps
+    found = read_run(spec, folder)
+    wanted: dict[str, Any] = {}
+    seen: dict[str, Any] = {}
+    if spec.budget is not None and found.decision is not None:  # a dense model has no decision
+        wanted = {
+            "method": spec.describe(),
+            "budget": spec.budget.describe(),
+            "seed": spec.recipe.seed,
+        }
+        seen = {name: found.decision.provenance.get(name) for name in wanted}
+    wanted["num_steps"], seen["num_steps"] = num_steps(spec, task_data, folder), found.num_steps
     change = first_change(seen, json.loads(json.dumps(wanted)))
     if change:
         raise CheckpointError(f"adopt: {str(folder)!r} has {change}. Move it away to train anew.")
-    measured = quality(material.fresh_model(str(found.folder)), material, arm.recipe, folder)
-    if abs(measured.value - found.quality) > max(LARGEST_SHARE, 1.5 / len(material.eval)):
+    measured = quality(task_data.fresh_model(str(found.folder)), task_data, spec.recipe, folder)
+    if abs(measured.value - found.quality) > max(LARGEST_SHARE, 1.5 / len(task_data.eval)):
         raise CheckpointError(
-            f"adopt: {str(folder)!r} says that {material.metric} is {found.quality:.4f}; measured "
+            f"adopt: {str(folder)!r} says that {task_data.metric} is {found.quality:.4f}; measured "
             f"on these evaluation data it is {measured.value:.4f}. Move it away to train anew."
         )
     known = read_json(folder / RESULT_FILE) or {}
@@ -55,15 +57,15 @@ def adopt_arm(arm: Arm, material: Material, folder: Path) -> None:
     write_result(folder, {**known, **again})
 
 
-def num_steps(arm: Arm, material: Material, scratch: Path) -> int:
-    """Optimizer steps that the arm takes.
+def num_steps(spec: RunSpec, task_data: TaskData, scratch: Path) -> int:
+    """Optimizer steps that the run takes.
 
     Args:
-        arm: the arm.
-        material: its data.
+        spec: the run.
+        task_data: its data.
         scratch: a folder that the Trainer's arguments may name.
     """
-    if arm.method.phase == "from data":
+    if spec.method is not None and spec.method.phase == "from data":
         return 0
-    batch = arm.recipe.arguments(scratch).train_batch_size
-    return math.ceil(arm.recipe.epochs * math.ceil(len(material.train) / batch))
+    batch = spec.recipe.arguments(scratch).train_batch_size
+    return math.ceil(spec.recipe.epochs * math.ceil(len(task_data.train) / batch))

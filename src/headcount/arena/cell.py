@@ -4,8 +4,10 @@ import traceback
 from dataclasses import replace
 
 from rich.console import Console
+from transformers import PreTrainedModel
 
-from headcount.arena.adopt import adopt_arm
+from headcount.architectures.discover import units
+from headcount.arena.adopt import adopt_run
 from headcount.arena.grid import Cell, digest
 from headcount.arena.output import ERROR_FILE, LOG_FILE, SPEC_FILE, Output, read_json, write_json
 from headcount.arena.progress import Progress, ProgressFile, write_progress
@@ -13,8 +15,8 @@ from headcount.arena.result import Result
 from headcount.checkpoints.workspace import clear
 from headcount.errors import CheckpointError, PruningError, SurgeryError
 from headcount.reports.measure import environment, heads_per_layer
-from headcount.training.arm import RESULT_FILE, Trained, recover, run_arm, write_result
-from headcount.training.material import Material, gather, sampled
+from headcount.runs.data import TaskData, gather, sampled
+from headcount.runs.run import RESULT_FILE, RunResult, carry_out, recover, write_result
 
 
 def attempt(output: Output, cell: Cell, *, adopt: bool = False, command: str | None = None) -> bool:
@@ -23,7 +25,7 @@ def attempt(output: Output, cell: Cell, *, adopt: bool = False, command: str | N
     Args:
         output: the folder of the comparison.
         cell: the cell.
-        adopt: take over an arm that was trained elsewhere.
+        adopt: take over an run that was trained elsewhere.
         command: the command line, for the record.
 
     Returns:
@@ -55,7 +57,7 @@ def run_cell(
         output: the folder of the comparison.
         cell: the cell.
         console: the log.
-        adopt: take over an arm that was trained elsewhere.
+        adopt: take over an run that was trained elsewhere.
         command: the command line, for the record.
 
     Raises:
@@ -74,24 +76,24 @@ def run_cell(
         console.print(f"{cell.name}: its model is gone and needed; trained again")
         output.set_aside(cell)
     write_progress(folder, Progress(phase="reading data"))
-    settings, arm = output.grid.settings, output.grid.arm(cell, output.path)
-    material = gather(
-        settings.model, settings.task, list(settings.train), list(settings.eval), arm.recipe
+    settings, spec = output.grid.settings, output.grid.run_spec(cell, output.path)
+    task_data = gather(
+        settings.model, settings.task, list(settings.train), list(settings.eval), spec.recipe
     )
-    material = sampled(material, settings.num_train, settings.data_seed)
+    task_data = sampled(task_data, settings.num_train, settings.data_seed)
     if (folder / RESULT_FILE).is_file() and not (folder / SPEC_FILE).is_file():
         write_progress(folder, Progress(phase="adopting"))
-        adopt_arm(arm, material, folder)
+        adopt_run(spec, task_data, folder)
         console.print(f"{cell.name}: trained elsewhere, checked and taken over")
     write_json(folder / SPEC_FILE, output.spec(cell))
     write_progress(folder, Progress(phase="choosing"))
     watched = ProgressFile(folder, "training", console)
-    trained = run_arm(arm, material, folder, console, [watched])
+    trained = carry_out(spec, task_data, folder, console, [watched])
     recovered = None
-    if arm.method.rests and settings.recover_epochs:
+    if spec.rests and settings.recover_epochs:
         watched = ProgressFile(folder, "recovering", console)
-        recovered = recover(trained, material, settings.recover_epochs, console, [watched])
-    result = _result(output, cell, trained, recovered, material)
+        recovered = recover(trained, task_data, settings.recover_epochs, console, [watched])
+    result = _result(output, cell, trained, recovered, task_data)
     if not result.adopted:  # checkpoints of another run are not ours to delete
         for checkpoint in (*folder.glob("checkpoint-*"), *folder.glob("recovered/checkpoint-*")):
             clear(checkpoint)
@@ -100,14 +102,15 @@ def run_cell(
 
 
 def _result(
-    output: Output, cell: Cell, trained: Trained, recovered: Trained | None, material: Material
+    output: Output, cell: Cell, trained: RunResult, recovered: RunResult | None, task_data: TaskData
 ) -> Result:
     """Reload the last model, recount it, and put together what is known."""
-    last, decision = recovered or trained, trained.decision
+    last = recovered or trained
     write_progress(output.folder(cell), Progress(phase="recounting"))
-    model = material.fresh_model(str(last.folder))
+    model = task_data.fresh_model(str(last.folder))
     counts = heads_per_layer(model)
-    asked = decision.num_units if cell.heads is None else cell.heads
+    keep = _keep(trained, model)
+    asked = sum(map(len, keep.values())) if cell.heads is None else cell.heads
     if sum(counts) != asked:
         raise SurgeryError(
             f"{cell.name}: recounted from {str(last.folder)!r}, the model has {sum(counts)} heads, "
@@ -121,9 +124,9 @@ def _result(
         described=spec["described"],
         num_heads=sum(counts),
         heads_per_layer=counts,
-        keep={site.module: "".join("01"[kept] for kept in site.keep) for site in decision.sites},
+        keep=keep,
         quality=last.quality,
-        quality_once=trained.quality if trained.arm.method.rests else None,
+        quality_once=trained.quality if trained.spec.rests else None,
         num_steps=trained.num_steps,
         train_s=trained.train_s,
         recover_steps=0 if recovered is None else recovered.num_steps,
@@ -134,3 +137,11 @@ def _result(
         environment=environment(),
         adopted=bool((read_json(output.folder(cell) / RESULT_FILE) or {}).get("adopted")),
     )
+
+
+def _keep(trained: RunResult, model: PreTrainedModel) -> dict[str, str]:
+    """What stayed (``1``) and what went (``0``), head by head, by the name of the module."""
+    if trained.decision is None:  # a dense model
+        return {site.module: "1" * site.num_units for site in units(model, "head").sites}
+    sites = trained.decision.sites
+    return {site.module: "".join("01"[kept] for kept in site.keep) for site in sites}

@@ -25,7 +25,7 @@ from headcount.checkpoints.place import alone, check_place, expanded, on_disk
 from headcount.errors import PruningError, check_argument
 from headcount.reports.counting import counting
 from headcount.reports.measure import example_batch
-from headcount.training.material import gather, sampled
+from headcount.runs.data import gather, sampled
 from headcount.units.budget import Budget
 
 WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")
@@ -35,18 +35,18 @@ MakeRunner = Callable[[Output], Runner]
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Conduct:
+class CompareOptions:
     """How a comparison is run; nothing of this changes a result.
 
     Example:
-        >>> Conduct().keep_models
+        >>> CompareOptions().keep_models
         True
     """
 
     runner: MakeRunner | None = None
     """Makes what runs the cells, for the output folder; in this process by default."""
     adopt: bool = False
-    """Take over arms that were trained elsewhere, after checking them."""
+    """Take over runs that were trained elsewhere, after checking them."""
     keep_models: bool = True
     """Keep the weights of all cells; otherwise those of the dense ones alone, from which methods
     start."""
@@ -60,7 +60,7 @@ class Conduct:
     """Where progress is shown."""
 
 
-def compare(grid: Grid, path: str | Path, conduct: Conduct | None = None) -> Comparison:
+def compare(grid: Grid, path: str | Path, options: CompareOptions | None = None) -> Comparison:
     """Run what is not finished of a grid, then make tables and figures of all that is.
 
     Each cell has a folder of its own, and leaves a result there. The same call goes on where an
@@ -70,7 +70,7 @@ def compare(grid: Grid, path: str | Path, conduct: Conduct | None = None) -> Com
     Args:
         grid: what is compared.
         path: the output folder.
-        conduct: how it is run.
+        options: how it is run.
 
     Returns:
         What was found; ``unfinished`` has the cells that failed.
@@ -86,7 +86,7 @@ def compare(grid: Grid, path: str | Path, conduct: Conduct | None = None) -> Com
         >>> grid = Grid(settings=settings, methods={"random": Random()}, heads=(36,), seeds=(0, 1))
         >>> compare(grid, "runs/random")  # doctest: +SKIP
     """
-    how = conduct or Conduct()
+    how = options or CompareOptions()
     check_argument("compare", "grid", grid, Grid, "a Grid")
     check_argument("compare", "path", path, (str, Path), "a folder")
     output = Output.of(expanded(path), grid)
@@ -123,8 +123,10 @@ def check(grid: Grid, timing: Timing | None = None) -> None:
         PruningError: a model or data that cannot be used, or longer inputs than the model takes.
     """
     settings = grid.settings
-    material = gather(settings.model, settings.task, settings.train, settings.eval, settings.recipe)
-    sampled(material, settings.num_train, settings.data_seed)
+    task_data = gather(
+        settings.model, settings.task, settings.train, settings.eval, settings.recipe
+    )
+    sampled(task_data, settings.num_train, settings.data_seed)
     with loading(settings.model):
         model = AutoModel.from_pretrained(settings.model, trust_remote_code=False)
     if timing is not None and timing.num_runs:
@@ -142,7 +144,7 @@ def _todo(output: Output) -> list[Cell]:
     return [cell for cell in cells if cell in todo or (cell in needed and output.is_gone(cell))]
 
 
-def _time(found: Comparison, how: Conduct) -> None:
+def _time(found: Comparison, how: CompareOptions) -> None:
     """Measure latency; that it cannot be is told, and takes nothing else along."""
     try:
         with counting(how.console, "latency of these shapes, rounds") as rounds:
@@ -151,7 +153,7 @@ def _time(found: Comparison, how: Conduct) -> None:
         how.console.print(f"latency: not measured: {error}", markup=False, highlight=False)
 
 
-def _run(output: Output, todo: list[Cell], how: Conduct) -> dict[Cell, str]:
+def _run(output: Output, todo: list[Cell], how: CompareOptions) -> dict[Cell, str]:
     here = Here(output=output, adopt=how.adopt, command=how.command)
     num_done = len(output.grid.cells) - len(todo)
     if not how.keep_models:

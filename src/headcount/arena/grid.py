@@ -12,10 +12,10 @@ from headcount.door.arguments import check_fields
 from headcount.door.shape import fit
 from headcount.errors import BudgetError, TrainingError
 from headcount.methods.method import Method
-from headcount.training.arm import NUM_EXAMPLES, Arm, dense_arm, recipe_of
+from headcount.runs.data import describe_source
+from headcount.runs.recipe import Recipe
+from headcount.runs.run import NUM_EXAMPLES, RunSpec, dense_run, recipe_of
 from headcount.training.distillation import Distillation
-from headcount.training.material import describe_source
-from headcount.training.recipe import Recipe
 from headcount.units.budget import Budget
 
 DENSE = "dense"
@@ -206,13 +206,13 @@ class Grid:
 
     def described(self, cell: Cell) -> dict[str, Any]:
         """Name and settings of a cell's method."""
-        arm = self.arm(cell, Path())
-        extra: dict[str, Any] = {"distillation": asdict(Distillation())} if arm.teacher else {}
+        spec = self.run_spec(cell, Path())
+        extra: dict[str, Any] = {"distillation": asdict(Distillation())} if spec.teacher else {}
         if cell.is_finetuned:
             extra["start"] = DENSE
-        return {**arm.method.describe(), **extra}
+        return {**spec.describe(), **extra}
 
-    def arm(self, cell: Cell, output: Path) -> Arm:
+    def run_spec(self, cell: Cell, output: Path) -> RunSpec:
         """How a cell comes to its model.
 
         Args:
@@ -221,11 +221,11 @@ class Grid:
         """
         recipe = replace(self.settings.recipe, seed=cell.seed)
         if cell.heads is None:
-            return replace(dense_arm(self.settings.model, recipe), name=cell.name)
+            return replace(dense_run(self.settings.model, recipe), name=cell.name)
         method, dense = self.methods[cell.method], str(output / cell.dense.name / "model")
         if cell.is_finetuned:
             recipe = replace(recipe, epochs=self.settings.recover_epochs)
-        return Arm(
+        return RunSpec(
             name=cell.name,
             method=method,
             budget=Budget(heads=cell.heads),

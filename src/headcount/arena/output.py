@@ -12,9 +12,9 @@ from headcount.door.files import checked, parse_json, read_text
 from headcount.door.shape import Count, Matching, Misfit, fit, short
 from headcount.errors import CheckpointError, PruningError
 from headcount.methods.method import Method
+from headcount.runs.data import describe_model
+from headcount.runs.run import RESULT_FILE
 from headcount.tasks import TASKS
-from headcount.training.arm import RESULT_FILE
-from headcount.training.material import describe_model
 
 FORMAT = 1
 GRID_FILE = "grid.json"
@@ -138,7 +138,7 @@ class Output:
         if others and not adopt:
             raise CheckpointError(
                 f"output {str(self.path)!r} exists and has no {GRID_FILE}, so compare did not make "
-                "it. Give another folder, or move this one away. If its cells are arms that were "
+                "it. Give another folder, or move this one away. If its cells are runs that were "
                 "trained elsewhere, give --adopt."
             )
 
@@ -197,7 +197,7 @@ class Output:
             return f"{name!r} holds files that compare did not make. Move it away."
         if not adopt:
             return (
-                f"{name!r} holds an arm that compare did not train. Give --adopt to check it and "
+                f"{name!r} holds a run that compare did not train. Give --adopt to check it and "
                 "take it over, or move it away."
             )
         return None

@@ -10,7 +10,7 @@ from headcount.arena.output import saved_result
 from headcount.door.files import checked
 from headcount.door.shape import Count, Finite, Matching, Positive, fit
 from headcount.errors import CheckpointError
-from headcount.training.arm import RESULT_FILE
+from headcount.runs.run import RESULT_FILE
 
 Bits = Annotated[str, Matching("[01]*", "a text of 0 and 1")]
 
@@ -64,7 +64,7 @@ class Result:
     only_class: str | None = None
     """The label that every evaluation example is given, if it is one and the same."""
     adopted: bool = False
-    """Whether the arm was trained elsewhere."""
+    """Whether the run was trained elsewhere."""
     command: str | None = None
     """The command line."""
 

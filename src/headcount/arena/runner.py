@@ -63,7 +63,7 @@ class Here(Runner):
     output: Output
     """The folder of the comparison."""
     adopt: bool = False
-    """Whether to take over arms that were trained elsewhere."""
+    """Whether to take over runs that were trained elsewhere."""
     command: str | None = None
     """The command line, for the record."""
 
@@ -109,7 +109,7 @@ class Processes(Runner):
     jobs: int = 1
     """Cells at a time."""
     adopt: bool = False
-    """Whether to take over arms that were trained elsewhere."""
+    """Whether to take over runs that were trained elsewhere."""
 
     def __post_init__(self) -> None:
         if self.jobs < 1:

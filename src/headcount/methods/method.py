@@ -88,7 +88,7 @@ class Method(abc.ABC, Generic[S]):
     """The fields of ``Evidence`` that the method needs."""
     scales: ClassVar[Literal["tuned", "ones"]] = "ones"
     """Where nothing is trained after the decision: whether the method tunes the scales of what
-    stays (``headcount.training.rescale``)."""
+    stays (``headcount.post_training.rescale``)."""
     additive: ClassVar[bool] = False
     """Whether a score is the loss of removing its unit, so that scores add up. Else they rank: how
     much larger one is than another means nothing. Only a budget of a cost makes a difference."""

@@ -102,6 +102,12 @@ class FineTuner(Restoring, Trainer):
         """Complete a checkpoint that the Trainer has just written."""
         write_run(folder, self.fingerprint())
 
+    def trained(self) -> nn.Module:
+        """The trained model itself, without what wraps it, in evaluation mode."""
+        model = cast(nn.Module, self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False))
+        vars(model).pop("forward", None)  # what is left of the mixed-precision wrapper
+        return model.eval()
+
     def _before_training(self) -> None:
         """For subclasses: refuse settings that may have changed since the start."""
 

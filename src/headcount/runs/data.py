@@ -24,19 +24,19 @@ from headcount.architectures.positions import max_tokens
 from headcount.checkpoints.loading import loading, said
 from headcount.checkpoints.place import expanded, expanded_name
 from headcount.errors import CheckpointError, DataError
+from headcount.runs.recipe import Recipe
 from headcount.tasks import TASKS
 from headcount.tasks.bounds import is_data_file
-from headcount.training.recipe import Recipe
 
 logger = logging.getLogger("headcount")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Material:
-    """What all arms share: the data, and how a fresh model is made.
+class TaskData:
+    """What all runs share: the data, and how a fresh model is made.
 
     Example:
-        >>> list(Material.__dataclass_fields__)[:4]
+        >>> list(TaskData.__dataclass_fields__)[:4]
         ['fresh_model', 'tokenizer', 'train', 'eval']
     """
 
@@ -63,7 +63,7 @@ class Material:
 
 def gather(
     model: str, task: str, train: Sequence[Any], evaluate: Sequence[Any], recipe: Recipe
-) -> Material:
+) -> TaskData:
     """The data of a run, tokenised, and a way to make fresh models.
 
     Args:
@@ -100,7 +100,7 @@ def gather(
         with loading(name):
             return kind.load_model(name, labels)
 
-    return Material(
+    return TaskData(
         fresh_model=fresh_model,
         tokenizer=tokenizer,
         train=train_set,
@@ -143,26 +143,26 @@ def check_length(model: str, max_length: int) -> None:
         )
 
 
-def sampled(material: Material, num_train: int, seed: int) -> Material:
+def sampled(task_data: TaskData, num_train: int, seed: int) -> TaskData:
     """With a random part of the training examples, in their order.
 
     Args:
-        material: with all of them.
+        task_data: with all of them.
         num_train: how many; 0 or as many as there are takes all.
         seed: of the draw, from Python's ``random``.
 
     Raises:
         DataError: more than there are, or fewer than none.
     """
-    total = len(material.train)
+    total = len(task_data.train)
     if not 0 <= num_train <= total:
         raise DataError(
             f"num_train={num_train}: there are {total} training examples. Give 0 (all) to {total}."
         )
     if num_train in (0, total):
-        return material
+        return task_data
     rows = sorted(random.Random(seed).sample(range(total), num_train))
-    return replace(material, train=material.train.select(rows))
+    return replace(task_data, train=task_data.train.select(rows))
 
 
 def check_finetuned(source: str, model: PreTrainedModel) -> None:

@@ -1,4 +1,4 @@
-"""How long and how fast to train: the settings shared by every arm of a comparison."""
+"""How long and how fast to train: the settings shared by every run of a comparison."""
 
 import math
 from dataclasses import dataclass

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from transformers import EvalPrediction, PreTrainedModel, PrinterCallback, Trainer
 
-from headcount.training.material import Material
-from headcount.training.recipe import Recipe
+from headcount.runs.data import TaskData
+from headcount.runs.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,32 +29,32 @@ class Quality:
     """The label that every example is given, if it is one and the same."""
 
 
-def quality(model: PreTrainedModel, material: Material, recipe: Recipe, scratch: Path) -> Quality:
+def quality(model: PreTrainedModel, task_data: TaskData, recipe: Recipe, scratch: Path) -> Quality:
     """Measure a model on the evaluation data.
 
     Examples of similar length share a batch; what comes out is in the order of the data.
 
     Args:
         model: the model; it goes to the device that the recipe trains on.
-        material: the data.
+        task_data: the data.
         recipe: batch size and device.
         scratch: a folder the Trainer may call its own.
     """
     args = recipe.arguments(scratch)
     args.train_sampling_strategy = "random"  # for evaluation: one after the other
-    trainer = Trainer(model=model, args=args, data_collator=material.collator)
+    trainer = Trainer(model=model, args=args, data_collator=task_data.collator)
     trainer.remove_callback(PrinterCallback)
-    order = np.argsort([len(ids) for ids in material.eval["input_ids"]], kind="stable")
-    found = trainer.predict(material.eval.select(order))  # pyright: ignore[reportArgumentType]
+    order = np.argsort([len(ids) for ids in task_data.eval["input_ids"]], kind="stable")
+    found = trainer.predict(task_data.eval.select(order))  # pyright: ignore[reportArgumentType]
     back = np.argsort(order)
     prediction = EvalPrediction(
         predictions=_reordered(found.predictions, back), label_ids=_reordered(found.label_ids, back)
     )
-    correct = material.correct(prediction)
+    correct = task_data.correct(prediction)
     return Quality(
-        value=float(material.metrics(prediction)[material.metric]),
+        value=float(task_data.metrics(prediction)[task_data.metric]),
         correct=None if correct is None else "".join("01"[int(right)] for right in correct),
-        only_class=_only_class(material.predicted(prediction), model),
+        only_class=_only_class(task_data.predicted(prediction), model),
     )
 
 

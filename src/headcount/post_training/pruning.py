@@ -11,10 +11,10 @@ from headcount.door.arguments import checks_arguments
 from headcount.door.shape import Seed
 from headcount.errors import BudgetError
 from headcount.methods.method import Method
+from headcount.post_training.decide import check_batches, decide, each
+from headcount.post_training.rescale import rescale
 from headcount.surgery.cut import cut
 from headcount.surgery.fold import fold
-from headcount.training.decide import check_batches, decide, each
-from headcount.training.rescale import rescale
 from headcount.units.budget import Budget
 from headcount.units.decision import Decision
 

@@ -13,7 +13,7 @@ import headcount as hc
 from cases import TINY, batch, bert, keep_decision, llama, with_cross_attention
 from headcount.gates.attach import Gates, has_gates
 from headcount.maths.scales import contributions, fit_scales
-from headcount.training.rescale import counted_tokens
+from headcount.post_training.rescale import counted_tokens
 from headcount.zoo.decisions import random_decision
 from headcount.zoo.inputs import dummy_inputs
 from headcount.zoo.tiny import tiny_model

@@ -14,26 +14,26 @@ from transformers import AutoModelForSequenceClassification
 
 import headcount as hc
 from cases import write_model, write_pairs
+from headcount.runs.data import describe_source, gather, sampled
+from headcount.runs.quality import quality
+from headcount.runs.run import RunSpec, carry_out, dense_run, example_batches, read_run
 from headcount.tasks.nli import NLI
-from headcount.training.arm import Arm, dense_arm, example_batches, read_arm, run_arm
 from headcount.training.distillation import taught
-from headcount.training.material import describe_source, gather, sampled
-from headcount.training.quality import quality
 from looking import Looking
 
 RECIPE = hc.Recipe(epochs=0.5, batch_size=8, max_length=24, seed=3)
 
 
 @pytest.fixture(scope="module")
-def material(tmp_path_factory):
+def task_data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
     model = write_model(folder / "model")
     train, dev = write_pairs(folder / "a.tsv", 50), write_pairs(folder / "b.tsv", 37, seed=1)
     return model, gather(model, "nli", [train], [dev], RECIPE)
 
 
-def looking_arm(model, num_examples=20, **settings) -> Arm:
-    return Arm(
+def looking_spec(model, num_examples=20, **settings) -> RunSpec:
+    return RunSpec(
         name="looking",
         method=Looking(**settings),
         budget=hc.Budget(heads=5),
@@ -44,9 +44,9 @@ def looking_arm(model, num_examples=20, **settings) -> Arm:
 
 
 @pytest.mark.parametrize(("num", "seen"), [(20, 20), (1, 1), (0, 50), (999, 50)])
-def test_examples_are_drawn_with_the_seed_and_stay_in_order(material, num, seen):
-    model, given = material
-    batches = example_batches(looking_arm(model, num), given, torch.device("cpu"))
+def test_examples_are_drawn_with_the_seed_and_stay_in_order(task_data, num, seen):
+    model, given = task_data
+    batches = example_batches(looking_spec(model, num), given, torch.device("cpu"))
     assert [len(batch["labels"]) for batch in batches] == [8] * (seen // 8) + [seen % 8][: seen % 8]
     rows = sorted(random.Random(3).sample(range(50), seen))
     expected = [given.train[row]["input_ids"] for row in rows]
@@ -55,28 +55,30 @@ def test_examples_are_drawn_with_the_seed_and_stay_in_order(material, num, seen)
 
 
 @pytest.mark.parametrize("rounds", [1, 3])
-def test_an_arm_that_looks_cuts_the_model_it_was_given(material, tmp_path, rounds):
-    model, given = material
-    arm = looking_arm(model, rounds=rounds)
-    done = run_arm(arm, given, tmp_path, Console(quiet=True))
+def test_an_arm_that_looks_cuts_the_model_it_was_given(task_data, tmp_path, rounds):
+    model, given = task_data
+    spec = looking_spec(model, rounds=rounds)
+    done = carry_out(spec, given, tmp_path, Console(quiet=True))
     whole = given.fresh_model(model)
-    batches = example_batches(arm, given, torch.device("cpu"))
-    expected = hc.decide(whole, arm.method, arm.budget, batches, seed=3)
+    batches = example_batches(spec, given, torch.device("cpu"))
+    expected = hc.decide(whole, spec.method, spec.budget, batches, seed=3)
     assert done.decision == expected
     assert done.num_steps == 0
     saved = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
     cut = hc.cut(whole, expected).state_dict()
     assert all(torch.equal(value, cut[name]) for name, value in saved.state_dict().items())
     assert done.quality == done.correct.count("1") / 37
-    assert read_arm(arm, tmp_path) == done
+    assert read_run(spec, tmp_path) == done
 
 
 @pytest.mark.parametrize("heads", [3, 0])
 @pytest.mark.parametrize("method", [hc.Random(), hc.Magnitude()], ids=lambda m: m.name)
-def test_a_decision_that_stands_is_cut_first(material, tmp_path, monkeypatch, method, heads):
+def test_a_decision_that_stands_is_cut_first(task_data, tmp_path, monkeypatch, method, heads):
     """Without dropout the same model comes out as when the heads are masked all along."""
-    name, given = material
-    arm = Arm(name="arm", method=method, budget=hc.Budget(heads=heads), start=name, recipe=RECIPE)
+    name, given = task_data
+    spec = RunSpec(
+        name="run", method=method, budget=hc.Budget(heads=heads), start=name, recipe=RECIPE
+    )
     fresh = given.fresh_model
 
     def calm(start):
@@ -92,7 +94,7 @@ def test_a_decision_that_stands_is_cut_first(material, tmp_path, monkeypatch, me
     trained = {}
     for fixed in (True, False):
         monkeypatch.setattr(type(method), "phase", "at once" if fixed else "in training")
-        trained[fixed] = run_arm(arm, given, tmp_path / str(fixed), Console(quiet=True))
+        trained[fixed] = carry_out(spec, given, tmp_path / str(fixed), Console(quiet=True))
     assert trained[True].decision.sites == trained[False].decision.sites
     assert trained[True].decision.num_kept == heads
     states = [load_file(done.folder / "model.safetensors") for done in trained.values()]
@@ -102,12 +104,12 @@ def test_a_decision_that_stands_is_cut_first(material, tmp_path, monkeypatch, me
 
 
 @pytest.mark.parametrize("heads", [5, 0])
-def test_a_cut_model_is_trained_on(material, tmp_path, heads):
-    model, given = material
-    arm = replace(looking_arm(model), budget=hc.Budget(heads=heads))
-    cut = run_arm(arm, given, tmp_path / "cut", Console(quiet=True))
-    again = replace(arm, start=str(cut.folder), decided=cut.decision)
-    done = run_arm(again, given, tmp_path / "again", Console(quiet=True))
+def test_a_cut_model_is_trained_on(task_data, tmp_path, heads):
+    model, given = task_data
+    spec = replace(looking_spec(model), budget=hc.Budget(heads=heads))
+    cut = carry_out(spec, given, tmp_path / "cut", Console(quiet=True))
+    again = replace(spec, start=str(cut.folder), decided=cut.decision)
+    done = carry_out(again, given, tmp_path / "again", Console(quiet=True))
     assert (done.decision, done.num_steps) == (cut.decision, 4)
     assert hc.units(given.fresh_model(str(done.folder))).num("head") == heads
     before, after = (load_file(f.folder / "model.safetensors") for f in (cut, done))
@@ -115,33 +117,33 @@ def test_a_cut_model_is_trained_on(material, tmp_path, heads):
     assert not torch.equal(before["classifier.weight"], after["classifier.weight"])
 
 
-def test_a_finished_arm_is_read_back(material, tmp_path, monkeypatch):
-    model, given = material
-    arm = looking_arm(model)
-    done = run_arm(arm, given, tmp_path, Console(quiet=True))
-    monkeypatch.setattr("headcount.training.arm.prune_post_training", None)
-    assert run_arm(arm, given, tmp_path, Console(quiet=True)) == done
+def test_a_finished_arm_is_read_back(task_data, tmp_path, monkeypatch):
+    model, given = task_data
+    spec = looking_spec(model)
+    done = carry_out(spec, given, tmp_path, Console(quiet=True))
+    monkeypatch.setattr("headcount.runs.run.prune_post_training", None)
+    assert carry_out(spec, given, tmp_path, Console(quiet=True)) == done
 
 
-def test_a_result_that_notes_no_answers_is_read(material, tmp_path):
-    model, given = material
-    arm = looking_arm(model)
-    run_arm(arm, given, tmp_path, Console(quiet=True))
+def test_a_result_that_notes_no_answers_is_read(task_data, tmp_path):
+    model, given = task_data
+    spec = looking_spec(model)
+    carry_out(spec, given, tmp_path, Console(quiet=True))
     old = {"quality": 0.25, "train_s": 2.5, "num_steps": 7}
     (tmp_path / "result.json").write_text(json.dumps(old), encoding="utf-8")
-    done = read_arm(arm, tmp_path)
+    done = read_run(spec, tmp_path)
     assert (done.quality, done.train_s, done.num_steps, done.correct) == (0.25, 2.5, 7, None)
 
 
 def test_a_negative_number_of_examples_is_refused():
     with pytest.raises(hc.TrainingError, match=r"num_examples=-1: give a count, or 0 for all"):
-        looking_arm("model", -1)
+        looking_spec("model", -1)
 
 
-def test_answers_are_in_the_order_of_the_data(material, tmp_path):
+def test_answers_are_in_the_order_of_the_data(task_data, tmp_path):
     """Compared with one example at a time, without any padding."""
-    model, given = material
-    trained = run_arm(dense_arm(model, RECIPE), given, tmp_path, Console(quiet=True))
+    model, given = task_data
+    trained = carry_out(dense_run(model, RECIPE), given, tmp_path, Console(quiet=True))
     tuned = given.fresh_model(str(trained.folder)).eval()
     expected = ""
     with torch.no_grad():
@@ -154,16 +156,16 @@ def test_answers_are_in_the_order_of_the_data(material, tmp_path):
     assert 0 < expected.count("1") < 37
 
 
-def test_a_task_without_right_and_wrong_has_no_answers(material, tmp_path):
-    model, given = material
+def test_a_task_without_right_and_wrong_has_no_answers(task_data, tmp_path):
+    model, given = task_data
     other = replace(given, correct=lambda prediction: None)
     found = quality(given.fresh_model(model), other, RECIPE, tmp_path)
     assert found.correct is None
     assert found.value == quality(given.fresh_model(model), given, RECIPE, tmp_path).value
 
 
-def test_a_sample_is_drawn_by_pythons_own_generator(material):
-    _, given = material
+def test_a_sample_is_drawn_by_pythons_own_generator(task_data):
+    _, given = task_data
     rows = sorted(random.Random(4).sample(range(50), 12))
     part = sampled(given, 12, 4)
     assert part.train["input_ids"] == [given.train[row]["input_ids"] for row in rows]
@@ -172,9 +174,9 @@ def test_a_sample_is_drawn_by_pythons_own_generator(material):
 
 
 @pytest.mark.parametrize("num", [-1, 51])
-def test_a_sample_of_more_than_there_is_is_refused(material, num):
+def test_a_sample_of_more_than_there_is_is_refused(task_data, num):
     with pytest.raises(hc.DataError, match=rf"num_train={num}: there are 50 .* Give 0 \(all\)"):
-        sampled(material[1], num, 0)
+        sampled(task_data[1], num, 0)
 
 
 def test_a_source_is_known_by_name_and_contents(tmp_path):
@@ -196,17 +198,19 @@ def test_right_and_wrong_agree_with_the_accuracy():
     assert task.metrics(prediction)["accuracy"] == task.correct(prediction).mean()
 
 
-def test_the_seconds_of_training_count_those_of_asking_the_teacher(material, tmp_path, monkeypatch):
-    name, given = material
+def test_the_seconds_of_training_count_those_of_asking_the_teacher(
+    task_data, tmp_path, monkeypatch
+):
+    name, given = task_data
     now = [0.0]
 
     def asked(*words):
         now[0] += 1000
         return taught(*words)
 
-    monkeypatch.setattr("headcount.training.arm.time", SimpleNamespace(monotonic=lambda: now[0]))
-    monkeypatch.setattr("headcount.training.arm.taught", asked)
-    whole = dense_arm(name, RECIPE)
-    assert run_arm(whole, given, tmp_path / "alone", Console(quiet=True)).train_s == 0
-    arm = replace(whole, teacher=name)
-    assert run_arm(arm, given, tmp_path / "taught", Console(quiet=True)).train_s == 1000
+    monkeypatch.setattr("headcount.runs.run.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("headcount.runs.run.taught", asked)
+    whole = dense_run(name, RECIPE)
+    assert carry_out(whole, given, tmp_path / "alone", Console(quiet=True)).train_s == 0
+    spec = replace(whole, teacher=name)
+    assert carry_out(spec, given, tmp_path / "taught", Console(quiet=True)).train_s == 1000

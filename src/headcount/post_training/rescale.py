@@ -15,11 +15,11 @@ from headcount.door.arguments import checks_arguments
 from headcount.errors import BudgetError, TrainingError
 from headcount.gates.attach import Gates, gate_dtype
 from headcount.maths.scales import contributions, fit_scales
+from headcount.post_training.decide import check_batches, each
+from headcount.post_training.replay import Call, Replay, finishing_order
+from headcount.post_training.residual import Sum, find_sum
 from headcount.surgery.fold import output_weight
-from headcount.training.decide import check_batches, each
 from headcount.training.parallel import check_alone
-from headcount.training.replay import Call, Replay, finishing_order
-from headcount.training.residual import Sum, find_sum
 from headcount.units.decision import Decision
 from headcount.units.site import Site
 

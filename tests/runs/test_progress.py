@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from headcount.training import progress
-from headcount.training.progress import ProgressBar
+from headcount.runs import progress
+from headcount.runs.progress import ProgressBar
 
 
 def shown(tmp_path, monkeypatch, *, seconds, steps, logged_every=20):

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from headcount.architectures.places import layer_path
-from headcount.training.replay import Reached
+from headcount.post_training.replay import Reached
 
 TOLERANCE = 1e-2
 """Relative; a sum moves by exactly what was added, but for rounding."""

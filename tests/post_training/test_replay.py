@@ -9,8 +9,8 @@ from torch import nn
 import headcount as hc
 from headcount.architectures.places import layer_path
 from headcount.gates.attach import Gates
-from headcount.training.replay import Replay, finishing_order
-from headcount.training.residual import Sum, find_sum
+from headcount.post_training.replay import Replay, finishing_order
+from headcount.post_training.residual import Sum, find_sum
 from headcount.zoo.inputs import dummy_inputs
 from headcount.zoo.tiny import tiny_model
 

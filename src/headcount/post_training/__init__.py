@@ -1,0 +1,1 @@
+"""Deciding and tuning without training: a few batches are enough."""
