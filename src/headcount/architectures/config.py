@@ -17,19 +17,13 @@ from headcount.architectures import names
 from headcount.architectures.depth import MOVED, Shorter
 from headcount.architectures.discover import find_sites
 from headcount.architectures.maps import is_emptied, is_piece, is_run_apart
-from headcount.architectures.mark import FORMAT, Left, renamed_mark
+from headcount.architectures.mark import FORMAT, MARK, Left, mark_of
 from headcount.architectures.places import owner_of, parts_of
 from headcount.architectures.stock import STOCK, is_stock, stock_class
 from headcount.errors import SurgeryError
 from headcount.pieces import PART, Overridden
 from headcount.units.kinds import SLICES
 from headcount.units.site import Site
-
-MARK = "headcount"
-"""Key of the configuration with what each site of a cut model has left."""
-
-Mark = dict[str, Any]
-"""``format``, a number, and ``left``."""
 
 
 def write_shape(model: nn.Module, changed: Iterable[tuple[str, str]]) -> None:
@@ -101,31 +95,6 @@ def own_configs(model: nn.Module) -> None:
 def is_uneven(model: nn.Module) -> bool:
     """Whether a model has layers that only headcount can build."""
     return any(mark_of(vars(module).get("config")) for module in model.modules())
-
-
-def mark_of(config: object) -> Mark | None:
-    """The mark of a configuration.
-
-    Returns:
-        None if it has none. An attribute of the same name that is no mark belongs to somebody else.
-
-    Example:
-        >>> import transformers
-        >>> mark_of(transformers.BertConfig()) is None
-        True
-    """
-    value = vars(config).get(MARK) if isinstance(config, PreTrainedConfig) else None
-    return renamed_mark(value) if isinstance(value, dict) and is_mark(value) else None
-
-
-def is_mark(value: object) -> bool:
-    """Whether a value is a mark, right or damaged.
-
-    Example:
-        >>> is_mark({"format": 3, "left": {}}), is_mark(12)
-        (True, False)
-    """
-    return isinstance(value, dict) and bool(value.keys() & {"format", "left"})
 
 
 def check_unclaimed(model: nn.Module, call: str) -> None:

@@ -1,14 +1,16 @@
 """Whether the weights of a checkpoint are those that its mark tells of."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transformers import PreTrainedModel
-
-from headcount.architectures.discover import find_sites
 from headcount.architectures.mark import GIVE
 from headcount.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 BUILT_BY = "_headcount_built_by"
 """Attribute of a model that was built by a mark, until its weights are loaded: what was left."""
@@ -40,6 +42,8 @@ def completing(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _wrong(model: PreTrainedModel, paths: list[str], found: Any) -> list[str]:
     """Weights of units that are missing, of another shape, or there although they were removed."""
+    from headcount.architectures.discover import find_sites
+
     ours = {part.parameter for site in find_sites(model) for part in site.parts}
     missing = [f"{name} is missing" for name in found.missing_keys if name in ours]
     shapes = [

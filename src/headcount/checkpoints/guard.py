@@ -5,16 +5,18 @@ wherever one is read. It is a layer of ``per_layer_config`` whose number is a se
 reads the numbers of layers as integers, fails, and shows the sentence.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transformers import PreTrainedConfig
-
-from headcount.architectures.config import MARK, is_mark, mark_of
-from headcount.architectures.mark import renamed_mark
+from headcount.architectures.mark import MARK, is_mark, mark_of, renamed_mark
 from headcount.errors import CheckpointError
-from headcount.pieces import GUARD, PART, PER_LAYER, guarded, unguarded
+from headcount.pieces.guard import GUARD, PART, PER_LAYER, guarded, unguarded
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 OLD = "per_layer_keys"
 """Key of the marks of folders whose ``per_layer_config`` says again what the mark says."""

@@ -1,30 +1,23 @@
 """Serving with a paged cache: it has room for the same key-value heads in every layer."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-from transformers import GenerationMixin
-
-from headcount.architectures.config import is_uneven
-from headcount.architectures.discover import find_sublayers
-from headcount.architectures.maps import is_skipped
-from headcount.architectures.places import nearest_config
 from headcount.errors import ArchitectureError
 
-_ENTRY = "init_continuous_batching"
+if TYPE_CHECKING:
+    from torch import nn
+
+ENTRY = "init_continuous_batching"
 """The method of every model through which all of transformers' continuous batching begins."""
 
 
-def install() -> None:
-    """Have continuous batching ask first whether its cache fits the model."""
-    stock: Callable[..., Any] | None = getattr(GenerationMixin, _ENTRY, None)
-    if stock is not None:
-        setattr(GenerationMixin, _ENTRY, _asking(stock))
+def asking(stock: Callable[..., Any]) -> Callable[..., Any]:
+    """The entry to continuous batching that asks first whether its cache fits the model."""
 
-
-def _asking(stock: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(stock)
     def init_continuous_batching(self: Any, *args: Any, **kwargs: Any) -> Any:
         refuse_uneven_cache(self)
@@ -41,6 +34,11 @@ def refuse_uneven_cache(model: nn.Module) -> None:
     Raises:
         ArchitectureError: they do not.
     """
+    from headcount.architectures.config import is_uneven
+    from headcount.architectures.discover import find_sublayers
+    from headcount.architectures.maps import is_skipped
+    from headcount.architectures.places import nearest_config
+
     if not is_uneven(model):
         return
     found = [sub for sub in find_sublayers(model) if sub.attention is not None]

@@ -1,13 +1,20 @@
 """What lies in what: a head inside a removed sublayer or layer is removed too."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
-from jaxtyping import Bool
-from torch import Tensor
 
 from headcount.errors import BudgetError
 from headcount.units.kinds import KIND, KINDS, WHOLE, in_words
-from headcount.units.quota import Pool
-from headcount.units.table import UnitTable
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool
+    from torch import Tensor
+
+    from headcount.units.quota import Pool
+    from headcount.units.table import UnitTable
 
 
 def holds(outer: str, kind: str, inner: str) -> bool:
