@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # the same names as in the table below, for type checkers and
     from headcount.errors import CheckpointError as CheckpointError
     from headcount.errors import DataError as DataError
     from headcount.errors import DecisionError as DecisionError
+    from headcount.errors import MissingPackageError as MissingPackageError
     from headcount.errors import PruningError as PruningError
     from headcount.errors import SurgeryError as SurgeryError
     from headcount.errors import TrainingError as TrainingError
@@ -98,6 +99,7 @@ _HOME = {
     "LatencyTable": "headcount.units.latency",
     "LayerDrop": "headcount.methods.layer_drop",
     "Magnitude": "headcount.methods.magnitude",
+    "MissingPackageError": "headcount.errors",
     "Options": "headcount.prune",
     "Pruned": "headcount.prune",
     "PruningError": "headcount.errors",
@@ -137,7 +139,13 @@ __all__ = list(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 def _public(name: str) -> Any:
     """A public name's value, or one of the package's own modules, at its first use."""
     if name in _HOME:
-        value = getattr(importlib.import_module(_HOME[name]), name)
+        try:
+            value = getattr(importlib.import_module(_HOME[name]), name)
+        except ImportError as error:
+            value = _stand_in(name, error)
+            if value is None:
+                raise
+            return value  # not for good: the package may be installed meanwhile
         globals()[name] = value
         return value
     if not name.startswith("_"):
@@ -147,6 +155,14 @@ def _public(name: str) -> Any:
             if error.name != f"{__name__}.{name}":
                 raise
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_near(name)}")
+
+
+def _stand_in(name: str, error: ImportError) -> type | None:
+    """What says, where it is used, that an optional package is not installed, if that is why."""
+    from headcount.door.extras import missing_in, stand_in
+
+    package = missing_in(error)
+    return None if package is None else stand_in(name, package)
 
 
 def _near(name: str) -> str:
