@@ -112,6 +112,18 @@ class TrainingError(PruningError, RuntimeError):
     """
 
 
+class MissingPackageError(PruningError, ImportError):
+    """A package that this part of headcount needs is not installed.
+
+    Example:
+        >>> from headcount.door.extras import missing
+        >>> raise missing("PruningTrainer", "accelerate")
+        Traceback (most recent call last):
+            ...
+        headcount.errors.MissingPackageError: PruningTrainer: this needs accelerate. Install it ...
+    """
+
+
 def check_argument(
     call: str, name: str, value: object, wanted: type | tuple[type, ...], give: str
 ) -> None:

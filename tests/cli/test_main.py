@@ -1,5 +1,8 @@
+import importlib
+import inspect
 import re
 import shutil
+import subprocess
 import sys
 
 import pytest
@@ -28,6 +31,11 @@ def inputs(tmp_path_factory):
 def run(*arguments: str):
     words = spread([str(word) for word in arguments], ["--train", "--eval"])
     return CliRunner().invoke(cli.app, words, env=WIDE)
+
+
+def said(done) -> str:
+    """What was printed, in one line."""
+    return " ".join(done.output.replace("│", " ").split())
 
 
 def prune(inputs, *extra):
@@ -181,3 +189,40 @@ def test_the_demo_on_the_packaged_model(tmp_path, minilm):
     done = run("demo", "--output", str(tmp_path / "demo"), "--epochs", "0.05")
     assert done.exit_code == 0, done.output
     assert "Kept 12 of 72 heads" in done.output
+
+
+def test_the_help_says_what_the_commands_say_of_themselves():
+    listed = run("--help")
+    assert listed.exit_code == 0
+    for name, does in cli.COMMANDS.items():
+        module = importlib.import_module(f"headcount.cli.{name}")
+        said_itself = inspect.getdoc(getattr(module, f"{name}_command")).partition("\n")[0]
+        assert said_itself == does
+        assert does in listed.output
+
+
+def test_the_help_needs_neither_torch_nor_transformers():
+    code = "import sys; sys.argv[1:] = ['--help']; from headcount.cli.main import main\n"
+    code += "try: main()\nfinally: print(*sorted({m.partition('.')[0] for m in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = done.stdout.splitlines()[-1].split()
+    assert "headcount" in loaded
+    assert not {"torch", "transformers", "datasets", "matplotlib", "numpy"} & {*loaded}
+
+
+def test_a_command_whose_package_is_missing_says_which(monkeypatch):
+    def fails(name):
+        raise ModuleNotFoundError(f"no module for {name}", name="datasets")
+
+    monkeypatch.setattr(importlib, "import_module", fails)
+    done = run("compare", "--help")
+    assert done.exit_code == 1
+    assert 'headcount compare: this needs datasets. Install it with: pip install "headc' in said(
+        done
+    )
+
+
+def test_a_wrong_command_is_named_with_those_near_to_it():
+    done = run("pruen")
+    assert done.exit_code == 2
+    assert "No such command 'pruen'. Did you mean 'prune'?" in said(done)

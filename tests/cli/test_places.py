@@ -209,7 +209,7 @@ def test_an_interruption_is_told(inputs, tmp_path, monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "prune", stop)
+    monkeypatch.setattr("headcount.cli.prune.prune", stop)
     done = prune(inputs, "--output", tmp_path / "small")
     assert done.exit_code == 130
     assert said(done).startswith("Stopped. If checkpoints were written, the same command with")
@@ -222,7 +222,7 @@ def test_errors_of_files_are_one_message(inputs, tmp_path, monkeypatch, error):
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(cli, "prune", fail)
+    monkeypatch.setattr("headcount.cli.prune.prune", fail)
     done = prune(inputs, "--output", tmp_path / "small")
     assert done.exit_code == 1
     assert said(done) in ("EOFError a file ends too early", "OSError no more room")

@@ -17,19 +17,13 @@ from headcount.architectures import names
 from headcount.architectures.depth import MOVED, Shorter
 from headcount.architectures.discover import find_sites
 from headcount.architectures.maps import is_emptied, is_piece, is_run_apart
-from headcount.architectures.mark import FORMAT, Left, renamed_mark
+from headcount.architectures.mark import FORMAT, MARK, Left, mark_of
 from headcount.architectures.places import owner_of, parts_of
 from headcount.architectures.stock import STOCK, is_stock, stock_class
 from headcount.errors import SurgeryError
 from headcount.pieces import PART, Overridden
 from headcount.units.kinds import SLICES
 from headcount.units.site import Site
-
-MARK = "headcount"
-"""Key of a cut model's configuration. It says how many units each site has left."""
-
-Mark = dict[str, Any]
-"""A mark: ``format``, a number, and ``left``."""
 
 
 def write_shape(model: nn.Module, changed: Iterable[tuple[str, str]]) -> None:
@@ -105,31 +99,6 @@ def own_configs(model: nn.Module) -> None:
 def is_uneven(model: nn.Module) -> bool:
     """Whether a configuration of the model has a mark: only headcount can build its shape."""
     return any(mark_of(vars(module).get("config")) for module in model.modules())
-
-
-def mark_of(config: object) -> Mark | None:
-    """The mark of a configuration, with today's names.
-
-    Returns:
-        None if there is none. An attribute ``headcount`` that is not a mark belongs to other code.
-
-    Example:
-        >>> import transformers
-        >>> mark_of(transformers.BertConfig()) is None
-        True
-    """
-    value = vars(config).get(MARK) if isinstance(config, PreTrainedConfig) else None
-    return renamed_mark(value) if isinstance(value, dict) and is_mark(value) else None
-
-
-def is_mark(value: object) -> bool:
-    """Whether a value is meant as a mark, even a damaged one.
-
-    Example:
-        >>> is_mark({"format": 3, "left": {}}), is_mark(12)
-        (True, False)
-    """
-    return isinstance(value, dict) and bool(value.keys() & {"format", "left"})
 
 
 def check_unclaimed(model: nn.Module, call: str) -> None:

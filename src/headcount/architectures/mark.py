@@ -10,6 +10,9 @@ from headcount.errors import CheckpointError
 from headcount.units.kinds import KINDS, new_name
 from headcount.units.site import Site
 
+MARK = "headcount"
+"""Key of the configuration with what each site of a cut model has left."""
+
 FORMAT = 3
 """The format of marks that this version writes."""
 
@@ -38,6 +41,33 @@ class Mark(TypedDict):
     format: Literal[3]
     left: dict[str, dict[_Kind, Count | list[Count]]]
     per_layer_keys: NotRequired[bool]
+
+
+def mark_of(config: object) -> dict[str, Any] | None:
+    """The mark of a configuration.
+
+    Returns:
+        None if it has none. An attribute of the same name that is no mark belongs to somebody else.
+
+    Example:
+        >>> import transformers
+        >>> mark_of(transformers.BertConfig()) is None
+        True
+    """
+    from transformers.configuration_utils import PreTrainedConfig  # not while it is imported
+
+    value = vars(config).get(MARK) if isinstance(config, PreTrainedConfig) else None
+    return renamed_mark(value) if isinstance(value, dict) and is_mark(value) else None
+
+
+def is_mark(value: object) -> bool:
+    """Whether a value is a mark, right or damaged.
+
+    Example:
+        >>> is_mark({"format": 3, "left": {}}), is_mark(12)
+        (True, False)
+    """
+    return isinstance(value, dict) and bool(value.keys() & {"format", "left"})
 
 
 def check_mark(mark: Any, call: str = "from_pretrained: config.json") -> Left:

@@ -1,11 +1,15 @@
 """Whether the stock class can build a model's shape from its configuration."""
 
+from __future__ import annotations
+
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 CODE = "modeling_headcount"
 """Name of the Python module in a standalone folder, which contains copies of ``pieces``."""

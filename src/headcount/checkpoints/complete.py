@@ -1,14 +1,16 @@
 """Check that the weights of a checkpoint belong to the units that its mark lists."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transformers import PreTrainedModel
-
-from headcount.architectures.discover import find_sites
 from headcount.architectures.mark import GIVE
 from headcount.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 BUILT_BY = "_headcount_built_by"
 """Attribute of a model that was built from a mark: the mark's units, until weights are loaded."""
@@ -42,6 +44,8 @@ def completing(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _wrong(model: PreTrainedModel, paths: list[str], found: Any) -> list[str]:
     """Weights of units that are missing or have another shape, and weights of removed units."""
+    from headcount.architectures.discover import find_sites
+
     # Only weights of units: a new task head may well be missing in the file.
     ours = {part.parameter for site in find_sites(model) for part in site.parts}
     missing = [f"{name} is missing" for name in found.missing_keys if name in ours]

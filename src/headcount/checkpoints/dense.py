@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from headcount.architectures.config import MARK, Left, mark_of, relative
+from headcount.architectures.config import relative
 from headcount.architectures.discover import find_sites
-from headcount.architectures.mark import check_left
+from headcount.architectures.mark import MARK, Left, check_left, mark_of
 from headcount.architectures.places import parts_of
 from headcount.architectures.stock import stock_class
 from headcount.errors import CheckpointError

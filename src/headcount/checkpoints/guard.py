@@ -6,16 +6,18 @@ as integers, fails, and shows the sentence. ``to_dict`` adds it, so it is in eve
 writes it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transformers import PreTrainedConfig
-
-from headcount.architectures.config import MARK, is_mark, mark_of
-from headcount.architectures.mark import renamed_mark
+from headcount.architectures.mark import MARK, is_mark, mark_of, renamed_mark
 from headcount.errors import CheckpointError
-from headcount.pieces import GUARD, PART, PER_LAYER, guarded, unguarded
+from headcount.pieces.guard import GUARD, PART, PER_LAYER, guarded, unguarded
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 OLD = "per_layer_keys"
 """Key in marks of version 0.1, whose ``per_layer_config`` repeats what the mark says."""

@@ -2,7 +2,7 @@
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from headcount.architectures.config import mark_of
+from headcount.architectures.mark import mark_of
 from headcount.architectures.places import parts_of
 from headcount.errors import CheckpointError
 

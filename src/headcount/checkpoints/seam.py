@@ -1,66 +1,87 @@
 """The one module that touches transformers' moving internals: how a model is built and saved.
 
-Importing headcount teaches ``PreTrainedModel`` to build uneven layers, in two steps that every
-model class goes through: at the start of ``__init__`` the account of what was cut is noted, and the
-stock class builds its dense shape; at the end, in ``post_init``, the layers are made smaller,
-before any weight is loaded. Configurations of such models are written with a guard that makes
-transformers refuse them where headcount is not imported. ``save_pretrained`` writes the decision
-and a model card beside the weights of a model that was cut. Models that headcount did not cut are
-left alone.
+headcount teaches ``PreTrainedModel`` to build uneven layers, in two steps that every model class
+goes through: at the start of ``__init__`` the account of what was cut is noted, and the stock class
+builds its dense shape; at the end, in ``post_init``, the layers are made smaller, before any weight
+is loaded. Configurations of such models are written with a guard that makes transformers refuse
+them where headcount is not imported. ``save_pretrained`` writes the decision and a model card
+beside the weights of a model that was cut. Models that headcount did not cut are left alone.
+
+This is imported in the middle of transformers' own import, so it imports nothing of transformers,
+and what the work itself needs only when there is work.
 """
+
+from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import PreTrainedConfig, PreTrainedModel
 
-from headcount.architectures.config import MARK, Left, mark_of
-from headcount.architectures.mark import check_mark
+from headcount.architectures.mark import MARK, Left, check_mark, mark_of
 from headcount.architectures.stock import STOCK
 from headcount.checkpoints.complete import BUILT_BY, completing
-from headcount.checkpoints.dense import kept_of
 from headcount.checkpoints.guard import guarding, unguarding, unrepeated
-from headcount.checkpoints.parts import adopt_parts
-from headcount.checkpoints.serving import install as install_serving
+from headcount.checkpoints.serving import ENTRY, asking
 from headcount.errors import CheckpointError
-from headcount.pieces import PART, PER_LAYER
-from headcount.surgery.cut import reduce
+from headcount.pieces.guard import PART, PER_LAYER
+
+if TYPE_CHECKING:
+    from transformers import GenerationMixin, PreTrainedConfig, PreTrainedModel
 
 _PENDING = "_headcount_pending"
 _INSTALLED = "_headcount_installed"
+_LOCK = Lock()
 
-AfterSave = Callable[[PreTrainedModel, str], None]
 
-
-def install(after_save: AfterSave) -> None:
-    """Teach transformers to build and save uneven models; done once, when headcount is imported.
+def teach_configurations(kind: type[PreTrainedConfig]) -> None:
+    """Have configurations of cut models written with the guard, and read without it.
 
     Args:
-        after_save: called with a model and the folder it was saved to.
+        kind: the class that transformers has now; done once for each.
     """
-    if _INSTALLED in PreTrainedModel.__dict__:
-        return
+    changes = {"to_dict": guarding, "to_diff_dict": guarding, "__post_init__": unguarding}
+    _change(kind, {**changes, PER_LAYER: unrepeated})
+
+
+def teach_models(kind: type[PreTrainedModel]) -> None:
+    """Have uneven models built, loaded and saved.
+
+    Args:
+        kind: the class that transformers has now; done once for each.
+    """
     changes = {
-        "__init__": _building(PreTrainedModel.__init__),
-        "post_init": _built(PreTrainedModel.post_init),
-        "save_pretrained": _saving(PreTrainedModel.save_pretrained, after_save),
-        "push_to_hub": _pushing(PreTrainedModel.push_to_hub, after_save),
+        "__init__": _building,
+        "post_init": _built,
+        "save_pretrained": _saving,
+        "push_to_hub": _pushing,
+        "_adjust_missing_and_unexpected_keys": completing,
     }
-    for name, change in changes.items():
-        setattr(PreTrainedModel, name, change)
-    adjust = "_adjust_missing_and_unexpected_keys"
-    setattr(PreTrainedModel, adjust, completing(getattr(PreTrainedModel, adjust)))
-    for name in ("to_dict", "to_diff_dict"):
-        setattr(PreTrainedConfig, name, guarding(getattr(PreTrainedConfig, name)))
-    setattr(PreTrainedConfig, "__post_init__", unguarding(PreTrainedConfig.__post_init__))
-    setattr(PreTrainedConfig, PER_LAYER, unrepeated(getattr(PreTrainedConfig, PER_LAYER)))
-    install_serving()
-    setattr(PreTrainedModel, _INSTALLED, True)
+    _change(kind, changes)
+
+
+def teach_serving(kind: type[GenerationMixin]) -> None:
+    """Have continuous batching ask first whether its cache fits the model.
+
+    Args:
+        kind: the class that transformers has now; done once for each.
+    """
+    if hasattr(kind, ENTRY):
+        _change(kind, {ENTRY: asking})
+
+
+def _change(kind: type, changes: dict[str, Callable[[Any], Any]]) -> None:
+    """Replace attributes of a class by what is made of them; once, whoever comes first."""
+    with _LOCK:
+        if _INSTALLED not in vars(kind):
+            for name, change in changes.items():
+                setattr(kind, name, change(getattr(kind, name)))
+            setattr(kind, _INSTALLED, True)
 
 
 def _building(original: Callable[..., None]) -> Callable[..., None]:
@@ -104,6 +125,8 @@ def _is_inside(model: PreTrainedModel) -> bool:
 
 def _builders() -> Iterator[tuple[str, PreTrainedModel]]:
     """The methods of models that run in this thread, the innermost first, and their models."""
+    from transformers.modeling_utils import PreTrainedModel
+
     frame = sys._getframe(1)
     while frame is not None:
         model = frame.f_locals.get("self")
@@ -133,13 +156,16 @@ def _built(original: Callable[..., None]) -> Callable[..., None]:
     return post_init
 
 
-def _saving(original: Callable[..., Any], after_save: AfterSave) -> Callable[..., Any]:
+def _saving(original: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(original)
     def save_pretrained(
         self: PreTrainedModel, save_directory: Any, *args: Any, **kwargs: Any
     ) -> Any:
+        from headcount.checkpoints.folder import after_save
+        from headcount.checkpoints.parts import adopt_parts
+
         adopt_parts(self)
-        with _before_upload(self, after_save):
+        with _before_upload(self):
             result = original(self, save_directory, *args, **kwargs)
         if kwargs.get("is_main_process", True):
             after_save(self, str(save_directory))
@@ -148,18 +174,20 @@ def _saving(original: Callable[..., Any], after_save: AfterSave) -> Callable[...
     return save_pretrained
 
 
-def _pushing(original: Callable[..., Any], after_save: AfterSave) -> Callable[..., Any]:
+def _pushing(original: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(original)
     def push_to_hub(self: PreTrainedModel, *args: Any, **kwargs: Any) -> Any:
-        with _before_upload(self, after_save):
+        with _before_upload(self):
             return original(self, *args, **kwargs)
 
     return push_to_hub
 
 
 @contextmanager
-def _before_upload(model: PreTrainedModel, after_save: AfterSave) -> Iterator[None]:
+def _before_upload(model: PreTrainedModel) -> Iterator[None]:
     """Inside, an upload finds what ``after_save`` writes, and its card instead of a template."""
+    from headcount.checkpoints.folder import after_save
+
     upload = model._upload_modified_files
     inside = "_upload_modified_files" in vars(model)
 
@@ -194,5 +222,8 @@ def shrink(model: PreTrainedModel, left: Left) -> None:
     Raises:
         CheckpointError: a site asks for more units than the dense model has, or is not in it.
     """
+    from headcount.checkpoints.dense import kept_of
+    from headcount.surgery.cut import reduce
+
     with torch.device("cpu"):  # indices; from_pretrained makes everything else without memory
         reduce(model, kept_of(model, left), in_place=True)

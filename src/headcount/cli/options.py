@@ -9,6 +9,7 @@ from headcount.cli.config import load_config
 
 FILES = "tsv, csv, jsonl, parquet, also .gz"
 
+Model = Annotated[str, typer.Argument(help="Hub id or folder of the model.")]
 Task = Annotated[str, typer.Option(help="What the model is trained for: nli.")]
 Epochs = Annotated[float, typer.Option(help="Passes over the training data.")]
 BatchSize = Annotated[int, typer.Option(help="Examples a step.")]

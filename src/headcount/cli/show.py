@@ -1,11 +1,14 @@
 """How results and errors look in a terminal."""
 
+from __future__ import annotations
+
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import datasets
 import transformers
 import typer
 from rich.box import SIMPLE_HEAD
@@ -14,15 +17,19 @@ from rich.logging import RichHandler
 from rich.markup import escape
 from rich.table import Table
 
-from headcount.checkpoints.export import Exported
 from headcount.checkpoints.folder import how_to_load
 from headcount.errors import BudgetError, PruningError
-from headcount.prune import Pruned
 from headcount.reports.table import render
 from headcount.reports.wording import cost_words, kept_words
 from headcount.units.budget import Budget
 from headcount.units.kinds import KINDS
 from headcount.units.table import UnitTable
+
+if TYPE_CHECKING:
+    from headcount.checkpoints.export import Exported
+    from headcount.prune import Pruned
+
+STOPPED = "Stopped. If checkpoints were written, the same command with --resume goes on from there."
 
 
 @contextmanager
@@ -37,7 +44,8 @@ def clean_errors(console: Console, stopped: str = "Stopped.") -> Iterator[None]:
     """
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
-    datasets.disable_progress_bars()
+    if "datasets" in sys.modules:  # not in an installation without it
+        sys.modules["datasets"].disable_progress_bars()
     handler = RichHandler(console=console, show_time=False, show_path=False)
     logger = logging.getLogger("headcount")
     logger.handlers, logger.propagate = [handler], False

@@ -1,10 +1,9 @@
 """Multiply the units of a live model by gates."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -12,6 +11,9 @@ from headcount.errors import PruningError
 from headcount.gates.hooks import Hooks
 from headcount.units.site import Part
 from headcount.units.table import UnitTable
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class Gates(Hooks):

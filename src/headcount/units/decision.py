@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 
 from headcount.door.arguments import check_fields, check_value
@@ -18,6 +17,9 @@ from headcount.door.shape import Count, Finite, Matching, Misfit, Said
 from headcount.errors import DecisionError, check_argument
 from headcount.units.kinds import KINDS, new_name, renamed_budget
 from headcount.units.table import UnitTable
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
 
 FORMAT = 3
 
@@ -93,8 +95,8 @@ class Decision:
     def of(
         cls,
         units: UnitTable,
-        keep: Bool[Tensor, " n"],
-        scores: Float[Tensor, " n"],
+        keep: "Bool[Tensor, ' n']",
+        scores: "Float[Tensor, ' n']",
         provenance: Mapping[str, Any],
     ) -> "Decision":
         """Make a decision out of vectors over a unit table.
@@ -172,7 +174,7 @@ class Decision:
                 )
         return UnitTable(sites=tuple(theirs[site.key] for site in self.sites))
 
-    def keep(self, units: UnitTable) -> Bool[Tensor, " n"]:
+    def keep(self, units: UnitTable) -> "Bool[Tensor, ' n']":
         """The keep as a vector over ``units``; sites that the decision is not about stay whole.
 
         Raises:

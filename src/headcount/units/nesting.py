@@ -1,15 +1,21 @@
 """What lies in what: a head inside a removed sublayer or layer is removed too."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Bool
-from torch import Tensor
 
 from headcount.errors import BudgetError
 from headcount.units.kinds import KIND, KINDS, WHOLE, in_words
-from headcount.units.quota import Quota, counted
-from headcount.units.table import UnitTable
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool
+    from torch import Tensor
+
+    from headcount.units.quota import Quota
+    from headcount.units.table import UnitTable
 
 
 def holds(outer: str, kind: str, inner: str) -> bool:
@@ -90,6 +96,8 @@ def _held(outer: Quota, inner: Quota) -> list[int]:
 
 def _check_room(outers: list[Quota], inner: Quota) -> None:
     """Refuse what the worst choice of outer units has no room for."""
+    from headcount.units.quota import counted  # not needed to reload a model
+
     least, asked = len(inner.units), counted(inner, "a kind inside another")
     for outer in outers:
         gone = len(outer.units) - outer.target

@@ -4,15 +4,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
 
 from headcount.door.arguments import checks_arguments
 from headcount.errors import ArchitectureError
 from headcount.units.kinds import KINDS
 from headcount.units.site import Site
+
+if TYPE_CHECKING:
+    from jaxtyping import Int
+    from torch import Tensor
 
 PLACES = ("encoder", "decoder", "self", "cross", "ffn", "layer")
 """The names of places that any model may have. Towers are named by their modules."""
@@ -146,7 +149,7 @@ class UnitTable:
         return tuple(dict.fromkeys(site.place for site in self.sites))
 
     @cached_property
-    def layer_of_unit(self) -> Int[Tensor, " n"]:
+    def layer_of_unit(self) -> "Int[Tensor, ' n']":
         """The position in ``layers`` of each unit's layer, [N]."""
         place = {layer: i for i, layer in enumerate(self.layers)}
         return torch.tensor(

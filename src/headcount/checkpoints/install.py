@@ -1,0 +1,34 @@
+"""When transformers is taught: as soon as its modules are imported, before anybody uses them."""
+
+from types import ModuleType
+
+from headcount.checkpoints.arrival import when_imported
+
+
+def install() -> None:
+    """Have transformers build and save uneven models, wherever headcount is imported as well.
+
+    Which of the two is imported first makes no difference. Nothing of transformers is imported
+    here, nor while its own modules are: they need one another, and most need each other half-way.
+    """
+    when_imported("transformers.configuration_utils", "PreTrainedConfig", _configurations)
+    when_imported("transformers.modeling_utils", "PreTrainedModel", _models)
+    when_imported("transformers.generation.utils", "GenerationMixin", _serving)
+
+
+def _configurations(module: ModuleType) -> None:
+    from headcount.checkpoints.seam import teach_configurations
+
+    teach_configurations(module.PreTrainedConfig)
+
+
+def _models(module: ModuleType) -> None:
+    from headcount.checkpoints.seam import teach_models
+
+    teach_models(module.PreTrainedModel)
+
+
+def _serving(module: ModuleType) -> None:
+    from headcount.checkpoints.seam import teach_serving
+
+    teach_serving(module.GenerationMixin)

@@ -1,0 +1,29 @@
+"""``headcount eval``: a saved model's quality."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from headcount.cli import options
+from headcount.cli.show import clean_errors
+from headcount.evaluate import evaluate
+from headcount.runs.recipe import Recipe
+
+console = Console()
+
+
+def eval_command(
+    folder: Annotated[Path, typer.Argument(help="Folder of a saved model.")],
+    eval: Annotated[list[str], typer.Option(help="Evaluation file(s).")],  # noqa: A002
+    task: options.Task = "nli",
+    batch_size: options.BatchSize = 32,
+    max_length: options.MaxLength = 128,
+) -> None:
+    """Load a saved model and measure its quality on a file."""
+    with clean_errors(console):
+        recipe = Recipe(batch_size=batch_size, max_length=max_length)
+        numbers = evaluate(folder, task=task, eval=eval, recipe=recipe)
+        for name, value in numbers.items():
+            console.print(f"{name}: {value:.4f}")
