@@ -23,6 +23,7 @@ import headcount as hc
 from cases import TINY, write_model, write_pairs
 from headcount.prune import plan
 from headcount.reports.report import report_of
+from headcount.units import decision as decision_module
 from looking import Looking
 
 
@@ -98,6 +99,18 @@ def test_the_card_is_named_like_the_folder_and_tells_how_to_load(result):
     assert "# small" in card
     assert "import headcount" in card
     assert "heads.png" in card
+
+
+def test_scores_in_a_file_of_their_own_come_along_and_give_way(inputs, tmp_path, monkeypatch):
+    monkeypatch.setattr(decision_module, "MOST_IN_TEXT", 5)
+    output = tmp_path / "small"
+    for method in (hc.Magnitude(), hc.Random(seed=3)):
+        result = run(inputs, method=method, output=output)
+        assert hc.Decision.load(output / "decision.json") == result.decision
+        (scores,) = output.glob("*.scores")
+        listed = json.loads((output / "headcount-files.json").read_text(encoding="utf-8"))
+        assert scores.name in listed["files"]
+    assert [path.name for path in tmp_path.iterdir()] == ["small"]
 
 
 def test_without_an_output_the_model_stays_in_memory(inputs):

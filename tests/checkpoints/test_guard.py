@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModel, modeling_utils
 
 import headcount as hc
 from cases import bert, llama
+from headcount.units import decision as decision_module
 from headcount.units.decision import Decision
 from headcount.zoo.decisions import random_decision
 from headcount.zoo.tiny import tiny_model
@@ -123,9 +124,11 @@ def test_a_tower_of_a_cut_model_is_refused_alone_as_well(tmp_path):
     assert "pruned by headcount" in found[str(tmp_path)]
 
 
+@pytest.mark.parametrize("most_in_text", [4096, 3])
 @pytest.mark.parametrize("method", ["save_pretrained", "push_to_hub"])
-def test_what_is_uploaded_is_complete(tmp_path, monkeypatch, method):
+def test_what_is_uploaded_is_complete(tmp_path, monkeypatch, method, most_in_text):
     """The network is replaced by a copy of the folder as it is at that moment."""
+    monkeypatch.setattr(decision_module, "MOST_IN_TEXT", most_in_text)
     hub = types.SimpleNamespace(create_repo=lambda r, **_: types.SimpleNamespace(repo_id=r))
     card = types.SimpleNamespace(
         save=lambda path: Path(path).write_text(
@@ -145,7 +148,8 @@ def test_what_is_uploaded_is_complete(tmp_path, monkeypatch, method):
         small.push_to_hub("me/small")
     else:
         small.save_pretrained(tmp_path / "small", push_to_hub=True, repo_id="me/small")
-    assert "decision.json" in {path.name for path in (tmp_path / "hub").iterdir()}
+    assert len([*(tmp_path / "hub").glob("decision.json*")]) == 1 + (most_in_text == 3)
+    assert Decision.load(tmp_path / "hub" / "decision.json").num("head") == 8
     assert "import headcount" in (tmp_path / "hub" / "README.md").read_text(encoding="utf-8")
     config = json.loads((tmp_path / "hub" / "config.json").read_text(encoding="utf-8"))
     assert "import headcount" in next(iter(config["per_layer_config"]))

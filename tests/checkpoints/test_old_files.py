@@ -16,6 +16,7 @@ from transformers import (
 import headcount as hc
 from headcount.architectures.mark import FORMAT
 from headcount.reports.report import report_of
+from headcount.units.decision import FORMAT as DECISION_FORMAT
 from headcount.units.kinds import KINDS, OLD_NAMES
 from headcount.zoo.decisions import random_decision
 from headcount.zoo.outputs import largest_difference
@@ -141,3 +142,17 @@ def test_a_damaged_old_mark_is_an_error_of_headcount(damage, tmp_path):
     config.write_text(json.dumps(body | {"headcount": {"format": 2} | damage}))
     with pytest.raises(hc.CheckpointError, match="headcount"):
         loaded("bert", tmp_path / "bert")
+
+
+@pytest.mark.parametrize("name", ["counts", "cost"])
+def test_decisions_of_format_3_are_read_bit_for_bit(name, tmp_path):
+    file = SAMPLES.with_name("format-3") / f"{name}.json"
+    body = json.loads(file.read_text())
+    decision = hc.Decision.load(file)
+    assert body["format"] == 3
+    scores = [site.scores for site in decision.sites]
+    assert list(map(repr, scores)) == [repr(tuple(entry["scores"])) for entry in body["sites"]]
+    assert [list(site.kept) for site in decision.sites] == [s["kept"] for s in body["sites"]]
+    decision.save(tmp_path / "new.json")
+    now = json.loads((tmp_path / "new.json").read_text())
+    assert now == body | {"format": DECISION_FORMAT}

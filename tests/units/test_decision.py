@@ -116,8 +116,8 @@ def test_what_is_not_a_decision_is_refused(text):
 
 def test_another_format_is_refused():
     text = keep_decision(bert(), torch.ones(12, dtype=torch.bool)).to_json()
-    with pytest.raises(hc.DecisionError, match="format 1; this version of headcount reads 3"):
-        hc.Decision.from_json(text.replace('"format": 3', '"format": 1'))
+    with pytest.raises(hc.DecisionError, match="format 1; this version of headcount reads 4"):
+        hc.Decision.from_json(text.replace('"format": 4', '"format": 1'))
 
 
 def test_a_unit_outside_its_site_is_refused():

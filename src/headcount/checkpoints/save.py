@@ -12,7 +12,7 @@ from headcount.checkpoints.folder import CARD_FILE, is_card, write_card
 from headcount.checkpoints.padded import padded as pad
 from headcount.checkpoints.place import check_place, expanded, on_disk
 from headcount.checkpoints.standalone import CODE_FILE, write_code
-from headcount.checkpoints.workspace import DECISION_FILE
+from headcount.checkpoints.workspace import DECISION_FILE, SCORES_FILES
 from headcount.checkpoints.written import relist
 from headcount.door.arguments import checks_arguments
 from headcount.errors import CheckpointError
@@ -131,6 +131,7 @@ _WRITTEN = (
     *("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json"),
     *("pytorch_model.bin", "pytorch_model-*-of-*.bin", "pytorch_model.bin.index.json"),
     *("config.json", "generation_config.json", CODE_FILE, DECISION_FILE, CARD_FILE),
+    SCORES_FILES,
 )
 """The files that saving a model may write. Others, such as a tokenizer's, are left alone."""
 

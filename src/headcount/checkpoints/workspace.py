@@ -22,11 +22,14 @@ from headcount.checkpoints.written import (
 from headcount.door.atomic import DRAFT, write_text
 from headcount.door.files import checked, parse_json, read_text
 from headcount.errors import CheckpointError
+from headcount.units.scores import SUFFIX
 
 logger = logging.getLogger("headcount")
 
 RUN_FILE = "run.json"
 DECISION_FILE = "decision.json"
+SCORES_FILES = f"{DECISION_FILE}.*{SUFFIX}"
+"""The scores of a decision about many units."""
 LOCK_FILE = "lock"
 PARTIAL = ".partial"
 """Ending of the working folder's name, after the name of the result."""
@@ -35,6 +38,7 @@ _ASIDE = ".replaced"
 
 WORK_FILES = (
     *(RUN_FILE, "result.json", "latency.json", DECISION_FILE, "report.json", "heads.png"),
+    *(SCORES_FILES, f"*{SUFFIX}{DRAFT}"),
     *("config.json", "generation_config.json", "README.md", LIST_FILE, f"*.json{DRAFT}"),
     *("headcount.json", "headcount.safetensors", "training_args.bin"),
     *("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json"),

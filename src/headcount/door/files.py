@@ -55,6 +55,27 @@ def read_text(path: str | Path, *, limit: int = LIMIT) -> str:
             ...
         headcount.door.shape.Misfit: it is a device, not a regular file
     """
+    content = read_bytes(path, limit=limit)
+    if Path(path).suffix == PACKED:
+        content = _unpacked(content, limit)
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise Misfit(Said(f"not UTF-8 in line {line}"), "a text file") from None
+
+
+def read_bytes(path: str | Path, *, limit: int = LIMIT) -> bytes:
+    """The contents of a regular file.
+
+    Args:
+        path: the file.
+        limit: bytes that it may have.
+
+    Raises:
+        Misfit: it is no regular file, or larger than allowed.
+        OSError: it is not there, or cannot be read.
+    """
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:  # without O_NONBLOCK a pipe would wait for a writer
         _check_regular(os.fstat(handle))
@@ -63,24 +84,24 @@ def read_text(path: str | Path, *, limit: int = LIMIT) -> str:
         raise
     with os.fdopen(handle, "rb") as file:
         content = file.read(limit + 1)
-    if Path(path).suffix == PACKED and len(content) <= limit:
-        content = _unpacked(content, limit)
+    _check_size(content, limit)
+    return content
+
+
+def _check_size(content: bytes, limit: int) -> None:
     if len(content) > limit:
         raise Misfit(Said(f"larger than {limit} bytes"), "a file of headcount")
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise Misfit(Said(f"not UTF-8 in line {line}"), "a text file") from None
 
 
 def _unpacked(content: bytes, limit: int) -> bytes:
-    """What was packed, as far as one byte beyond the limit."""
+    """What was packed; no more than one byte beyond the limit is unpacked."""
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
-            return file.read(limit + 1)
+            found = file.read(limit + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise Misfit(Said(f"no whole gzip file ({error})"), "a whole file") from None
+    _check_size(found, limit)
+    return found
 
 
 def check_regular(path: Path, *, links: bool = True) -> None:

@@ -11,6 +11,7 @@ from headcount.reports.report import Report
 from headcount.reports.table import markdown
 from headcount.reports.wording import budget_words, cost_words, kept_words
 from headcount.units.decision import Decision
+from headcount.units.scores import MOST_IN_TEXT
 
 Rung = Literal["stock", "import", "standalone", "padded"]
 """How a saved folder loads: in plain transformers; after ``import headcount``; with the code beside
@@ -191,7 +192,8 @@ def _facts(decision: Decision | None, report: Report | None) -> Iterator[str]:
         known = {key: value for key, value in report.environment.items() if value is not None}
         yield f"environment: {', '.join(f'{key} {value}' for key, value in known.items())}"
     if decision is not None:
-        yield "`decision.json` has the score of every unit"
+        beside = " in a file that it names" if decision.num_units > MOST_IN_TEXT else ""
+        yield f"`decision.json` has the score of every unit{beside}"
 
 
 def _told(decision: Decision | None, report: Report | None) -> dict[str, Any]:

@@ -6,22 +6,31 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypedDict
 
 import torch
 from torch import Tensor
 
 from headcount.door.arguments import check_fields, check_value
+from headcount.door.atomic import write_text
 from headcount.door.files import LARGE, checked, parse_format, read_text
 from headcount.door.shape import Count, Finite, Matching, Misfit, Said
 from headcount.errors import DecisionError, check_argument
 from headcount.units.kinds import KINDS, new_name, renamed_budget
+from headcount.units.scores import (
+    MOST_IN_TEXT,
+    ScoresFile,
+    drop_scores,
+    read_scores,
+    scores_of,
+    write_scores,
+)
 from headcount.units.table import UnitTable
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
-FORMAT = 3
+FORMAT = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -186,7 +195,11 @@ class Decision:
         return torch.tensor([kept for part in parts for kept in part], dtype=torch.bool)
 
     def to_json(self) -> str:
-        """The decision as text; kept units are listed by index."""
+        """The decision as text, scores included; kept units are listed by index."""
+        return self._text(None)
+
+    def _text(self, scores: ScoresFile | None) -> str:
+        """The same, or without scores where they stand in a file."""
         sites = [
             {
                 "module": site.module,
@@ -197,12 +210,13 @@ class Decision:
                 "tower": site.tower,
                 "num_units": len(site.keep),
                 "kept": [i for i, kept in enumerate(site.keep) if kept],
-                "scores": list(site.scores),
+                **({} if scores else {"scores": list(site.scores)}),
             }
             for site in self.sites
         ]
         head = {"format": FORMAT, "num_units": self.num_units, "num_kept": self.num_kept}
-        body = {**head, "provenance": dict(self.provenance), "sites": sites}
+        beside = {"scores": scores} if scores else {}
+        body = {**head, "provenance": dict(self.provenance), **beside, "sites": sites}
         return json.dumps(body, indent=1, allow_nan=False)
 
     @classmethod
@@ -212,6 +226,11 @@ class Decision:
         Raises:
             DecisionError: the text is not a decision of this format.
         """
+        return cls._read(text, None)
+
+    @classmethod
+    def _read(cls, text: str, folder: Path | None) -> "Decision":
+        """Read a text whose scores may stand in a file of this folder."""
         body: _Body = parse_format(
             text,
             _Body,
@@ -219,11 +238,17 @@ class Decision:
             call="Decision.from_json",
             what="a decision",
             error=DecisionError,
-            older={2: _renamed},
+            older={2: _renamed, 3: lambda body: body},
         )
+        told = body.get("scores")
+        lengths = [entry["num_units"] for entry in body["sites"]]
+        scores = None if told is None else read_scores(told, lengths, folder)
         give = "Give what Decision.to_json wrote."
         with checked("Decision.from_json: not a decision", give=give, error=DecisionError):
-            sites = tuple(_site(entry, f"sites[{i}]") for i, entry in enumerate(body["sites"]))
+            sites = tuple(
+                _site(entry, f"sites[{i}]", None if scores is None else scores[i])
+                for i, entry in enumerate(body["sites"])
+            )
             twice = [key for key, num in Counter(site.key for site in sites).items() if num > 1]
             if twice:
                 raise Misfit(Said(f"{twice[0]} twice"), "each site once", place="sites")
@@ -235,20 +260,41 @@ class Decision:
         return decision
 
     def save(self, path: str | Path) -> None:
-        """Write the decision to a file."""
-        Path(path).write_text(self.to_json() + "\n", encoding="utf-8")
+        """Write the decision to a file, at once or not at all.
+
+        The scores of more than 4,096 units stand in a second file beside it, named like it with
+        ``.scores`` at the end; the first one names it. The two belong together.
+
+        Raises:
+            DecisionError: a score is not finite.
+            OSError: a file cannot be written.
+        """
+        path = Path(path)
+        refuse_not_finite(
+            "Decision.save",
+            (site.key for site in self.sites),
+            (torch.tensor(site.scores, dtype=torch.float64) for site in self.sites),
+        )
+        before = scores_of(path)
+        beside = self.num_units > MOST_IN_TEXT and (path.is_file() or not path.exists())
+        everything = (score for site in self.sites for score in site.scores)
+        told = write_scores(everything, path) if beside else None
+        write_text(path, self._text(told) + "\n")
+        if before is not None and before != told:
+            drop_scores(before, path.parent)
 
     @classmethod
     def load(cls, path: str | Path) -> "Decision":
         """Read a decision from a file.
 
         Raises:
-            DecisionError: it is not there, or not one of a decision.
+            DecisionError: it is not there, or not one of a decision; or the file of its scores is
+                not there, damaged, or that of another decision.
         """
         check_value("Decision.load", "path", path, str | Path)
         give = "Give a file that Decision.save wrote."
         with checked(f"Decision.load({str(path)!r})", give=give, error=DecisionError):
-            return cls.from_json(read_text(path, limit=LARGE))
+            return cls._read(read_text(path, limit=LARGE), Path(path).parent)
 
 
 def _check_vectors(units: UnitTable, keep: Tensor, scores: Tensor) -> None:
@@ -300,7 +346,7 @@ class _Entry(TypedDict):
     tower: str
     num_units: Count
     kept: list[Count]
-    scores: list[Finite]
+    scores: NotRequired[list[Finite]]
 
 
 class _Body(TypedDict):
@@ -309,6 +355,7 @@ class _Body(TypedDict):
     num_units: Count
     num_kept: Count
     provenance: dict[str, Any]
+    scores: NotRequired[ScoresFile]
     sites: list[_Entry]
 
 
@@ -323,10 +370,14 @@ def _renamed(body: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
-def _site(entry: _Entry, place: str) -> SiteDecision:
+def _site(entry: _Entry, place: str, beside: list[float] | None) -> SiteDecision:
     total, kept = entry["num_units"], entry["kept"]
-    if total != len(entry["scores"]):  # before anything of that size is made
-        raise Misfit(total, f"the {len(entry['scores'])} of its scores", place=f"{place}.num_units")
+    if ("scores" in entry) == (beside is not None):
+        where = "its scores in a file alone" if beside is not None else "the key 'scores'"
+        raise Misfit(Said(f"the keys {sorted(entry)}"), f"a mapping with {where}", place=place)
+    scores = beside if beside is not None else entry.get("scores", [])
+    if total != len(scores):  # before anything of that size is made
+        raise Misfit(total, f"the {len(scores)} of its scores", place=f"{place}.num_units")
     if not all(a < b for a, b in pairwise(kept)) or kept[-1:] >= [total]:
         wanted = f"a list of rising numbers below {total}"
         raise Misfit(kept, wanted, place=f"{place}.kept")
@@ -339,5 +390,5 @@ def _site(entry: _Entry, place: str) -> SiteDecision:
         where=entry["where"],
         tower=entry["tower"],
         keep=tuple(i in stays for i in range(total)),
-        scores=tuple(float(score) for score in entry["scores"]),
+        scores=tuple(float(score) for score in scores),
     )
