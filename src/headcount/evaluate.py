@@ -10,9 +10,9 @@ from headcount.checkpoints.loading import loading
 from headcount.checkpoints.place import expanded_name
 from headcount.door.arguments import checks_arguments
 from headcount.errors import check_argument
-from headcount.runs.data import check_task, label_names, load_tokenizer
+from headcount.runs.data import label_names, load_tokenizer, task_of
 from headcount.runs.recipe import Recipe
-from headcount.tasks import TASKS
+from headcount.tasks.task import Task
 
 
 @checks_arguments
@@ -20,7 +20,7 @@ def evaluate(
     folder: str | Path,
     *,
     eval: Sequence[str | Path],  # noqa: A002
-    task: str = "nli",
+    task: str | Task = "nli",
     recipe: Recipe | None = None,
 ) -> dict[str, float]:
     """Load a fine-tuned model, pruned or not, and measure it.
@@ -28,7 +28,7 @@ def evaluate(
     Args:
         folder: a saved folder or hub id.
         eval: evaluation files.
-        task: ``nli``.
+        task: ``nli``, or a task of your own.
         recipe: batch size and maximal length are taken from it.
 
     Returns:
@@ -43,10 +43,9 @@ def evaluate(
         >>> hc.evaluate("small", eval=["dev.tsv"])  # doctest: +SKIP
         {'accuracy': 0.81}
     """
-    check_task(task)
+    kind, how = task_of(task), recipe or Recipe()
     check_argument("evaluate", "folder", folder, (str, Path), "a folder or hub id")
     folder = expanded_name(folder)
-    kind, how = TASKS[task], recipe or Recipe()
     names = label_names(folder)
     tokenizer = load_tokenizer(folder)
     data = kind.dataset(

@@ -33,7 +33,7 @@ from headcount.reports.heatmap import heat_map
 from headcount.reports.latency_table import latency_table
 from headcount.reports.measure import example_batch
 from headcount.reports.report import Report
-from headcount.runs.data import TaskData, check_finetuned, describe_source, gather
+from headcount.runs.data import TaskData, check_finetuned, describe_source, gather, task_of
 from headcount.runs.recipe import Recipe
 from headcount.runs.run import (
     NUM_EXAMPLES,
@@ -45,6 +45,7 @@ from headcount.runs.run import (
     recover,
 )
 from headcount.side_by_side import side_by_side
+from headcount.tasks.task import Task
 from headcount.units.budget import Budget
 from headcount.units.decision import Decision
 from headcount.units.kinds import KIND
@@ -131,7 +132,7 @@ def prune(
     train: Sequence[str | Path],
     eval: Sequence[str | Path],  # noqa: A002
     budget: Budget,
-    task: str = "nli",
+    task: str | Task = "nli",
     method: Method | None = None,
     output: str | Path | None = None,
     options: Options | None = None,
@@ -143,7 +144,7 @@ def prune(
         train: training files (tsv, csv, jsonl, parquet; gzip too) or a hub data set id.
         eval: evaluation files, likewise.
         budget: what must remain.
-        task: ``nli``.
+        task: ``nli``, or a task of your own.
         method: how to choose; ``DSP()`` by default.
         output: folder for the result, not that of the model; an older result there is replaced,
             anything else refused. None keeps it in memory.
@@ -163,10 +164,10 @@ def prune(
     opts = options or Options()
     chosen = DSP() if method is None else method
     check_call(model, chosen, budget, output, opts)
-    model = expanded_name(model)
+    model, kind = expanded_name(model), task_of(task)
     data = {"train": train, "eval": eval}
-    settings = settings_of(str(model), task, chosen, budget, data, opts)
-    task_data = gather(str(model), task, train, eval, opts.recipe)
+    settings = settings_of(str(model), kind.name, chosen, budget, data, opts)
+    task_data = gather(str(model), kind, train, eval, opts.recipe)
     whole = task_data.fresh_model(str(model))
     check_model(str(model), whole, budget, output, opts)
     with TemporaryDirectory() as scratch:

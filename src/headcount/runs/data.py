@@ -27,6 +27,7 @@ from headcount.errors import CheckpointError, DataError
 from headcount.runs.recipe import Recipe
 from headcount.tasks import TASKS
 from headcount.tasks.bounds import is_data_file
+from headcount.tasks.task import Task
 
 logger = logging.getLogger("headcount")
 
@@ -62,13 +63,13 @@ class TaskData:
 
 
 def gather(
-    model: str, task: str, train: Sequence[Any], evaluate: Sequence[Any], recipe: Recipe
+    model: str, task: str | Task, train: Sequence[Any], evaluate: Sequence[Any], recipe: Recipe
 ) -> TaskData:
     """The data of a run, tokenised, and a way to make fresh models.
 
     Args:
         model: hub id or folder of the model.
-        task: name of the task.
+        task: name of a task, or a task.
         train: training files, or ids of data sets.
         evaluate: evaluation files, likewise.
         recipe: length of the examples and seed of fresh weights are taken from it.
@@ -82,13 +83,13 @@ def gather(
         >>> gather("small", "poetry", ["train.tsv"], ["dev.tsv"], Recipe())
         Traceback (most recent call last):
             ...
-        headcount.errors.DataError: task='poetry': give one of ['nli'].
+        headcount.errors.DataError: task='poetry': give one of ['nli'], or an instance of ...
     """
-    check_task(task)
+    kind = task_of(task)
     model = expanded_name(model)
     if not train or not evaluate:
         raise DataError("train=..., eval=...: give at least one file for each.")
-    kind, names = TASKS[task], label_names(model)
+    names = label_names(model)
     tokenizer = load_tokenizer(model)
     check_length(model, recipe.max_length)
     labels, train_set, eval_set = kind.load(
@@ -113,14 +114,29 @@ def gather(
     )
 
 
-def check_task(task: str) -> None:
-    """Refuse a task that there is not.
+def task_of(task: str | Task) -> Task:
+    """A task by its name, or a task of one's own.
 
     Raises:
-        DataError: names those that there are.
+        DataError: there is no task of this name, or the task does not say what every task has to.
+
+    Example:
+        >>> task_of("nli").primary_metric
+        'accuracy'
     """
+    if isinstance(task, Task):
+        missing = [n for n in ("name", "columns", "primary_metric") if not hasattr(task, n)]
+        if missing:
+            raise DataError(
+                f"task={type(task).__name__}(): it has no {missing[0]!r}. Give the class "
+                f"attributes name, columns and primary_metric; see Task.{missing[0]}."
+            )
+        return task
     if not isinstance(task, str) or task not in TASKS:
-        raise DataError(f"task={task!r}: give one of {sorted(TASKS)}.")
+        raise DataError(
+            f"task={task!r}: give one of {sorted(TASKS)}, or an instance of a subclass of hc.Task."
+        )
+    return TASKS[task]
 
 
 def check_length(model: str, max_length: int) -> None:

@@ -13,7 +13,6 @@ from datasets.fingerprint import generate_random_fingerprint
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
-    DataCollatorWithPadding,
     EvalPrediction,
     PreTrainedConfig,
     PreTrainedModel,
@@ -133,15 +132,6 @@ class NLI(Task):
                 "Give a data set made by dataset() or encode()."
             )
         return tuple(feature.names)
-
-    def collator(self, tokenizer: PreTrainedTokenizerBase) -> DataCollatorWithPadding:
-        """Batches padded to their longest row."""
-        if tokenizer.pad_token is None:
-            raise DataError(
-                f"collator({type(tokenizer).__name__}): the tokenizer has no padding token. Set "
-                "one, for instance tokenizer.pad_token = tokenizer.eos_token."
-            )
-        return DataCollatorWithPadding(tokenizer)
 
     def load_model(self, name_or_path: str | Path, labels: Sequence[str]) -> PreTrainedModel:
         """A pretrained model with a classifier over the labels.

@@ -7,17 +7,27 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 from datasets import Dataset
-from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    DataCollatorWithPadding,
+    EvalPrediction,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from headcount.errors import DataError
+from headcount.tasks.files import read_table
 
 
 class Task(abc.ABC):
-    """Data, collator, task head and metric of one task.
+    """Data, collator, task head and metric of one task. See the page "Your own task".
 
-    ``dataset`` reads and tokenises. ``labels`` are those of the training data, and the model's task
-    head has one output for each. The loss is the model's own. A new task is one file with a
-    subclass, and a line in ``headcount.tasks.TASKS``.
+    A subclass says how a table of text becomes the columns that the model takes (``encode``), which
+    labels there are, which model has the task's head, and how predictions are measured. The rest
+    has defaults: files are read by their columns, batches are padded to their longest row. The loss
+    is the model's own.
+
+    ``prune`` and ``evaluate`` take an instance in place of a task's name. To give a task a name on
+    the command line, add it to ``headcount.tasks.TASKS``.
     """
 
     __slots__ = ()
@@ -27,7 +37,7 @@ class Task(abc.ABC):
     columns: ClassVar[tuple[str, ...]]
     """Columns that a table must have."""
     primary_metric: ClassVar[str]
-    """The key of ``metrics`` by which arms are compared, higher = better."""
+    """The key of ``metrics`` by which models are compared, higher = better."""
 
     @final
     def dataset(
@@ -89,9 +99,17 @@ class Task(abc.ABC):
         )
         return labels, train_set, eval_set
 
-    @abc.abstractmethod
     def read(self, sources: Sequence[str | Path], *, split: str) -> Dataset:
-        """Read the rows of all sources as text."""
+        """Read the rows of all sources as text: the ``columns``, unless a subclass reads otherwise.
+
+        Args:
+            sources: files (tsv, csv, jsonl, parquet; gzip too), or data sets of the hub.
+            split: ``train``, ``validation`` or ``test``.
+
+        Raises:
+            DataError: a source cannot be read, or lacks a column.
+        """
+        return read_table(sources, self.columns, split=split)
 
     @abc.abstractmethod
     def encode(
@@ -109,9 +127,18 @@ class Task(abc.ABC):
     def labels(self, dataset: Dataset) -> tuple[str, ...]:
         """The labels of an encoded data set in the model's order; empty for generation."""
 
-    @abc.abstractmethod
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[Any]], Any]:
-        """The function that makes a batch of encoded rows."""
+        """The function that makes a batch of encoded rows: padded to the longest, unless told.
+
+        Raises:
+            DataError: the tokenizer has no padding token.
+        """
+        if tokenizer.pad_token is None:
+            raise DataError(
+                f"collator({type(tokenizer).__name__}): the tokenizer has no padding token. Set "
+                "one, for instance tokenizer.pad_token = tokenizer.eos_token."
+            )
+        return DataCollatorWithPadding(tokenizer)
 
     @abc.abstractmethod
     def load_model(self, name_or_path: str | Path, labels: Sequence[str]) -> PreTrainedModel:
@@ -123,7 +150,6 @@ class Task(abc.ABC):
 
     def predicted(self, eval_prediction: EvalPrediction) -> np.ndarray | None:
         """The number of the predicted label of each example, [E]; None for tasks without labels."""
-        del eval_prediction
         return None
 
     def correct(self, eval_prediction: EvalPrediction) -> np.ndarray | None:
@@ -132,7 +158,6 @@ class Task(abc.ABC):
         None if the primary metric is not the share of correct examples: then two models cannot be
         compared example by example.
         """
-        del eval_prediction
         return None
 
 
