@@ -253,16 +253,51 @@ def test_a_method_may_look_at_data_without_labels():
     [
         ({"attention_maps"}, "neuron", "neurons have no attention maps"),
         ({"output_norms"}, "layer", "what the layers of .* add cannot be seen apart"),
-        ({"dreams"}, "head", r"nothing collects 'dreams'. Name some of \['attention_maps'"),
     ],
 )
 def test_evidence_that_cannot_be_had_is_refused(fields, kind, message):
     model = bert()
     hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
-    with pytest.raises((hc.ArchitectureError, hc.TrainingError), match=message):
+    with pytest.raises(hc.ArchitectureError, match=message):
         Watch(model, hc.units(model, kind), frozenset({*fields, "outputs"}))
     after = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
     assert after == hooks
+
+
+@pytest.mark.parametrize(
+    ("phase", "fields", "message"),
+    [
+        ("in training", {"dreams"}, r"evidence names 'dreams', which nothing collects. Name some"),
+        ("in training", {"gate_grads"}, r"taken each batch: .* chooses in training never sees"),
+        (
+            "at once",
+            {"outputs"},
+            r"taken after a pass: .* Give another phase \(from data, in",
+        ),
+        ("some day", set(), r"Other.phase='some day': give one of at once, from data"),
+    ],
+)
+def test_evidence_that_a_method_would_never_see_is_refused(phase, fields, message):
+    class Other(Watching):
+        pass
+
+    Other.phase, Other.evidence = phase, frozenset(fields)
+    with pytest.raises(hc.TrainingError, match=message):
+        hc.attach(bert(), Other(), hc.Budget(sublayers=4), num_steps=1)
+
+
+def test_a_penalty_without_a_pass_is_refused_and_so_is_unknown_evidence():
+    model = bert().train()
+    with hc.attach(model, Watching(), hc.Budget(sublayers=4), num_steps=2) as session:
+        with pytest.raises(hc.TrainingError, match=r"needs output_norms of a forward pass"):
+            session.penalty()
+        model(**batch())
+        assert session.penalty() > 0
+        session.step()
+        with pytest.raises(hc.TrainingError, match=r"once for each penalty"):
+            session.penalty()
+        with pytest.raises(hc.TrainingError, match=r"observe\(dreams=...\): no such evidence"):
+            session.observe(dreams=torch.ones(1))
 
 
 def test_attention_that_hands_out_no_maps_is_refused(monkeypatch):

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, final
+from typing import Any, final, get_args
 
 import torch
 from torch import Tensor, nn
 
 from headcount.errors import TrainingError
 from headcount.evidence.attention_maps import AttentionMaps
-from headcount.evidence.collector import Call, Collector, PassCollector, evaluating
+from headcount.evidence.collector import Call, Collector, PassCollector, When, evaluating
 from headcount.evidence.gate_grads import GateGrads
 from headcount.evidence.output_norms import OutputNorms
 from headcount.evidence.outputs import Outputs, WholeOutputs
@@ -21,6 +21,49 @@ COLLECTORS: dict[str, type[Collector]] = {
     for kind in (WeightNorms, GateGrads, AttentionMaps, WholeOutputs, OutputNorms, Outputs)
 }
 """Every kind of evidence, by its field in ``Evidence``."""
+
+
+IN_PHASE: dict[str, tuple[When, ...]] = {
+    "at once": ("once",),
+    "from data": get_args(When),
+    "in training": ("once", "before a pass", "in a pass", "after a pass"),
+}
+"""When evidence may be taken for a method, by its phase."""
+
+
+def check_evidence(name: str, phase: str, fields: frozenset[str]) -> None:
+    """Refuse evidence that a method would never be shown.
+
+    Args:
+        name: the method's class, for the message.
+        phase: ``Method.phase``.
+        fields: ``Method.evidence``.
+
+    Raises:
+        TrainingError: there is no such phase or evidence, or the phase has no time for it.
+
+    Example:
+        >>> check_evidence("Mine", "at once", frozenset({"outputs"}))
+        Traceback (most recent call last):
+            ...
+        headcount.errors.TrainingError: Mine.evidence names 'outputs', which is taken after a ...
+    """
+    if phase not in IN_PHASE:
+        raise TrainingError(f"{name}.phase={phase!r}: give one of {', '.join(IN_PHASE)}.")
+    for field in sorted(fields):
+        if field not in COLLECTORS:
+            raise TrainingError(
+                f"{name}.evidence names {field!r}, which nothing collects. Name some of "
+                f"{sorted(COLLECTORS)}."
+            )
+        when = COLLECTORS[field].when
+        if when not in IN_PHASE[phase]:
+            others = [other for other, moments in IN_PHASE.items() if when in moments]
+            raise TrainingError(
+                f"{name}.evidence names {field!r}, which is taken {when}: a method that chooses "
+                f"{phase} never sees it. Give another phase ({', '.join(others)}), or other "
+                "evidence."
+            )
 
 
 @final
@@ -49,15 +92,8 @@ class Watch:
             fields: the names of the evidence; what is not taken around passes is left out.
 
         Raises:
-            TrainingError: there is no such evidence.
             ArchitectureError: the model does not offer it.
         """
-        unknown = sorted(fields - {*COLLECTORS})
-        if unknown:
-            raise TrainingError(
-                f"evidence={sorted(fields)}: nothing collects {unknown[0]!r}. Name some of "
-                f"{sorted(COLLECTORS)}."
-            )
         self._collectors: list[PassCollector] = []
         for field in sorted(fields):
             kind = COLLECTORS[field]

@@ -17,7 +17,7 @@ from headcount.door.arguments import checks_arguments
 from headcount.door.shape import Seed
 from headcount.errors import ArchitectureError, CheckpointError, TrainingError
 from headcount.evidence.collector import Call
-from headcount.evidence.watch import Watch
+from headcount.evidence.watch import COLLECTORS, Watch, check_evidence
 from headcount.evidence.weights import WeightNorms
 from headcount.gates.attach import Gates, gate_dtype
 from headcount.gates.passes import Passes
@@ -76,6 +76,7 @@ class Session:
         self, model: nn.Module, method: Method, budget: Budget, *, num_steps: int, seed: Seed = 0
     ) -> None:
         """Attach; see ``attach``."""
+        check_evidence(type(method).__name__, method.phase, method.evidence)
         model = uncompiled(model)  # its hooks run whether the compiled model is called or not
         check_whole(model)
         self.model, self.method = model, method
@@ -174,7 +175,18 @@ class Session:
         return Step(index=self.num_done, total=max(self.num_steps, self.num_done, 1))
 
     def penalty(self) -> Float[Tensor, ""]:
-        """A scalar to add to the loss; the method sees the evidence of the last pass."""
+        """A scalar to add to the loss; the method sees the evidence of the last pass.
+
+        Raises:
+            TrainingError: the penalty needs evidence of a pass, and there was none since the last
+                step.
+        """
+        missing = sorted(self.method.evidence - {*self._observed})
+        if missing and type(self.method).penalty is not Method.penalty:
+            raise TrainingError(
+                f"Session.penalty: {self.method.name} needs {missing[0]} of a forward pass. Call "
+                "the model in training mode first, once for each penalty."
+            )
         device = next(self.model.parameters()).device
         return self.choice.penalty(self.progress, self._observed).to(device)
 
@@ -183,7 +195,15 @@ class Session:
 
         Args:
             **evidence: fields of ``Evidence``, over all units of the session, [..., N].
+
+        Raises:
+            TrainingError: there is no such evidence.
         """
+        unknown = sorted({*evidence} - {*COLLECTORS})
+        if unknown:
+            raise TrainingError(
+                f"Session.observe({unknown[0]}=...): no such evidence. Give {sorted(COLLECTORS)}."
+            )
         self._observed = {**self._observed, **evidence}
         self.choice.observe(evidence)
 
