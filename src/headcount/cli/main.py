@@ -33,13 +33,15 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
-    help="Prune a Transformer to an exact number of attention heads, and reload it anywhere.",
+    help="Prune a Transformer to an exact number of attention heads.",
 )
 console = Console()
 
 STOPPED = "Stopped. If checkpoints were written, the same command with --resume goes on from there."
 
-Model = Annotated[str, typer.Argument(help="Hub id or folder of the model.")]
+Model = Annotated[
+    str, typer.Argument(help="Hub id or folder of the model, such as bert-base-uncased.")
+]
 
 
 def main() -> None:
@@ -52,35 +54,73 @@ def main() -> None:
 def prune_command(
     context: typer.Context,
     model: Model,
-    train: Annotated[list[str], typer.Option(help=f"Training file(s): {options.FILES}.")],
-    eval: Annotated[list[str], typer.Option(help="Evaluation file(s), likewise.")],  # noqa: A002
+    train: Annotated[list[str], typer.Option(help=f"Training data. {options.FILES}.")],
+    eval: Annotated[  # noqa: A002
+        list[str], typer.Option(help="Evaluation data, in the same formats.")
+    ],
     heads: Annotated[
-        str | None, typer.Option(help="Heads to keep: 12 (a count) or 0.25 (a fraction).")
+        str | None,
+        typer.Option(help="Heads to keep: a number, such as 12, or a fraction, such as 0.25."),
     ] = None,
     params: Annotated[
-        str | None, typer.Option(help="Or: parameters at most, 0.6 of all or a number.")
+        str | None,
+        typer.Option(
+            help="Instead of --heads: the most parameters, as a fraction of the model's, such as "
+            "0.6, or a number."
+        ),
     ] = None,
     macs: Annotated[
-        str | None, typer.Option(help="Or: MACs at most, 0.5 of the units' (128 tokens).")
+        str | None,
+        typer.Option(
+            help="Instead of --heads: the most multiply-accumulates at 128 tokens, as a fraction "
+            "of those of the removable units, such as 0.5, or a number."
+        ),
     ] = None,
     latency: Annotated[
-        str | None, typer.Option(help="Or: latency at most, 0.7 of the dense model's, measured.")
+        str | None,
+        typer.Option(
+            help="Instead of --heads: the greatest latency, as a fraction of the dense model's, "
+            "such as 0.7. It is measured on this machine first."
+        ),
     ] = None,
     kinds: Annotated[
         str,
         typer.Option(
-            help=f"What may go for these: some of {', '.join(KINDS)}; by default head,neuron."
+            help="With --params, --macs or --latency: the kinds of unit that may be removed, such "
+            f"as sublayer,head,neuron. Known: {', '.join(KINDS)}. Default: head,neuron."
         ),
     ] = "",
     task: options.Task = "nli",
-    method: Annotated[str, typer.Option(help=f"One of: {', '.join(METHODS)}.")] = "dsp",
-    scope: Annotated[str, typer.Option(help="global, or layer: HEADS in every layer.")] = "global",
-    min_per_layer: Annotated[int, typer.Option(help="Heads that stay in every layer.")] = 0,
+    method: Annotated[
+        str, typer.Option(help=f"How the heads are chosen. One of {', '.join(METHODS)}.")
+    ] = "dsp",
+    scope: Annotated[
+        str,
+        typer.Option(
+            help="global: --heads is for the whole model. layer: each layer keeps that many, so "
+            "'--heads 3 --scope layer' keeps 3 in each."
+        ),
+    ] = "global",
+    min_per_layer: Annotated[
+        int,
+        typer.Option(
+            help="The least heads in each layer, such as 1. With --params, --macs or --latency: "
+            "the least units of each kind."
+        ),
+    ] = 0,
     where: Annotated[
-        str, typer.Option(help="Only heads at this place: encoder, decoder.cross, ...")
+        str,
+        typer.Option(
+            help="Remove units only at this place, such as encoder or decoder.cross. Everything "
+            "else stays whole."
+        ),
     ] = "",
     baselines: Annotated[
-        str, typer.Option(help="Also train for comparison: dense,random (comma-separated).")
+        str,
+        typer.Option(
+            help="Models to train for comparison: dense (all heads), random (random heads), or "
+            "dense,random."
+        ),
     ] = "",
     epochs: options.Epochs = 3.0,
     batch_size: options.BatchSize = 32,
@@ -89,33 +129,49 @@ def prune_command(
     save_steps: options.SaveSteps = 100,
     num_examples: options.NumExamples = NUM_EXAMPLES,
     recover_epochs: Annotated[
-        float, typer.Option(help="Train what gradient, fisher, *-pipelined decided for so long.")
+        float,
+        typer.Option(
+            help="Epochs of fine-tuning after the cut, such as 1, for methods that decide with "
+            "frozen weights (gradient, fisher, pipelined ones)."
+        ),
     ] = 0.0,
     finetuned: Annotated[
-        bool, typer.Option(help="MODEL is fine-tuned on the task: methods may start from it.")
+        bool,
+        typer.Option(
+            help="MODEL is fine-tuned on the task already, so methods that need a fine-tuned model "
+            "do not train one first."
+        ),
     ] = False,
     distil: Annotated[
-        bool, typer.Option(help="Learn from the fine-tuned dense model, too; it is trained first.")
+        bool,
+        typer.Option(
+            help="Also learn from the outputs of the dense model, which is fine-tuned first."
+        ),
     ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0,
     latency_batch: options.LatencyBatch = 8,
     latency_length: options.LatencyLength = 64,
     output: Annotated[
-        Path, typer.Option(help="Folder for the result; an older result there is replaced.")
+        Path,
+        typer.Option(help="Folder for the result, such as small. An older result is replaced."),
     ] = Path("pruned"),
-    resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
+    resume: Annotated[
+        bool, typer.Option(help="Continue an interrupted run with the same options.")
+    ] = False,
     config: options.Config = None,
 ) -> None:
-    """Train, choose exactly HEADS heads, or what fits a cost; cut the others out; measure.
+    """Fine-tune a model, choose which heads stay, cut out the others, and measure the result.
 
     [bold]Example[/]
 
       headcount prune bert-base-uncased --train train.tsv --eval dev.tsv --heads 36 --output small
 
-    The data needs the columns premise, hypothesis and label. The result is a folder that
-    AutoModelForSequenceClassification and pipeline load; it has a model card, a table of numbers
-    (report.json) and, where nothing but heads may go, a picture of those that stayed (heads.png).
-    A killed run goes on with --resume.
+    Give exactly one of --heads, --params, --macs and --latency. The data need the columns premise,
+    hypothesis and label.
+
+    The result is a folder that AutoModelForSequenceClassification and pipeline load. It has a model
+    card (README.md), the measurements (report.json) and, if only heads may be removed, a figure of
+    the heads that stayed (heads.png).
     """
     del context, config
     with clean_errors(console, STOPPED):
@@ -156,7 +212,12 @@ def prune_command(
 
 @app.command("units")
 def units_command(model: Model) -> None:
-    """Show the removable units of MODEL: how many, of which kinds, where, at what cost."""
+    """List the units of a model that can be removed, with the cost of each.
+
+    [bold]Example[/]
+
+      headcount units bert-base-uncased
+    """
     with clean_errors(console):
         model = expanded_name(model)
         with loading(model):
@@ -167,13 +228,20 @@ def units_command(model: Model) -> None:
 
 @app.command("eval")
 def eval_command(
-    folder: Annotated[Path, typer.Argument(help="Folder of a saved model.")],
-    eval: Annotated[list[str], typer.Option(help="Evaluation file(s).")],  # noqa: A002
+    folder: Annotated[Path, typer.Argument(help="Folder of a saved model, such as small.")],
+    eval: Annotated[  # noqa: A002
+        list[str], typer.Option(help=f"Evaluation data. {options.FILES}.")
+    ],
     task: options.Task = "nli",
     batch_size: options.BatchSize = 32,
     max_length: options.MaxLength = 128,
 ) -> None:
-    """Load a saved model and measure its quality on a file."""
+    """Measure the quality of a saved model.
+
+    [bold]Example[/]
+
+      headcount eval small --eval test.tsv
+    """
     with clean_errors(console):
         recipe = Recipe(batch_size=batch_size, max_length=max_length)
         numbers = evaluate(folder, task=task, eval=eval, recipe=recipe)
@@ -183,17 +251,21 @@ def eval_command(
 
 @app.command("export")
 def export_command(
-    folder: Annotated[Path, typer.Argument(help="Folder of a saved model.")],
-    output: Annotated[Path, typer.Argument(help="Folder for the export.")],
-    to: Annotated[str, typer.Option(help="onnx or openvino.")] = "onnx",
+    folder: Annotated[Path, typer.Argument(help="Folder of a saved model, such as small.")],
+    output: Annotated[Path, typer.Argument(help="Folder for the export, such as small-onnx.")],
+    to: Annotated[str, typer.Option(help="Format of the export: onnx or openvino.")] = "onnx",
     dense: Annotated[
-        str | None, typer.Option(help="Dense model, folder or hub id, to be timed beside.")
+        str | None,
+        typer.Option(
+            help="Hub id or folder of the dense model, such as bert-base-uncased. It is exported "
+            "too, and the two are timed in turns."
+        ),
     ] = None,
-    batch: Annotated[int, typer.Option(help="Examples of a timed pass.")] = 8,
-    length: Annotated[int, typer.Option(help="Tokens of each.")] = 64,
+    batch: Annotated[int, typer.Option(help="Examples in a timed forward pass.")] = 8,
+    length: Annotated[int, typer.Option(help="Tokens of each example in a timed pass.")] = 64,
     seed: Annotated[int, typer.Option(help="Seed of the random inputs.")] = 0,
 ) -> None:
-    """Export a saved model to ONNX or OpenVINO, checked against PyTorch.
+    """Export a saved model to ONNX or OpenVINO, and compare its outputs with PyTorch's.
 
     [bold]Example[/]
 
@@ -213,15 +285,24 @@ app.command("compare")(compare_command)
 
 @app.command("demo")
 def demo_command(
-    heads: Annotated[str, typer.Option(help="Heads to keep of 72.")] = "12",
-    epochs: Annotated[float, typer.Option(help="Passes over the corpus.")] = RECIPE.epochs,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    heads: Annotated[
+        str,
+        typer.Option(help="Heads to keep of 72: a number, such as 24, or a fraction, such as 0.5."),
+    ] = "12",
+    epochs: Annotated[float, typer.Option(help="Passes over the training data.")] = RECIPE.epochs,
+    seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0,
     output: Annotated[
-        Path, typer.Option(help="Folder for the result; an older result there is replaced.")
+        Path, typer.Option(help="Folder for the result. An older result is replaced.")
     ] = Path("demo-pruned"),
-    resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
+    resume: Annotated[
+        bool, typer.Option(help="Continue an interrupted run with the same options.")
+    ] = False,
 ) -> None:
-    """Prune the packaged MiniLM (72 heads) to 12 on a built-in corpus, beside both baselines."""
+    """Prune a small model to 12 of its 72 heads, without any data of your own.
+
+    The model is MiniLM, which must be installed as a package, and the data are generated. The table
+    compares it with the dense model and with random heads.
+    """
     with clean_errors(console, STOPPED), corpus(seed) as (train, test):
         result = prune(
             packaged_model(),

@@ -113,7 +113,7 @@ def _check_room(outers: list[Quota], inner: Quota) -> None:
         raise BudgetError(
             f"Budget({', '.join(named)}, {kind.plural}={asked.num_keep}): the "
             f"{in_words(map(kind_of, outers))} that stay may hold only {least} "
-            f"{kind.nouns}{', not every number up to it' if uneven else ''}. Give {kind.plural} 0 to "
+            f"{kind.nouns}{', not every number' if uneven else ''}. Give {kind.plural} 0 to "
             f"{least} without min_per_layer, or name places: "
             f"Budget({KIND[kind_of(outers[0])].plural}={{'self': ..., 'ffn': ...}})."
         )
