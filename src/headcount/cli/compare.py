@@ -48,7 +48,7 @@ def compare_command(
         typer.Option(
             help=f"Methods to compare, such as dsp,random. Known: {', '.join(METHODS)}. Two "
             f"endings change a method: dsp{FINETUNED} starts from the fine-tuned dense model and "
-            f"trains for --recover-epochs; dsp{DISTILLED} also learns from the dense model's outputs."
+            f"trains for --recover-epochs; dsp{DISTILLED} also learns from that model's outputs."
         ),
     ] = "dsp,random",
     heads: Annotated[str, typer.Option(help="Numbers of heads to keep, such as 36,24,12.")] = "",
