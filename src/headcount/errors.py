@@ -1,4 +1,4 @@
-"""Every error headcount raises on purpose.
+"""All errors that headcount raises on purpose.
 
 A message says the call, the value it got, what is allowed and what to do.
 """
@@ -14,7 +14,7 @@ class PruningError(Exception):
 
 
 class BudgetError(PruningError, ValueError):
-    """A budget or a setting that cannot be, or that the model cannot meet.
+    """A budget or a setting is invalid, or the model cannot meet the budget.
 
     Example:
         >>> import headcount as hc
@@ -26,7 +26,7 @@ class BudgetError(PruningError, ValueError):
 
 
 class ArgumentError(PruningError, TypeError):
-    """An argument of the wrong type, such as a name where an object is wanted.
+    """An argument has the wrong type, such as a class instead of an instance.
 
     Example:
         >>> import headcount as hc
@@ -38,7 +38,7 @@ class ArgumentError(PruningError, TypeError):
 
 
 class ArchitectureError(PruningError, ValueError):
-    """A model in which the asked units cannot be found.
+    """The units that were asked for cannot be found in the model.
 
     Example:
         >>> import headcount as hc, torch
@@ -50,7 +50,7 @@ class ArchitectureError(PruningError, ValueError):
 
 
 class DecisionError(PruningError, ValueError):
-    """A text that is no decision, or a decision that does not belong to the model.
+    """A text or file is not a decision, or the decision is about another model.
 
     Example:
         >>> import headcount as hc
@@ -62,7 +62,7 @@ class DecisionError(PruningError, ValueError):
 
 
 class SurgeryError(PruningError, RuntimeError):
-    """A model that cannot be cut now, or whose cut does not have exactly the kept units.
+    """A model cannot be cut, or the cut model does not have exactly the kept units.
 
     Example:
         >>> import headcount as hc, transformers
@@ -77,7 +77,7 @@ class SurgeryError(PruningError, RuntimeError):
 
 
 class CheckpointError(PruningError, RuntimeError):
-    """A folder that cannot be written, loaded or resumed from.
+    """A folder cannot be written, loaded, or resumed from.
 
     Example:
         >>> from headcount.reports.report import report_of
@@ -89,7 +89,7 @@ class CheckpointError(PruningError, RuntimeError):
 
 
 class DataError(PruningError, ValueError):
-    """A data file without the needed columns, rows or labels.
+    """Data cannot be read, or lack the needed columns, rows or labels.
 
     Example:
         >>> from headcount.tasks import NLI
@@ -101,7 +101,7 @@ class DataError(PruningError, ValueError):
 
 
 class TrainingError(PruningError, RuntimeError):
-    """Training that cannot start or go on.
+    """Training cannot start or continue.
 
     Example:
         >>> import headcount as hc
@@ -127,17 +127,17 @@ class MissingPackageError(PruningError, ImportError):
 def check_argument(
     call: str, name: str, value: object, wanted: type | tuple[type, ...], give: str
 ) -> None:
-    """Refuse an argument of the wrong type where it comes in.
+    """Refuse an argument of the wrong type.
 
     Args:
         call: the function or class that was called.
-        name: of the argument.
-        value: what was given for it.
-        wanted: the type, or several.
+        name: the name of the argument.
+        value: the value of the argument.
+        wanted: the allowed type or types.
         give: what to give instead, such as ``an instance, such as hc.DSP()``.
 
     Raises:
-        ArgumentError: it is none of the types.
+        ArgumentError: the value has none of the types.
 
     Example:
         >>> check_argument("cut", "decision", 3, str, "a text")

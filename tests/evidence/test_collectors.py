@@ -252,7 +252,7 @@ def test_a_method_may_look_at_data_without_labels():
     ("fields", "kind", "message"),
     [
         ({"attention_maps"}, "neuron", "neurons have no attention maps"),
-        ({"output_norms"}, "layer", "what the layers of .* add cannot be seen apart"),
+        ({"output_norms"}, "layer", "the contribution of the layers of .* cannot be separated"),
     ],
 )
 def test_evidence_that_cannot_be_had_is_refused(fields, kind, message):
@@ -304,7 +304,7 @@ def test_attention_that_hands_out_no_maps_is_refused(monkeypatch):
     model = llama().eval()
     collector = AttentionMaps(model, hc.units(model, "head"))
     collector.begin(Call(model, (), {}))
-    with pytest.raises(hc.ArchitectureError, match=r"self_attn \(3 in all\) hands out no"):
+    with pytest.raises(hc.ArchitectureError, match=r"self_attn \(3 in all\) returns no"):
         collector.end(object())
 
 

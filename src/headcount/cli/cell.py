@@ -1,4 +1,4 @@
-"""What a process of ``headcount compare`` runs: ``python -P -m headcount.cli.cell FOLDER CELL``."""
+"""A process of ``headcount compare`` runs ``python -P -m headcount.cli.cell FOLDER CELL``."""
 
 import sys
 from pathlib import Path
@@ -11,11 +11,12 @@ from headcount.arena.runner import end_with_parent
 from headcount.cli.methods import METHODS
 from headcount.cli.show import clean_errors
 
-PROGRAM = (sys.executable, "-P", "-m", "headcount.cli.cell")  # no modules of the user's folder
+# -P: do not import modules from the user's folder.
+PROGRAM = (sys.executable, "-P", "-m", "headcount.cli.cell")
 
 
 def main() -> None:
-    """Run one cell; the exit code says whether it went well."""
+    """Run one cell; the exit code is 0 if it succeeded, else 1."""
     path, name, *flags = sys.argv[1:]
     end_with_parent()
     with clean_errors(Console(width=120)):

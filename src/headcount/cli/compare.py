@@ -1,4 +1,4 @@
-"""``headcount compare``: methods against each other on one task."""
+"""``headcount compare``: compare methods, numbers of heads and seeds on one task."""
 
 import shlex
 import sys
@@ -27,66 +27,108 @@ console = Console()
 
 
 def compare_command(
-    output: Annotated[Path, typer.Option(help="Folder of the comparison; made, or gone on with.")],
-    model: Annotated[str, typer.Argument(help="Hub id or folder of the model.")] = "",
+    output: Annotated[
+        Path,
+        typer.Option(
+            help="Folder for the comparison, such as runs/nli. If a comparison is there, it is "
+            "continued."
+        ),
+    ],
+    model: Annotated[
+        str, typer.Argument(help="Hub id or folder of the model, such as bert-base-uncased.")
+    ] = "",
     train: Annotated[
-        list[str] | None, typer.Option(help=f"Training file(s): {options.FILES}.")
+        list[str] | None, typer.Option(help=f"Training data. {options.FILES}.")
     ] = None,
-    eval: Annotated[list[str] | None, typer.Option(help="Evaluation file(s), likewise.")] = None,  # noqa: A002
+    eval: Annotated[  # noqa: A002
+        list[str] | None, typer.Option(help="Evaluation data, in the same formats.")
+    ] = None,
     methods: Annotated[
         str,
         typer.Option(
-            help=f"Some of: {', '.join(METHODS)} (comma-separated). With {DISTILLED} behind its "
-            f"name, a method learns from the dense model, too; with {FINETUNED} it starts from it, "
-            "and trains for the epochs of recovery."
+            help=f"Methods to compare, such as dsp,random. Known: {', '.join(METHODS)}. Two "
+            f"endings change a method: dsp{FINETUNED} starts from the fine-tuned dense model and "
+            f"trains for --recover-epochs; dsp{DISTILLED} also learns from that model's outputs."
         ),
     ] = "dsp,random",
-    heads: Annotated[str, typer.Option(help="Heads to keep: 36,24,12.")] = "",
-    seeds: Annotated[str, typer.Option(help="Seeds: 0,1,2.")] = "0",
+    heads: Annotated[str, typer.Option(help="Numbers of heads to keep, such as 36,24,12.")] = "",
+    seeds: Annotated[str, typer.Option(help="Seeds, such as 0,1,2. Each is a separate run.")] = "0",
     task: options.Task = "nli",
     against: Annotated[
-        str, typer.Option(help="The others are compared with it. By default dsp, or the first.")
+        str,
+        typer.Option(
+            help="The method with which the others are compared, such as random. Default: dsp, "
+            "or else the first method."
+        ),
     ] = "",
-    jobs: Annotated[int, typer.Option(min=1, help="Cells at a time; they share the cores.")] = 1,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Runs at the same time, such as 2. They share the cores.")
+    ] = 1,
     epochs: options.Epochs = 3.0,
     batch_size: options.BatchSize = 32,
     learning_rate: options.LearningRate = 1e-4,
     max_length: options.MaxLength = 128,
     save_steps: options.SaveSteps = 100,
     pipelined_epochs: Annotated[
-        float, typer.Option(help="Epochs for the logits of pipelined methods.")
+        float,
+        typer.Option(help="Epochs for which pipelined methods train the logits of a frozen model."),
     ] = 1.0,
-    num_train: Annotated[int, typer.Option(help="Training examples drawn; 0: all.")] = 0,
-    data_seed: Annotated[int, typer.Option(help="Seed of that draw.")] = 0,
+    num_train: Annotated[
+        int,
+        typer.Option(help="Training examples, drawn at random, such as 20000; 0: all of them."),
+    ] = 0,
+    data_seed: Annotated[
+        int, typer.Option(help="Seed with which --num-train draws. All runs get the same examples.")
+    ] = 0,
     num_examples: options.NumExamples = NUM_EXAMPLES,
     recover_epochs: Annotated[
-        float, typer.Option(help="Epochs after the cut, where the weights rested until then.")
+        float,
+        typer.Option(
+            help="Epochs of fine-tuning after the cut, such as 1, for methods that decide with "
+            "frozen weights (gradient, fisher, pipelined ones)."
+        ),
     ] = 0.0,
     latency_batch: options.LatencyBatch = 8,
     latency_length: options.LatencyLength = 64,
-    latency_runs: Annotated[int, typer.Option(help="Timed passes of each model; 0: none.")] = 20,
+    latency_runs: Annotated[
+        int, typer.Option(help="Timed forward passes of each model; 0: latency is not measured.")
+    ] = 20,
     keep_models: Annotated[
-        bool, typer.Option(help="Keep all weights, or those of the dense models alone.")
+        bool,
+        typer.Option(
+            help="Keep the weights of all finished runs, or only those of the dense models."
+        ),
     ] = True,
     adopt: Annotated[
-        bool, typer.Option("--adopt", help="Check and take over runs that were trained elsewhere.")
+        bool,
+        typer.Option(
+            "--adopt",
+            help="Use models that the library function carry_out has put into the folders of the "
+            "runs, after measuring them again.",
+        ),
     ] = False,
     summary_only: Annotated[
-        bool, typer.Option("--summary-only", help="Table and figures of what is finished.")
+        bool,
+        typer.Option(
+            "--summary-only",
+            help="Train nothing; only write tables and figures of the finished runs.",
+        ),
     ] = False,
     config: options.Config = None,
 ) -> None:
-    """Train a grid of METHODS x HEADS x SEEDS, and the dense model; then table and figures.
+    """Compare pruning methods: train each with each number of heads and each seed.
 
     [bold]Example[/]
 
       headcount compare bert-base-uncased --train train.tsv --eval dev.tsv
       --methods dsp,random,magnitude --heads 72,36,12 --seeds 0,1,2 --output runs/nli --jobs 2
 
-    The same command goes on where it stopped; with more methods, heads or seeds, what is finished
-    is kept. A cell that fails does not stop the others, and is tried again the next time. OUTPUT
-    has a folder for each cell, and table.md, summary.json, quality.png, heads.png and latency.png.
-    The exit code is 1 if a cell failed.
+    For each seed the dense model is trained too. The same command continues a comparison that was
+    stopped. Methods, heads and seeds can be added later; finished runs are kept. If a run fails,
+    the others go on, the exit code is 1, and the next call tries it again.
+
+    OUTPUT gets a folder for each run, table.md, summary.json, quality.png, heads.png and
+    latency.png.
     """
     del config
     with clean_errors(console):
@@ -95,8 +137,8 @@ def compare_command(
             return
         if not model or not train or not eval or not heads:
             raise DataError(
-                "compare: MODEL, --train, --eval and --heads are needed; only --summary-only can "
-                "do without them."
+                "compare: MODEL, --train, --eval and --heads are needed. Give all of them, or "
+                "--summary-only."
             )
         settings = Settings(
             model=model,
@@ -135,7 +177,7 @@ def compare_command(
 
 
 def run(grid: Grid, output: Path, options: CompareOptions) -> None:
-    """Compare and show; a failed cell gives exit code 1, an interruption 130."""
+    """Compare and show the result. The exit code is 1 if a cell failed, 130 after Ctrl-C."""
     try:
         found = compare(grid, output, options)
     except KeyboardInterrupt as stop:
@@ -147,7 +189,7 @@ def run(grid: Grid, output: Path, options: CompareOptions) -> None:
 
 
 def summarise(output: Path, against: str) -> None:
-    """Tables and figures of what is finished."""
+    """Write and show the tables and figures of the finished cells."""
     found = Comparison.read(expanded(output), against=against or None)
     for file in found.save():
         console.print(f"written: {file}", markup=False, highlight=False)
@@ -155,7 +197,7 @@ def summarise(output: Path, against: str) -> None:
 
 
 def show(found: Comparison) -> None:
-    """The tables, and what is not finished."""
+    """Show the tables, and the cells that failed or are not finished."""
     for sheet in found.sheets:
         console.print(f"\n{sheet.title}", style="bold", markup=False, highlight=False)
         console.print(sheet.rich(min(console.width, 120)))
@@ -165,14 +207,14 @@ def show(found: Comparison) -> None:
         console.print(f"{cell.name}: {text}", markup=False, highlight=False)
     if any(found.unfinished.values()):
         console.print(
-            f"{ERROR_FILE} and {LOG_FILE} in the folders of failed cells say more. The same "
-            "command tries them again.",
+            f"See {ERROR_FILE} and {LOG_FILE} in the folders of failed cells. The same command "
+            "tries them again.",
             highlight=False,
         )
 
 
 def words(text: str) -> list[str]:
-    """What stands between commas.
+    """The words between commas.
 
     Example:
         >>> words("dsp, random")
@@ -182,10 +224,10 @@ def words(text: str) -> list[str]:
 
 
 def numbers(text: str, flag: str) -> tuple[int, ...]:
-    """Whole numbers between commas.
+    """The whole numbers between commas.
 
     Raises:
-        BudgetError: something else.
+        BudgetError: the text has something else.
 
     Example:
         >>> numbers("48,36", "--heads")

@@ -1,4 +1,4 @@
-"""Flags from a YAML file."""
+"""Options from a YAML file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,21 +11,24 @@ from headcount.door.shape import Finite, Misfit
 
 Value = str | bool | int | Finite
 Flags = dict[str | int, Value | list[Value] | None]
-"""What a file of flags may hold."""
+"""The values that a file of options may have."""
 
 
 def load_config(context: typer.Context, path: Path | None) -> Path | None:
-    """Take the values of a YAML file as defaults of a command's flags; flags given win.
+    """Use the values of a YAML file as the defaults of a command's options.
+
+    Options on the command line take precedence over the file.
 
     Args:
         context: the command's context.
-        path: a mapping of flag names, without dashes in front, to values; None does nothing.
+        path: a file with a mapping of option names, without leading dashes, to values; None: no
+            file.
 
     Returns:
         The path.
 
     Raises:
-        typer.BadParameter: not a mapping, or a name that the command does not have.
+        typer.BadParameter: the file is not a mapping, or has an unknown option.
     """
     if path is None:
         return None
@@ -52,11 +55,11 @@ def load_config(context: typer.Context, path: Path | None) -> Path | None:
 
 
 def spread(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:
-    """Repeat a flag before each of its values: ``--train a b`` becomes ``--train a --train b``.
+    """Repeat an option before each of its values: ``--train a b`` becomes ``--train a --train b``.
 
     Args:
         arguments: the command line.
-        flags: flags that take several values, up to the next flag.
+        flags: options that take several values, up to the next option.
 
     Example:
         >>> spread(["prune", "m", "--train", "a", "b", "--heads", "3"], ["--train"])

@@ -1,4 +1,4 @@
-"""``headcount coverage``: which model types can be pruned exactly."""
+"""``headcount coverage``: check which model types can be pruned exactly."""
 
 import os
 import shlex
@@ -27,7 +27,7 @@ from headcount.zoo.variants import split_names, switches_of, type_of
 from headcount.zoo.variants import variants as variants_of
 
 LIMIT_S = 300.0
-"""Seconds that a type may take unless it is said otherwise; most take less than ten."""
+"""Seconds that a type may take by default; most take less than ten."""
 
 console = Console()
 
@@ -36,36 +36,50 @@ def coverage_command(
     types: Annotated[
         str,
         typer.Option(
-            help="Only these types: bert,gpt2 (comma-separated), or variants: falcon[alibi=True]. "
-            "All by default."
+            help="Model types, such as bert,gpt2, or variants, such as falcon\\[alibi=True]. "
+            "Default: all types."
         ),
     ] = "",
-    output: Annotated[Path, typer.Option(help="Where to: this name with .json and .md.")] = Path(
-        "coverage"
-    ),
+    output: Annotated[
+        Path, typer.Option(help="Name of the two files to write: coverage.json and coverage.md.")
+    ] = Path("coverage"),
     work: Annotated[
-        Path | None, typer.Option(help="Folder with what is done; OUTPUT.work by default.")
+        Path | None,
+        typer.Option(help="Folder for the results of single types. Default: OUTPUT.work."),
     ] = None,
-    jobs: Annotated[int, typer.Option(help="Types at a time.")] = 2,
-    limit: Annotated[float, typer.Option(help="Seconds a type may take.")] = LIMIT_S,
+    jobs: Annotated[int, typer.Option(help="Types checked at the same time.")] = 2,
+    limit: Annotated[
+        float, typer.Option(help="Seconds after which the check of a type is stopped.")
+    ] = LIMIT_S,
     variants: Annotated[
-        bool, typer.Option(help="Switches of published configurations, too, not the default alone.")
+        bool,
+        typer.Option(
+            help="Also check each type with the switches that published configurations set, or "
+            "only its default configuration."
+        ),
     ] = True,
-    onnx: Annotated[bool, typer.Option(help="Export the cut models, too (slow).")] = True,
+    onnx: Annotated[
+        bool, typer.Option(help="Also export the cut models to ONNX, which is slow, or do not.")
+    ] = True,
     fresh: Annotated[
-        bool, typer.Option("--fresh/--resume", help="Begin again, or go on where it stopped.")
+        bool,
+        typer.Option("--fresh/--resume", help="Check all types again, or only the missing ones."),
     ] = False,
     compress: Annotated[
         bool, typer.Option("--compress", help="Write OUTPUT.json.gz instead of OUTPUT.json.")
     ] = False,
 ) -> None:
-    """Check every model type of the installed transformers, tiny and random, with no download.
+    """Check which model types of the installed transformers can be pruned exactly.
 
-    Masked must equal cut, for heads, key-value heads, neurons, sublayers and layers; what
-    is generated and what is reloaded must be the same; without headcount a folder must load right
-    or say what is missing. Each type is checked with its default configuration, and in variants.
-    Writes OUTPUT.md, a page, and OUTPUT.json, which has every check of every type. The exit code is
-    1 if one of the 40 types that must be exact is not.
+    Each type is built tiny with random weights, without any download. The cut model must compute
+    the same as the dense model with the removed units masked, for every kind of unit. It must also
+    generate the same tokens, and reload with the same bits. Without headcount its folder must load
+    correctly, or the error must say that headcount is missing.
+
+    Each type is checked with its default configuration, and in variants. Writes OUTPUT.md, a page,
+    and OUTPUT.json, which has every check of every type.
+
+    The exit code is 1 if one of the 40 types that must be exact is not.
 
     [bold]Example[/]
 
@@ -110,17 +124,17 @@ def _alone(work: Path) -> Iterator[None]:
 
 
 def _write(output: Path, texts: dict[str, str]) -> None:
-    """Write both files, each at once or not at all."""
+    """Write both files; each is renamed into place when it is complete."""
     output.parent.mkdir(parents=True, exist_ok=True)
     for suffix, text in texts.items():
         write_text(output.with_name(output.name + suffix), text)
 
 
 def _check_output(output: Path, record: str) -> None:
-    """Refuse to write where a file of somebody else's stands, or where nothing can be written.
+    """Refuse to replace a file that coverage did not write, or to write where that is impossible.
 
     Raises:
-        CheckpointError: says which.
+        CheckpointError: it is one of these; the message says which.
     """
     for suffix, ours in ((record, _is_record), (".md", _is_page)):
         file = output.with_name(output.name + suffix)
@@ -133,10 +147,10 @@ def _check_output(output: Path, record: str) -> None:
 
 
 def _check_work(work: Path, types: tuple[str, ...]) -> None:
-    """Refuse a working folder with files of somebody else's where ours would be.
+    """Refuse a working folder in which files of coverage would replace files of others.
 
     Raises:
-        CheckpointError: names them.
+        CheckpointError: there are such files; the message names them.
     """
     files = [file for name in types if os.path.lexists(file := work / f"{name}.json")]
     others = [file.name for file in files if "key" not in _names(file)]
@@ -152,7 +166,7 @@ def _is_record(file: Path) -> bool:
 
 
 def _names(file: Path) -> set[str]:
-    """What a file of JSON has at its top; nothing if it is none."""
+    """The top-level keys of a JSON file; empty if it is not a JSON object."""
     found = read_json(file) if file.is_file() else None
     return set(found) if isinstance(found, dict) else set()
 
@@ -184,7 +198,7 @@ def _with_variants(types: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _variants(name: str) -> tuple[str, ...]:
-    """The variants of a type; none of a variant, or of what is built as a part of others only."""
+    """The variants of a type; empty for a variant, or for a type that is only part of others."""
     if type_of(name) != name:
         return ()
     with warnings.catch_warnings():
@@ -214,7 +228,7 @@ def _with_progress(survey: Survey, types: tuple[str, ...]) -> dict[str, Record]:
 
 
 def _command(types: str, *, limit: float, onnx: bool, variants: bool) -> str:
-    """The command without its folders."""
+    """The command without its folders, for the page."""
     words = ["headcount", "coverage"]
     words += ["--types", types] if types else []
     words += [] if limit == LIMIT_S else ["--limit", f"{limit:g}"]

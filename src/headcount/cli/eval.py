@@ -15,13 +15,20 @@ console = Console()
 
 
 def eval_command(
-    folder: Annotated[Path, typer.Argument(help="Folder of a saved model.")],
-    eval: Annotated[list[str], typer.Option(help="Evaluation file(s).")],  # noqa: A002
+    folder: Annotated[Path, typer.Argument(help="Folder of a saved model, such as small.")],
+    eval: Annotated[  # noqa: A002
+        list[str], typer.Option(help=f"Evaluation data. {options.FILES}.")
+    ],
     task: options.Task = "nli",
     batch_size: options.BatchSize = 32,
     max_length: options.MaxLength = 128,
 ) -> None:
-    """Load a saved model and measure its quality on a file."""
+    """Measure the quality of a saved model.
+
+    [bold]Example[/]
+
+      headcount eval small --eval test.tsv
+    """
     with clean_errors(console):
         recipe = Recipe(batch_size=batch_size, max_length=max_length)
         numbers = evaluate(folder, task=task, eval=eval, recipe=recipe)

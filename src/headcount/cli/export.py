@@ -13,17 +13,21 @@ console = Console()
 
 
 def export_command(
-    folder: Annotated[Path, typer.Argument(help="Folder of a saved model.")],
-    output: Annotated[Path, typer.Argument(help="Folder for the export.")],
-    to: Annotated[str, typer.Option(help="onnx or openvino.")] = "onnx",
+    folder: Annotated[Path, typer.Argument(help="Folder of a saved model, such as small.")],
+    output: Annotated[Path, typer.Argument(help="Folder for the export, such as small-onnx.")],
+    to: Annotated[str, typer.Option(help="Format of the export: onnx or openvino.")] = "onnx",
     dense: Annotated[
-        str | None, typer.Option(help="Dense model, folder or hub id, to be timed beside.")
+        str | None,
+        typer.Option(
+            help="Hub id or folder of the dense model, such as bert-base-uncased. It is exported "
+            "too, and the two are timed in turns."
+        ),
     ] = None,
-    batch: Annotated[int, typer.Option(help="Examples of a timed pass.")] = 8,
-    length: Annotated[int, typer.Option(help="Tokens of each.")] = 64,
+    batch: Annotated[int, typer.Option(help="Examples in a timed forward pass.")] = 8,
+    length: Annotated[int, typer.Option(help="Tokens of each example in a timed pass.")] = 64,
     seed: Annotated[int, typer.Option(help="Seed of the random inputs.")] = 0,
 ) -> None:
-    """Export a saved model to ONNX or OpenVINO, checked against PyTorch.
+    """Export a saved model to ONNX or OpenVINO, and compare its outputs with PyTorch's.
 
     [bold]Example[/]
 

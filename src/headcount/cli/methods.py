@@ -1,4 +1,4 @@
-"""The methods by their names on the command line."""
+"""The methods, by name on the command line."""
 
 from headcount.errors import BudgetError
 from headcount.methods.dsp import DSP
@@ -33,7 +33,7 @@ METHODS: dict[str, Method] = {
 
 
 def method_of(name: str) -> Method:
-    """The method of a name.
+    """The method with a name on the command line.
 
     Raises:
         BudgetError: there is no such method.

@@ -1,4 +1,4 @@
-"""Flags that several commands have."""
+"""Options that several commands share."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,24 +7,42 @@ import typer
 
 from headcount.cli.config import load_config
 
-FILES = "tsv, csv, jsonl, parquet, also .gz"
+FILES = (
+    "Files (tsv, csv, jsonl, also with .gz, or parquet) or data sets of the Hub, "
+    "such as train.tsv or id:config:split"
+)
 
-Model = Annotated[str, typer.Argument(help="Hub id or folder of the model.")]
-Task = Annotated[str, typer.Option(help="What the model is trained for: nli.")]
-Epochs = Annotated[float, typer.Option(help="Passes over the training data.")]
-BatchSize = Annotated[int, typer.Option(help="Examples a step.")]
-LearningRate = Annotated[float, typer.Option(help="Peak learning rate of the weights.")]
-MaxLength = Annotated[int, typer.Option(help="Tokens kept of an example.")]
-SaveSteps = Annotated[int, typer.Option(help="Steps between checkpoints.")]
-NumExamples = Annotated[
-    int, typer.Option(help="Training examples that a method without training sees; 0: all.")
+Model = Annotated[
+    str, typer.Argument(help="Hub id or folder of the model, such as bert-base-uncased.")
 ]
-LatencyBatch = Annotated[int, typer.Option(help="Batch size when latency is measured.")]
-LatencyLength = Annotated[int, typer.Option(help="Tokens of each example then.")]
+Task = Annotated[
+    str, typer.Option(help="The task. nli (natural language inference) is the only one.")
+]
+Epochs = Annotated[float, typer.Option(help="Passes over the training data, such as 3 or 0.5.")]
+BatchSize = Annotated[int, typer.Option(help="Examples in a batch.")]
+LearningRate = Annotated[
+    float,
+    typer.Option(help="Peak learning rate of the weights. Logits of a method have their own."),
+]
+MaxLength = Annotated[
+    int, typer.Option(help="Longest input in tokens. Longer examples are truncated.")
+]
+SaveSteps = Annotated[
+    int, typer.Option(help="Optimizer steps between checkpoints, from which a run can resume.")
+]
+NumExamples = Annotated[
+    int,
+    typer.Option(help="Training examples that gradient and fisher use to choose; 0: all."),
+]
+LatencyBatch = Annotated[int, typer.Option(help="Batch size with which latency is measured.")]
+LatencyLength = Annotated[
+    int, typer.Option(help="Tokens of each example when latency is measured.")
+]
 Config = Annotated[
     Path | None,
     typer.Option(
-        help="YAML file with any of these flags; flags given win.",
+        help="YAML file with any of these options, such as 'heads: 12'. Options on the command "
+        "line take precedence.",
         callback=load_config,
         is_eager=True,
     ),

@@ -22,35 +22,73 @@ console = Console()
 def prune_command(
     context: typer.Context,
     model: options.Model,
-    train: Annotated[list[str], typer.Option(help=f"Training file(s): {options.FILES}.")],
-    eval: Annotated[list[str], typer.Option(help="Evaluation file(s), likewise.")],  # noqa: A002
+    train: Annotated[list[str], typer.Option(help=f"Training data. {options.FILES}.")],
+    eval: Annotated[  # noqa: A002
+        list[str], typer.Option(help="Evaluation data, in the same formats.")
+    ],
     heads: Annotated[
-        str | None, typer.Option(help="Heads to keep: 12 (a count) or 0.25 (a fraction).")
+        str | None,
+        typer.Option(help="Heads to keep: a number, such as 12, or a fraction, such as 0.25."),
     ] = None,
     params: Annotated[
-        str | None, typer.Option(help="Or: parameters at most, 0.6 of all or a number.")
+        str | None,
+        typer.Option(
+            help="Instead of --heads: the most parameters, as a fraction of the model's, such as "
+            "0.6, or a number."
+        ),
     ] = None,
     macs: Annotated[
-        str | None, typer.Option(help="Or: MACs at most, 0.5 of the units' (128 tokens).")
+        str | None,
+        typer.Option(
+            help="Instead of --heads: the most multiply-accumulates at 128 tokens, as a fraction "
+            "of those of the removable units, such as 0.5, or a number."
+        ),
     ] = None,
     latency: Annotated[
-        str | None, typer.Option(help="Or: latency at most, 0.7 of the dense model's, measured.")
+        str | None,
+        typer.Option(
+            help="Instead of --heads: the greatest latency, as a fraction of the dense model's, "
+            "such as 0.7. It is measured on this machine first."
+        ),
     ] = None,
     kinds: Annotated[
         str,
         typer.Option(
-            help=f"What may go for these: some of {', '.join(KINDS)}; by default head,neuron."
+            help="With --params, --macs or --latency: the kinds of unit that may be removed, such "
+            f"as sublayer,head,neuron. Known: {', '.join(KINDS)}. Default: head,neuron."
         ),
     ] = "",
     task: options.Task = "nli",
-    method: Annotated[str, typer.Option(help=f"One of: {', '.join(METHODS)}.")] = "dsp",
-    scope: Annotated[str, typer.Option(help="global, or layer: HEADS in every layer.")] = "global",
-    min_per_layer: Annotated[int, typer.Option(help="Heads that stay in every layer.")] = 0,
+    method: Annotated[
+        str, typer.Option(help=f"How the heads are chosen. One of {', '.join(METHODS)}.")
+    ] = "dsp",
+    scope: Annotated[
+        str,
+        typer.Option(
+            help="global: --heads is for the whole model. layer: each layer keeps that many, so "
+            "'--heads 3 --scope layer' keeps 3 in each."
+        ),
+    ] = "global",
+    min_per_layer: Annotated[
+        int,
+        typer.Option(
+            help="The least heads in each layer, such as 1. With --params, --macs or --latency: "
+            "the least units of each kind."
+        ),
+    ] = 0,
     where: Annotated[
-        str, typer.Option(help="Only heads at this place: encoder, decoder.cross, ...")
+        str,
+        typer.Option(
+            help="Remove units only at this place, such as encoder or decoder.cross. Everything "
+            "else stays whole."
+        ),
     ] = "",
     baselines: Annotated[
-        str, typer.Option(help="Also train for comparison: dense,random (comma-separated).")
+        str,
+        typer.Option(
+            help="Models to train for comparison: dense (all heads), random (random heads), or "
+            "dense,random."
+        ),
     ] = "",
     epochs: options.Epochs = 3.0,
     batch_size: options.BatchSize = 32,
@@ -59,33 +97,49 @@ def prune_command(
     save_steps: options.SaveSteps = 100,
     num_examples: options.NumExamples = NUM_EXAMPLES,
     recover_epochs: Annotated[
-        float, typer.Option(help="Train what gradient, fisher, *-pipelined decided for so long.")
+        float,
+        typer.Option(
+            help="Epochs of fine-tuning after the cut, such as 1, for methods that decide with "
+            "frozen weights (gradient, fisher, pipelined ones)."
+        ),
     ] = 0.0,
     finetuned: Annotated[
-        bool, typer.Option(help="MODEL is fine-tuned on the task: methods may start from it.")
+        bool,
+        typer.Option(
+            help="MODEL is fine-tuned on the task already, so methods that need a fine-tuned model "
+            "do not train one first."
+        ),
     ] = False,
     distil: Annotated[
-        bool, typer.Option(help="Learn from the fine-tuned dense model, too; it is trained first.")
+        bool,
+        typer.Option(
+            help="Also learn from the outputs of the dense model, which is fine-tuned first."
+        ),
     ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0,
     latency_batch: options.LatencyBatch = 8,
     latency_length: options.LatencyLength = 64,
     output: Annotated[
-        Path, typer.Option(help="Folder for the result; an older result there is replaced.")
+        Path,
+        typer.Option(help="Folder for the result, such as small. An older result is replaced."),
     ] = Path("pruned"),
-    resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
+    resume: Annotated[
+        bool, typer.Option(help="Continue an interrupted run with the same options.")
+    ] = False,
     config: options.Config = None,
 ) -> None:
-    """Train, choose exactly HEADS heads, or what fits a cost; cut the others out; measure.
+    """Fine-tune a model, choose which heads stay, cut out the others, and measure the result.
 
     [bold]Example[/]
 
       headcount prune bert-base-uncased --train train.tsv --eval dev.tsv --heads 36 --output small
 
-    The data needs the columns premise, hypothesis and label. The result is a folder that
-    AutoModelForSequenceClassification and pipeline load; it has a model card, a table of numbers
-    (report.json) and, where nothing but heads may go, a picture of those that stayed (heads.png).
-    A killed run goes on with --resume.
+    Give exactly one of --heads, --params, --macs and --latency. The data need the columns premise,
+    hypothesis and label.
+
+    The result is a folder that AutoModelForSequenceClassification and pipeline load. It has a model
+    card (README.md), the measurements (report.json) and, if only heads may be removed, a figure of
+    the heads that stayed (heads.png).
     """
     del context, config
     with clean_errors(console, STOPPED):

@@ -1,4 +1,4 @@
-"""How results and errors look in a terminal."""
+"""Show results and errors in a terminal, and read budgets from the command line."""
 
 from __future__ import annotations
 
@@ -34,13 +34,14 @@ STOPPED = "Stopped. If checkpoints were written, the same command with --resume 
 
 @contextmanager
 def clean_errors(console: Console, stopped: str = "Stopped.") -> Iterator[None]:
-    """Quiet libraries, our own notes in view, and errors as one message instead of a trace.
+    """Show expected errors as one message without a traceback, and silence other libraries.
 
-    Errors of ours, of the disk and of a file that ends too early give exit code 1, Ctrl-C 130.
+    Messages of headcount's logger are shown. The exit code is 1 after an error of headcount, of the
+    disk, or of a file that ends too early, and 130 after Ctrl-C.
 
     Args:
-        console: where to.
-        stopped: what to say after Ctrl-C.
+        console: the console for messages.
+        stopped: the message after Ctrl-C.
     """
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
@@ -56,7 +57,7 @@ def clean_errors(console: Console, stopped: str = "Stopped.") -> Iterator[None]:
         console.print(str(error), markup=False, highlight=False)
         raise typer.Exit(1) from error
     except (OSError, EOFError) as error:
-        # EOFError has to be caught here: typer takes it for a user who has left, and says no more.
+        # EOFError has to be caught here: typer takes it for a closed terminal and prints no reason.
         console.print(f"[bold red]{type(error).__name__}[/] ", end="")
         console.print(str(error) or "a file ends too early", markup=False, highlight=False)
         raise typer.Exit(1) from error
@@ -66,7 +67,7 @@ def clean_errors(console: Console, stopped: str = "Stopped.") -> Iterator[None]:
 
 
 def show_result(result: Pruned, console: Console) -> None:
-    """The table of numbers, and how to load what was saved."""
+    """Print the table of numbers, and how to load the saved model."""
     console.print(render(result.report))
     decision = result.decision
     console.print(
@@ -85,7 +86,7 @@ def show_result(result: Pruned, console: Console) -> None:
 
 
 def show_export(result: Exported, folder: Path, console: Console) -> None:
-    """What was exported, how well it agrees, how fast it is."""
+    """Print the exported file, its difference to PyTorch, and its speed."""
     console.print(f"{folder / result.file}: {result.model.num_bytes / 1e6:.1f} MB", markup=False)
     console.print(f"inputs: {', '.join(result.inputs)}; outputs: {', '.join(result.outputs)}")
     console.print(f"largest difference to PyTorch: {result.model.max_difference:.1e}")
@@ -98,7 +99,7 @@ def show_export(result: Exported, folder: Path, console: Console) -> None:
 
 
 def unit_table(units: UnitTable, num_params: int) -> Table:
-    """The sites of a model, one a row, and what a unit costs."""
+    """A table of a model's sites, with the cost of one unit of each."""
     counts = [(units.num(kind), kind) for kind in KINDS if kind in units.kinds]
     title = ", ".join(f"{count} {kind}{'s' * (count != 1)}" for count, kind in counts)
     notes = ["parameters and MACs (128 tokens) of one unit"]
@@ -117,10 +118,10 @@ def unit_table(units: UnitTable, num_params: int) -> Table:
 def budget_of(
     asked: dict[str, str | None], kinds: str, scope: str, min_per_layer: int, where: str
 ) -> Budget:
-    """The budget of the command line's flags.
+    """The budget that the options of the command line describe.
 
     Raises:
-        BudgetError: not exactly one number is asked, or it cannot be a budget.
+        BudgetError: not exactly one number is given, or the budget is invalid.
 
     Example:
         >>> budget_of({"heads": None, "params": "0.6"}, "head,neuron", "global", 0, "")
@@ -141,10 +142,10 @@ def budget_of(
 
 
 def number(text: str, flag: str = "heads") -> int | float:
-    """A count if it is written as one, a fraction otherwise.
+    """A count if the text is a whole number, else a fraction.
 
     Raises:
-        BudgetError: neither.
+        BudgetError: the text is not a number.
 
     Example:
         >>> number("12"), number("0.25")

@@ -13,7 +13,12 @@ console = Console()
 
 
 def units_command(model: options.Model) -> None:
-    """Show the removable units of MODEL: how many, of which kinds, where, at what cost."""
+    """List the units of a model that can be removed, with the cost of each.
+
+    [bold]Example[/]
+
+      headcount units bert-base-uncased
+    """
     with clean_errors(console):
         model = expanded_name(model)
         with loading(model):

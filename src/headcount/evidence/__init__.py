@@ -1,1 +1,1 @@
-"""What methods may look at: weights, gradients, attention maps, outputs."""
+"""Evidence for methods: norms of weights, gradients of gates, attention maps, outputs."""

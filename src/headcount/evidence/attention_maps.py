@@ -1,4 +1,4 @@
-"""What each head attends to, as evidence."""
+"""Attention maps as evidence."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -19,9 +19,9 @@ from headcount.units.site import Site
 class AttentionMaps(PassCollector):
     """The attention maps of all heads, [B, Q, K, N], from a pass of the whole model.
 
-    Only transformers' ``eager`` attention hands out maps. So that pass runs with it, and the gated
-    pass with whatever the model is set to. Sites with fewer queries or keys than others
-    (cross-attention) have zeros behind.
+    Only transformers' ``eager`` attention returns maps. So the pass of the whole model runs with
+    it, and the gated pass with the model's own setting. Sites with fewer queries or keys than
+    others (cross-attention) are padded with zeros.
 
     Example:
         >>> import headcount as hc, torch, transformers
@@ -43,7 +43,7 @@ class AttentionMaps(PassCollector):
         if others:
             raise ArchitectureError(
                 f"attention_maps: {', '.join(sorted(KIND[kind].nouns for kind in others))} have no "
-                "attention maps, heads have. Give a budget of heads, or another method."
+                "attention maps, only heads do. Give a budget of heads, or another method."
             )
         self._watching = False
         self._before: list[tuple[PreTrainedModel, str | None]] = []
@@ -53,7 +53,7 @@ class AttentionMaps(PassCollector):
             yield module.register_forward_hook(partial(self._take, site))
 
     def begin(self, call: Call) -> None:
-        """Switch to attention that hands out its maps."""
+        """Switch to attention that returns its maps."""
         self._watching, self._seen = True, {}
         inner = (m for m in self._model.modules() if isinstance(m, PreTrainedModel))
         self._before = [(m, m.config._attn_implementation) for m in inner]
@@ -61,10 +61,10 @@ class AttentionMaps(PassCollector):
             module.config._attn_implementation = "eager"
 
     def end(self, output: Any) -> Tensor | None:
-        """The maps that were seen, [B, Q, K, N]; what is watched no more.
+        """Switch back, and return the maps of the pass, [B, Q, K, N].
 
         Raises:
-            ArchitectureError: some attention has handed out none.
+            ArchitectureError: some attention has returned no map.
         """
         self._watching, seen, self._seen = False, self._seen, {}
         for module, name in self._before:
@@ -75,7 +75,7 @@ class AttentionMaps(PassCollector):
         missing = [site.module for site in self._units.sites if site.module not in seen]
         if missing:
             raise ArchitectureError(
-                f"attention_maps: {missing[0]} ({len(missing)} in all) hands out no attention "
+                f"attention_maps: {missing[0]} ({len(missing)} in all) returns no attention "
                 "maps. Give a model whose attention can be 'eager', or another method."
             )
         maps = [seen[site.module].movedim(1, -1) for site in self._units.sites]  # [B, Q, K, H]
@@ -106,7 +106,7 @@ def _is_map(x: Tensor, num_heads: int) -> bool:
 
 
 def _padded(maps: Tensor, num_queries: int, num_keys: int) -> Tensor:
-    """Maps with zeros behind the queries and keys that there are, [B, Q, K, H].
+    """Maps padded with zeros to the given numbers of queries and keys, [B, Q, K, H].
 
     Example:
         >>> _padded(torch.ones(1, 2, 2, 1), 2, 3)[0, :, :, 0]

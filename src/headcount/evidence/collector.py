@@ -1,4 +1,4 @@
-"""How evidence is taken: once, for each batch, or around a forward pass."""
+"""The interface of collectors: evidence is taken once, for each batch, or around a pass."""
 
 import abc
 from collections.abc import Iterator, Mapping
@@ -17,9 +17,9 @@ When = Literal["once", "each batch", "before a pass", "in a pass", "after a pass
 """When evidence is taken.
 
 - ``once``: when the method is attached.
-- ``each batch``: for each batch that ``decide`` shows.
-- ``before a pass``: from a pass of the whole model, without gates, over the same inputs. It runs
-  before the gates of the pass are drawn.
+- ``each batch``: for each batch that ``decide`` gets.
+- ``before a pass``: from an extra pass of the whole model, without gates, over the same inputs. It
+  runs before the gates of the pass are drawn.
 - ``in a pass``, ``after a pass``: from the gated pass itself.
 """
 
@@ -52,18 +52,18 @@ class Collector(abc.ABC):
     when: ClassVar[When]
     """When it is taken."""
     by_unit: ClassVar[bool] = True
-    """Whether the last dimension counts units, so that each quota gets its share."""
+    """Whether the last dimension is units. The state of each quota then gets only its own units."""
 
 
 class PassCollector(Collector, Hooks):
-    """Takes evidence around a forward pass, by hooks of its own.
+    """Takes evidence around a forward pass, with its own hooks.
 
-    ``begin`` and ``end`` enclose the pass: that of the whole model if ``when`` is "before a pass",
-    else the gated pass. Between passes, and in passes that nobody watches, the hooks do nothing.
+    ``begin`` is called before the pass and ``end`` after it. The pass is that of the whole model if
+    ``when`` is "before a pass", else the gated one. At other times the hooks do nothing.
     """
 
     def __init__(self, model: nn.Module, units: UnitTable) -> None:
-        """Put the hooks on.
+        """Add the hooks.
 
         Args:
             model: the model.
@@ -80,21 +80,21 @@ class PassCollector(Collector, Hooks):
 
     @abc.abstractmethod
     def begin(self, call: Call) -> None:
-        """A pass begins."""
+        """Get ready: a pass is about to begin."""
 
     @abc.abstractmethod
     def end(self, output: Any) -> Any:
-        """The pass is over; hand out what was seen.
+        """Return the evidence of the pass that has just ended.
 
         Args:
-            output: the output of the module that was called; None if the pass failed. Then what is
-                handed out is not used.
+            output: the output of the module that was called; None if the pass failed. The return
+                value is then not used.
         """
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Every module of a model in evaluation mode for a while.
+    """Set every module of a model to evaluation mode for a while.
 
     Example:
         >>> model = nn.Dropout()
@@ -109,17 +109,19 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
+        # Not by train(), which would also switch modules that were in evaluation mode before.
         for module, mode in modes:
             module.training = mode
 
 
 def valid_tokens(call: Call, stack: str, shape: torch.Size) -> Tensor | None:
-    """Which tokens of a pass are no padding, bool, [B, T]; None if the call has no mask.
+    """Which tokens of a pass are not padding, bool, [B, T]; None if the call has no mask.
 
     Args:
         call: the call that began the pass.
-        stack: ``encoder`` or ``decoder``; a decoder's mask has a name of its own beside an encoder.
-        shape: batch and tokens, as a tensor inside the model has them.
+        stack: ``encoder`` or ``decoder``. In an encoder-decoder, the decoder's mask is
+            ``decoder_attention_mask``.
+        shape: [B, T] of the tensor inside the model; a mask of another shape is not used.
 
     Example:
         >>> mask = torch.tensor([[1, 1, 0]])

@@ -11,14 +11,14 @@ from headcount.errors import TrainingError
 from headcount.evidence.collector import Collector, When
 
 IGNORED = -100
-"""The label that losses leave out."""
+"""The label that losses ignore."""
 
 
 @final
 class GateGrads(Collector):
     """The gradient of each example's loss with respect to each unit's gate, [B, N].
 
-    One backward pass gives all of them: every example has gates of its own.
+    One backward pass gives all of them, because every example has its own gates.
 
     Example:
         >>> GateGrads.field, GateGrads.when
@@ -44,9 +44,9 @@ class GateGrads(Collector):
             model: the model, gated; in evaluation mode.
             batch: keyword arguments of the model, with labels.
             gates: the gates at which the gradient is taken, [N].
-            held: holds gates on the model for a while.
-            call: how messages name the call.
-            place: how messages name the batch.
+            held: a context in which the model has the given gates.
+            call: the call, for messages.
+            place: the batch, for messages, such as ``batch 3``.
 
         Raises:
             TrainingError: the model gives no loss, or a number is not finite.
@@ -62,7 +62,8 @@ class GateGrads(Collector):
                     f"{sorted(batch)}. Give batches with labels, and a model with the task's head."
                 )
             check_finite(batch, loss, call, f"the loss of {place}")
-            # The loss is a mean over the batch, so each example's share is multiplied back.
+            # The loss is the mean over the batch, so a gradient with respect to one example's gates
+            # is 1 / size of that example's own.
             (grads,) = torch.autograd.grad(loss * size, own)
         check_finite(batch, grads, call, f"a gradient of {place}")
         return grads
@@ -72,22 +73,23 @@ def check_finite(batch: Mapping[str, Any], values: Tensor, call: str, what: str)
     """Refuse numbers that are not finite: all scores would be alike, and the first units stay.
 
     Raises:
-        TrainingError: says what to do.
+        TrainingError: a number is not finite; the message says what to do.
     """
     if values.isfinite().all():
         return
     labels = batch.get("labels")
     if isinstance(labels, Tensor) and bool((labels == IGNORED).all()):
-        do = f"All of its labels are {IGNORED}, which the loss leaves out: leave the batch out"
+        do = f"All of its labels are {IGNORED}, which the loss ignores: leave the batch out"
     else:
         do = "Look at its inputs and labels, or give the model in float32 if it is in half"
     raise TrainingError(f"{call}: {what} is not a finite number. {do}.")
 
 
 def num_examples(batch: Mapping[str, Any], call: str) -> int:
-    """The examples in a batch: the first dimension of its labels or tokens, else of any input.
+    """The number of examples: the first dimension of labels or tokens, else of any input.
 
-    Labels and tokens come first, since some vision models have all patches in one row.
+    Labels and tokens are asked first, since some vision models have all patches of a batch in one
+    dimension.
 
     Raises:
         TrainingError: no tensor of the batch has a first dimension.

@@ -1,4 +1,4 @@
-"""How much each unit adds, as evidence."""
+"""Norms of the units' contributions to the residual stream, as evidence."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -17,15 +17,15 @@ from headcount.units.site import Part, Site
 
 @final
 class OutputNorms(PassCollector):
-    r"""Mean norm of what each unit adds to the residual stream, [N], with a gradient.
+    r"""Mean norm of each unit's contribution to the residual stream, [N], with a gradient.
 
-    ``n = mean over tokens t of ||F(x_t)||_2 / sqrt(d)``, where ``F`` is what the unit adds before
-    its gate (the output projection's bias counts for a sublayer, not for a head or a neuron), and
-    ``d`` the width of the residual stream. Padding is left out where the call has an
-    ``attention_mask``.
+    ``n = mean over tokens t of ||F(x_t)||_2 / sqrt(d)``, where ``F`` is the unit's contribution
+    before its gate, and ``d`` the width of the residual stream. The contribution of a sublayer
+    includes the output projection's bias; that of a head or a neuron does not. Padding is ignored
+    if the call has an ``attention_mask``.
 
-    Heads and neurons are taken through the Gram matrix of their share of the output projection,
-    which is exact and needs no tensor as large as all units' outputs.
+    For heads and neurons the norm is computed from the Gram matrix of their slice of the output
+    projection. That is exact, and needs no tensor with the output of every single unit.
 
     Example:
         >>> import headcount as hc, torch, transformers
@@ -49,19 +49,20 @@ class OutputNorms(PassCollector):
         self._seen: dict[tuple[str, str], Tensor] = {}
         for site in self._units.sites:
             module = self._model.get_submodule(site.gate)
-            if site.gated == "output":  # before the gate's own hook, which multiplies the output
+            # prepend: before the gate's own hook, which multiplies the output or the input.
+            if site.gated == "output":
                 yield module.register_forward_hook(partial(self._after, site), prepend=True)
             elif site.gated == "input" and not site.routed and self._projection(site) is not None:
                 yield module.register_forward_pre_hook(partial(self._before, site), prepend=True)
             else:
                 raise ArchitectureError(
-                    f"output_norms: what the {KIND[site.kind].nouns} of {site.module} add cannot "
-                    "be seen apart from what others add. Give a budget of sublayers, or another "
-                    "method."
+                    f"output_norms: the contribution of the {KIND[site.kind].nouns} of "
+                    f"{site.module} cannot be separated from that of others. Give a budget of "
+                    "sublayers, or another method."
                 )
 
     def begin(self, call: Call) -> None:
-        """Forget what an earlier pass gave."""
+        """Forget the norms of an earlier pass."""
         self._call, self._seen = call, {}
 
     def end(self, output: Any) -> Tensor | None:
@@ -88,7 +89,7 @@ class OutputNorms(PassCollector):
         self._note(site, norms, width=first.shape[-1])
 
     def _projection(self, site: Site) -> Part | None:
-        """The weight by which the units' shares of the gated module's input are projected back."""
+        """The output projection's weight, if it is the weight of the gated module itself."""
         parts = (part for part in site.parts if part.role in ("output", "down"))
         matrix = (part for part in parts if part.module == site.gate and part.name == "weight")
         return next(matrix, None)
@@ -103,11 +104,11 @@ class OutputNorms(PassCollector):
         self._note(site, _root(squares), width=weight.shape[-1])
 
     def _note(self, site: Site, norms: Tensor, width: int) -> None:
-        """Remember the norms of one site, one for each token and unit, [B, T, units].
+        """Store the norms of one site for each token and unit, [B, T, units].
 
-        The mean over tokens is taken in ``end``, outside of the layers: what is computed here is
-        computed again when a checkpointed layer runs again, and has to be the same then, whatever
-        pass came in between. It is not remembered a second time.
+        When a checkpointed layer runs again in the backward pass, this runs again too, perhaps
+        after another pass with another mask. It must then compute the same. So the mean over
+        tokens, which depends on the mask, is taken in ``end``, and a repeated layer is not stored.
         """
         norms = norms / width**0.5
         if self._call is None or in_backward():
@@ -117,7 +118,7 @@ class OutputNorms(PassCollector):
         self._seen[site.key] = norms
 
     def _check_checkpointing(self) -> None:
-        """Refuse checkpointing that runs layers without a gradient first.
+        """Refuse checkpointing with ``use_reentrant=True``, whose first run has no gradient.
 
         Raises:
             TrainingError: the norms would have no gradient.
@@ -131,7 +132,7 @@ class OutputNorms(PassCollector):
 
 
 def _mean(norms: Tensor, call: Call, stack: str) -> Tensor:
-    """The mean over tokens that are no padding, [units]."""
+    """The mean over tokens that are not padding, [units]."""
     valid = valid_tokens(call, stack, norms.shape[:2])
     if valid is None:
         return norms.flatten(0, -2).mean(0)
@@ -140,7 +141,7 @@ def _mean(norms: Tensor, call: Call, stack: str) -> Tensor:
 
 
 def _precise(x: Tensor) -> Tensor:
-    """In float32, or better where it is: sums of squares overflow in half precision.
+    """The tensor in float32, or float64 if it is that: sums of squares overflow in half precision.
 
     Example:
         >>> _precise(torch.ones(1, dtype=torch.float16)).dtype

@@ -1,4 +1,4 @@
-"""What the whole and the gated model answer, as evidence."""
+"""Outputs of the whole and of the gated model, as evidence."""
 
 from typing import Any, ClassVar, final
 
@@ -20,7 +20,7 @@ class _Output(PassCollector):
 
 @final
 class WholeOutputs(_Output):
-    """The answer of the whole model to the inputs of a pass, without a gradient.
+    """The output of the whole model for the inputs of a pass, without a gradient.
 
     Example:
         >>> WholeOutputs.when
@@ -33,7 +33,7 @@ class WholeOutputs(_Output):
 
 @final
 class Outputs(_Output):
-    """The answer of the gated model, with its gradient.
+    """The output of the gated model, with a gradient.
 
     Example:
         >>> Outputs.when

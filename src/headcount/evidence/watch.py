@@ -1,4 +1,4 @@
-"""The collectors that a method needs, around the passes of a model."""
+"""Run the collectors that a method needs around the passes of a model."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -70,8 +70,8 @@ def check_evidence(name: str, phase: str, fields: frozenset[str]) -> None:
 class Watch:
     """Takes evidence around the passes of a model.
 
-    A pass has two halves. ``before`` runs the whole model once over the inputs of the pass, if
-    some evidence comes from there; ``after`` hands out what was seen in the gated pass.
+    ``before`` returns the evidence of the whole model, which runs once over the inputs of the pass
+    if a method needs it. ``after`` returns the evidence of the gated pass.
 
     Example:
         >>> import headcount as hc, torch, transformers
@@ -84,15 +84,15 @@ class Watch:
     """
 
     def __init__(self, model: nn.Module, units: UnitTable, fields: frozenset[str]) -> None:
-        """Attach the collectors of passes.
+        """Attach the collectors that take evidence around passes.
 
         Args:
             model: the model.
             units: its units, in the order of the evidence.
-            fields: the names of the evidence; what is not taken around passes is left out.
+            fields: the names of the evidence; evidence of other times is ignored.
 
         Raises:
-            ArchitectureError: the model does not offer it.
+            ArchitectureError: the model does not offer this evidence.
         """
         self._collectors: list[PassCollector] = []
         for field in sorted(fields):
@@ -108,9 +108,9 @@ class Watch:
         self._open = False
 
     def before(self, call: Call) -> dict[str, Any]:
-        """A pass is about to begin: the evidence of the whole model, and the others get ready.
+        """Return the evidence of the whole model, and get ready for the pass that is to begin.
 
-        The whole model runs in evaluation mode, so without dropout, and without a gradient.
+        The whole model runs in evaluation mode (without dropout) and without a gradient.
         """
         found = self._of_the_whole(call) if self._whole else {}
         for collector in self._gated:
@@ -119,7 +119,7 @@ class Watch:
         return found
 
     def after(self, output: Any) -> dict[str, Any]:
-        """The pass is over: the evidence of the gated model; nothing if the pass failed."""
+        """Return the evidence of the pass that has just ended; nothing if it failed."""
         if not self._open:
             return {}
         self._open = False
@@ -129,6 +129,7 @@ class Watch:
     def _of_the_whole(self, call: Call) -> dict[str, Any]:
         output = None
         with ExitStack() as ends, evaluating(call.module), torch.no_grad():
+            # If the pass fails, the collectors still have to end, to undo what begin changed.
             for collector in self._whole:
                 collector.begin(call)
                 ends.callback(lambda each=collector: output is None and each.end(None))
@@ -136,13 +137,13 @@ class Watch:
             return {each.field: each.end(output) for each in self._whole}
 
     def remove(self) -> None:
-        """Take the collectors off the model."""
+        """Remove the collectors' hooks from the model."""
         for collector in self._collectors:
             collector.remove()
 
     @contextmanager
     def lifted(self) -> Iterator[None]:
-        """Without the collectors' hooks for a while."""
+        """Remove the collectors' hooks for a while."""
         with ExitStack() as stack:
             for collector in self._collectors:
                 stack.enter_context(collector.lifted())
@@ -150,7 +151,7 @@ class Watch:
 
 
 def share_of(evidence: dict[str, Any], span: slice) -> dict[str, Any]:
-    """The share of some units in evidence; what does not count units is handed on whole.
+    """The part of the evidence about some units; evidence that is not by unit is returned whole.
 
     Example:
         >>> share_of({"gate_grads": torch.zeros(2, 5), "outputs": "all"}, slice(0, 3))

@@ -9,12 +9,12 @@ from headcount.evidence.collector import Collector, When
 from headcount.units.table import UnitTable
 
 ROLES = ("value", "output", "up", "down")
-"""The projections that count: those that carry what a unit adds."""
+"""The projections that count: those on the way of a unit's contribution, not queries and keys."""
 
 
 @final
 class WeightNorms(Collector):
-    """The L2 norm of each unit's value and output weights, or of a neuron's, [N].
+    """The L2 norm of each unit's weights in these projections, [N].
 
     Example:
         >>> import headcount as hc, transformers

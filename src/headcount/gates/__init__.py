@@ -1,1 +1,1 @@
-"""Gates on a live model: attached reversibly, taken off again without a trace."""
+"""Gates on a live model, which can be removed without a trace."""

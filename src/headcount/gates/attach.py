@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class Gates(Hooks):
     """Forward pre-hooks that multiply each site's units by the current gates.
 
-    The *input of the output projection* is multiplied, unit by unit; so it works with every
-    attention implementation, and a gate of one leaves the model bit for bit unchanged. A gate
-    with a batch dimension gives a gradient for each example in one backward pass.
+    For heads and neurons, the *input of the output projection* is multiplied. This works with every
+    attention implementation, and a gate of one leaves the model bit for bit unchanged. With gates
+    [B, N], one backward pass gives the gradient of each example.
 
     Example:
         >>> import headcount as hc, torch, transformers
@@ -33,7 +33,7 @@ class Gates(Hooks):
     """
 
     def __init__(self, model: nn.Module, units: UnitTable) -> None:
-        """Attach gates; they are open (no multiplication) until ``value`` is set.
+        """Attach gates; nothing is multiplied until ``value`` is set.
 
         Raises:
             PruningError: the model has gates already.
@@ -45,7 +45,7 @@ class Gates(Hooks):
             )
         self._model, self._units = model, units
         self.value: Float[Tensor, " n"] | Float[Tensor, "batch n"] | None = None
-        """Multipliers, 1 = keep; [N] or [B, N]; None leaves the model alone."""
+        """Multipliers, 1 = keep, [N] or [B, N]; None: nothing is multiplied."""
         super().__init__()
 
     def _hooks(self) -> Iterator[RemovableHandle]:
@@ -68,7 +68,7 @@ class Gates(Hooks):
 
 
 def has_gates(model: nn.Module) -> bool:
-    """Whether any module of the model is gated."""
+    """Whether any module of the model has a gate."""
     return any(
         isinstance(hook, _Gate)
         for module in model.modules()
@@ -77,7 +77,7 @@ def has_gates(model: nn.Module) -> bool:
 
 
 def gate_dtype(model: nn.Module) -> torch.dtype:
-    """Float32, or better where the model is."""
+    """The dtype of gates: float64 if the model has float64 parameters, else float32."""
     dtypes = {p.dtype for p in model.parameters() if p.dtype.is_floating_point}
     return torch.float64 if torch.float64 in dtypes else torch.float32
 
@@ -87,13 +87,13 @@ class _Gate:
         self._gates, self._span = gates, span
 
     def _value(self, like: Tensor) -> Tensor | None:
-        """The gates of the site, [H] or [B, H]; None when the gates are open."""
+        """The gates of the site, [H] or [B, H]; None if nothing is multiplied."""
         value = self._gates.value
         return None if value is None else value[..., self._span].to(like.device, like.dtype)
 
 
 class _InputGate(_Gate):
-    """Multiplies the units' shares of a module's input."""
+    """Multiplies each unit's slice of a module's input."""
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         x, *rest = args  # [B, T, H * D]
@@ -107,7 +107,7 @@ class _InputGate(_Gate):
 
 
 class _RoutedGate(_InputGate):
-    """The same, for an expert."""
+    """The same for an expert, whose input is a selection of tokens from all examples."""
 
     def _value(self, like: Tensor) -> Tensor | None:
         gate = super()._value(like)
@@ -115,7 +115,7 @@ class _RoutedGate(_InputGate):
 
 
 class _OutputGate(_Gate):
-    """Multiplies a module's output, the first if there are several, by its one gate."""
+    """Multiplies a module's output by its one gate; of several outputs, the first."""
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         first, *rest = output if isinstance(output, tuple) else (output,)
@@ -127,7 +127,11 @@ class _OutputGate(_Gate):
 
 
 class _WeightGate(_Gate):
-    """Multiplies the weight that projects units back, of all experts or of heads, for one pass."""
+    """Multiplies the weight of the output projection, for one pass.
+
+    For stock code that gives this weight to a function and does not call a module: WavLM's heads,
+    and the neurons of experts that lie in one tensor.
+    """
 
     def __init__(self, gates: Gates, span: slice, holder: nn.Module, part: Part) -> None:
         super().__init__(gates, span)
@@ -144,15 +148,17 @@ class _WeightGate(_Gate):
         shape[part.dim] = weight.shape[part.dim]
         shape[0] = len(weight) if part.stacked else shape[0]
         factors = _of_all_examples(gate).repeat_interleave(part.width)
+        # An instance attribute is found before the parameter of the same name, so that the stock
+        # code reads the multiplied weight, and the parameter itself does not change.
         vars(self._holder)[part.name] = weight * factors.view(shape)
 
     def ungate(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        """Take the multiplied weight away, which hid the parameter of its name."""
+        """Delete the multiplied weight, so that the parameter of its name is found again."""
         vars(self._holder).pop(self._part.name, None)
 
 
 class _ResidualGate(_Gate):
-    """Between a layer's input (gate 0) and its output (gate 1)."""
+    """Interpolates between a layer's input (gate 0) and its output (gate 1)."""
 
     def __call__(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
@@ -170,29 +176,29 @@ class _ResidualGate(_Gate):
 
 
 OTHER_INPUTS = ("hidden_states", "hidden_state", "x")
-"""Names of a layer's first argument, where it is not passed by position."""
+"""Names of a layer's first argument, in models that pass it by name."""
 
 
 def _of_all_examples(gate: Tensor) -> Tensor:
-    """The gates that hold for the whole batch, [N].
+    """Gates for the whole batch, [N].
 
     Raises:
-        PruningError: each example has gates of its own.
+        PruningError: the examples have different gates.
     """
     if gate.ndim == 2 and gate.shape[0] > 1:
         raise PruningError(
-            f"gates: each of the {gate.shape[0]} examples has gates of its own, and some units of "
-            "the model (neurons of experts, heads whose weights one function takes) have one gate "
-            "for all examples. Give batches of one example each."
+            f"gates: each of the {gate.shape[0]} examples has its own gates, but some units of "
+            "the model (neurons of experts, heads of WavLM) can only have one gate for all "
+            "examples. Give batches of one example each."
         )
     return gate.flatten()
 
 
 def _over_examples(gate: Tensor, x: Tensor) -> Tensor:
-    """[B, H] -> [B, 1, H], with as many ones as ``x`` has dimensions between.
+    """Reshape gates [B, H] so that they broadcast over ``x``: [B, 1, H] for ``x`` [B, T, D].
 
-    Where a model has put the tokens of all examples one below the other, [B * T, D], each has the
-    gates of its example.
+    If a model has flattened the tokens of all examples to [B * T, D], each token gets the gates of
+    its example.
 
     Raises:
         PruningError: ``x`` has another number of examples than the gates.
@@ -201,8 +207,8 @@ def _over_examples(gate: Tensor, x: Tensor) -> Tensor:
         gate = gate.repeat_interleave(x.shape[0] // gate.shape[0], 0)
     if gate.shape[0] not in (1, x.shape[0]):
         raise PruningError(
-            f"gates: the batch has {gate.shape[0]} examples, and {x.shape[0]} rows inside the "
-            "model, where choices, windows or frames stand side by side. Give batches of one "
-            "example each."
+            f"gates: the batch has {gate.shape[0]} examples, but the model reshapes it to "
+            f"{x.shape[0]} rows (choices, windows or frames), which have no gates of their own. "
+            "Give batches of one example each."
         )
     return gate.view(gate.shape[0], *(1,) * (x.ndim - 2), gate.shape[-1])

@@ -1,4 +1,4 @@
-"""Hooks on a live model that can be taken off again, and put back."""
+"""Hooks on a live model that can be removed and put back."""
 
 import abc
 from collections.abc import Iterator
@@ -9,19 +9,19 @@ from torch.utils.hooks import RemovableHandle
 
 
 class Hooks(abc.ABC):
-    """A set of hooks that come and go together."""
+    """A set of hooks that are added and removed together."""
 
     def __init__(self) -> None:
-        """Put them on; what they need has to be there already."""
+        """Add the hooks. A subclass first sets the attributes that ``_hooks`` reads."""
         self._handles: list[RemovableHandle] = []
         self._attach()
 
     @abc.abstractmethod
     def _hooks(self) -> Iterator[RemovableHandle]:
-        """Put the hooks on the model, one after the other."""
+        """Add the hooks to the model, and yield the handle of each."""
 
     def remove(self) -> None:
-        """Take the hooks off the model."""
+        """Remove the hooks from the model."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
@@ -34,7 +34,7 @@ class Hooks(abc.ABC):
 
     @contextmanager
     def lifted(self) -> Iterator[None]:
-        """Without the hooks for a while; those that were off before stay off."""
+        """Remove the hooks for a while; hooks that were off before stay off."""
         before = self.attached
         self.remove()
         try:
@@ -44,15 +44,16 @@ class Hooks(abc.ABC):
                 self._attach()
 
     def _attach(self) -> None:
+        # One by one, so that remove() finds all hooks that were added before an error.
         for handle in self._hooks():
-            self._handles.append(handle)  # one by one: an error halfway leaves none unknown
+            self._handles.append(handle)
         forget_compiled()
 
 
 def forget_compiled() -> None:
-    """Have compiled code compiled anew, because it has hooks and sizes written into it.
+    """Forget all compiled code, so that it is compiled anew with the present hooks and sizes.
 
-    Whether a module has hooks, compiled code does not ask again; and a model does not know that it
-    was compiled. So all that this process has compiled is forgotten.
+    Compiled code contains the hooks and does not check them again. A model does not know whether it
+    was compiled. So everything that this process has compiled is forgotten.
     """
     torch.compiler.reset()

@@ -1,4 +1,4 @@
-"""Notice when a model, or a part of it that is called by itself, begins to run."""
+"""Detect the forward passes of a model, or of a part that is called alone, and set their gates."""
 
 import threading
 import weakref
@@ -20,22 +20,22 @@ from headcount.units.table import UnitTable
 _autograd: Any = cast(Any, torch._C)._autograd
 
 Begin = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Tensor]
-"""Called with a module and its arguments when a pass begins; hands out the gates."""
+"""Takes the module that is called and its arguments, and returns the gates of the new pass."""
 
 HELD = "headcount"
-"""Key under which a node of autograd's graph holds the passes it is a part of."""
+"""Key in a graph node's metadata, for the passes that must live as long as the node."""
 
 
 class Passes(Hooks):
-    """Sets the gates once for each forward pass, of the model or of a part called by itself.
+    """Sets the gates once for each forward pass, of the model or of a part called alone.
 
-    ``generate`` calls the encoder before the model itself, a model of two towers is asked for the
-    features of one, and some wrappers call the inner model alone. Of what runs inside another, only
-    the outermost counts.
+    Parts are called alone in several cases: ``generate`` calls the encoder before the model itself,
+    a model of two towers may compute the features of one, and some wrappers call the inner model.
+    If one part runs inside another, only the outermost begins a pass.
 
-    Gates belong to their pass. With gradient checkpointing, layers run again in the backward pass;
-    other passes may have come between. A layer that runs again gets the gates of the pass whose
-    gradient is being calculated.
+    Gates belong to their pass. With gradient checkpointing, layers run again in the backward pass,
+    perhaps after other passes. A layer that runs again gets the gates of the pass whose gradient is
+    being computed.
 
     Example:
         >>> import headcount as hc, torch, transformers
@@ -61,19 +61,19 @@ class Passes(Hooks):
         begin: Begin,
         end: Callable[[Any], None] = lambda output: None,
     ) -> None:
-        """Attach.
+        """Attach the hooks.
 
         Args:
             model: the model.
-            units: its units; the parts that hold them are found by their names.
+            units: its units; the parts with units are found by the names of their modules.
             gates: the gates of the units, which are attached already.
-            begin: the gates of a new pass, [N] or [B, N]; called before each with the module that
-                is called, its arguments and its named arguments. It may run the module: gates are
-                open meanwhile, and what runs is no pass.
-            end: called after each pass with its output; with None if it failed.
+            begin: called before each pass with the module that is called, its arguments and its
+                named arguments; returns the gates of the pass, [N] or [B, N]. It may run the module
+                itself: that run is not a pass, and its gates are open.
+            end: called after each pass with its output, or with None if the pass failed.
         """
         self._model, self._gates = model, gates
-        # Choosing is no part of a compiled model.
+        # Compiled code does not contain the choice of gates.
         self._begin = cast(Begin, torch.compiler.disable(begin))
         self._end = end
         self._preparing = False
@@ -86,13 +86,16 @@ class Passes(Hooks):
 
     def _hooks(self) -> Iterator[RemovableHandle]:
         self._running = None
-        for module in self._modules.values():  # first of all, for some are gated themselves
+        # Before all other hooks: some of these modules have a gate, which needs its value by then.
+        for module in self._modules.values():
             yield module.register_forward_pre_hook(self._before, prepend=True, with_kwargs=True)
             yield module.register_forward_hook(self._after, always_call=True)
 
     def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._preparing:
             return
+        # A module inside a running one begins no pass. The model itself always does, even if an
+        # earlier pass was interrupted and left something in _running.
         if self._running is None or (module is self._model and not in_backward()):
             self._enter(module, args, kwargs)  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -104,7 +107,7 @@ class Passes(Hooks):
         elif self._current is not None and not torch.compiler.is_compiling():
             self._current.hold(output)
 
-    @torch.compiler.disable  # choosing is no part of a compiled model
+    @torch.compiler.disable
     def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if vars(module).get("_is_replica", False):
             raise PruningError(
@@ -112,6 +115,7 @@ class Passes(Hooks):
                 "gates of their own. Start one process a device with torchrun."
             )
         self._running = module
+        # In a backward pass, a module runs only because checkpointing runs a layer again.
         found = self._differentiated() if in_backward() else None
         if found is not None:
             self._before_again = self._gates.value
@@ -139,7 +143,7 @@ class Passes(Hooks):
             self._gates.value, self._before_again = self._before_again, None
 
     def _differentiated(self) -> "Pass | None":
-        """The pass that the node belongs to at which autograd is at work."""
+        """The pass that made the graph node whose gradient autograd is computing."""
         node = torch._C._current_autograd_node()
         number = -1 if node is None else node._sequence_nr()
         alive = (known() for known in reversed(self._known))
@@ -149,19 +153,19 @@ class Passes(Hooks):
 class Pass:
     """One forward pass: its gates, and which nodes of autograd's graph were made in it.
 
-    Autograd numbers the nodes that a thread makes. A layer that runs again does so for a node that
-    is looked up by its number.
+    Autograd numbers the nodes that a thread makes, so the nodes of a pass are a range of numbers.
+    When a layer runs again for the gradient of a node, the node's number tells the pass.
     """
 
     def __init__(self, value: Tensor) -> None:
-        """Begins now, with these gates, [N] or [B, N]."""
+        """Begin a pass now, with these gates, [N] or [B, N]."""
         self._value = value
         self._made: list[tuple[int, int]] = []
         self._first, self._thread = _autograd._get_sequence_nr(), threading.get_ident()
         self._grad: Tensor | None = None
 
     def end(self) -> None:
-        """The pass, or a layer of it that ran again, has come to its end."""
+        """Note the end of the pass, or of a layer of it that ran again."""
         if threading.get_ident() == self._thread:
             self._made.append((self._first, _autograd._get_sequence_nr()))
 
@@ -170,7 +174,7 @@ class Pass:
         return any(first <= number < end for first, end in self._made)
 
     def hold(self, output: Any) -> None:
-        """Live as long as the graph of an output, for so long layers may run again."""
+        """Keep the pass alive as long as an output's graph: layers may run again until then."""
         for tensor in _tensors(output):
             if tensor.grad_fn is not None:
                 passes: list[Pass] = cast(Any, tensor.grad_fn).metadata.setdefault(HELD, [])
@@ -178,11 +182,12 @@ class Pass:
                     passes.append(self)
 
     def again(self) -> Tensor:
-        """The same gates for a layer that runs again, apart from their graph.
+        """The same gates for a layer that runs again, detached from their graph.
 
-        Some checkpointing calculates the layer's gradient by a backward pass of its own. What
-        arrives at the gates is summed, and handed on once, when the whole backward pass is over:
-        each of their own graphs can be gone through only once.
+        With ``use_reentrant=True``, checkpointing computes a layer's gradient in a backward pass of
+        its own, one for each layer. But the graph behind the gates can be traversed only once. So
+        the gradients that arrive at the gates are summed, and passed on at the end of the whole
+        backward pass.
         """
         self._first = _autograd._get_sequence_nr()
         leaf = self._value.detach()
@@ -204,15 +209,15 @@ class Pass:
 
 
 def in_backward() -> bool:
-    """Whether autograd is at work in this thread, as when a checkpointed layer runs again."""
+    """Whether a backward pass runs in this thread, as when a checkpointed layer runs again."""
     return torch._C._current_graph_task_id() != -1
 
 
 def _plainly_saved() -> AbstractContextManager[Any]:
-    """Keep the tensors of a draw out of the hooks for saved tensors.
+    """Hide the tensors of a draw from the hooks for saved tensors.
 
-    Where a whole model is checkpointed, the draw is inside of what runs again, but is not repeated;
-    checkpointing counts the tensors that are saved.
+    If a whole model is checkpointed, the gates are drawn within the first run, but not within the
+    second. Checkpointing compares the tensors that are saved in both, and would raise an error.
     """
     if _autograd._top_saved_tensors_default_hooks(False) is None:
         return nullcontext()
@@ -236,7 +241,7 @@ def _tensors(output: Any) -> Iterable[Tensor]:
 
 
 def _parts(units: UnitTable) -> list[str]:
-    """The gated modules, and those around two or more of them.
+    """The names of the modules that may begin a pass: gated ones, and those around two or more.
 
     Example:
         >>> import headcount as hc, transformers
@@ -250,7 +255,7 @@ def _parts(units: UnitTable) -> list[str]:
 
 
 def _around(name: str) -> list[str]:
-    """A module's name, and the names of those around it.
+    """The names of the modules around a module, from the outermost, and its own name.
 
     Example:
         >>> _around("encoder.layer.0")

@@ -30,9 +30,10 @@ class Logits(State):
 class DSP(Method[Logits]):
     """Differentiable subset pruning.
 
-    Each unit n has a free parameter, its importance logit ``w_n``. Each training step multiplies
-    the units by a subset drawn from the logits; the loss trains weights and logits alike;
-    the size of the subset comes down to K; at the end the K units of the highest logits stay.
+    Each unit n has a free parameter, its importance logit ``w_n``. In each training step only a
+    subset of the units is on, which follows from the logits. The loss trains both weights and
+    logits. The size of the subset shrinks to K. At the end the K units with the highest logits
+    stay.
 
     Example:
         >>> DSP().name
@@ -42,26 +43,27 @@ class DSP(Method[Logits]):
 
     Source: Li, Cotterell, Sachan, "Differentiable Subset Pruning of Transformer Heads", TACL 2021,
         arXiv 2108.04657.
-    Differs: the straight-through estimator is the default, measured better (docs/methods/dsp.md);
-        the size of the subset shrinks to K while the model trains (``shrinking=None`` has the
-        paper's constant size); a shorter annealing (see ``Annealing``), whose cooldown is a share
-        of the run, nine tenths unless told otherwise; straight-through keeps exactly K
-        units on ties and for K = N; limits per layer.
+    Differs: the straight-through estimator is the default, as it was better in measurements
+        (docs/methods/dsp.md); the size of the subset shrinks to K while the model trains
+        (``shrinking=None`` has the paper's constant size); the annealing is shorter (see
+        ``Annealing``), with a cooldown of nine tenths of the run by default; straight-through keeps
+        exactly K units on ties and for K = N; there are limits per layer.
     """
 
     estimator: Estimator = field(default_factory=CentredStraightThrough)
     """How logits become gates: ``CentredStraightThrough``, or ``RelaxedTopK`` (the paper's)."""
     learning_rate: float = 0.5
-    """Learning rate of the logits, in an optimizer group of their own without weight decay;
-    the run's schedule (warm-up, decay) scales it like that of the weights."""
+    """Learning rate of the logits, which have their own parameter group without weight decay. The
+    run's schedule (warm-up, decay) scales it like that of the weights."""
     max_grad_norm: float = 1.0
-    """The gradient of the logits is clipped to this norm, apart from the weights' gradient."""
+    """The gradient of the logits is clipped to this norm, separately from that of the weights."""
     shrinking: Sizes | None = field(default_factory=Shrinking)
-    """How the size of the subset comes down to K in joint training; None: it is K from the first
-    step on, as in the paper. Always None when pipelined: the model can use its units already."""
+    """How the size of the subset shrinks to K in joint training. None: it is K from the first
+    step, as in the paper. Pipelined training always has None: its model can use its units
+    already."""
     training: Literal["joint", "pipelined"] = "joint"
-    """``joint`` trains weights and logits together; ``pipelined`` freezes the weights of a model
-    that is fine-tuned already and trains the logits alone."""
+    """``joint`` trains weights and logits together. ``pipelined`` freezes the weights of a model
+    that is fine-tuned already, and trains only the logits."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -76,10 +78,11 @@ class DSP(Method[Logits]):
 
     @property
     def name(self) -> str:
-        """``dsp``, or ``dsp-relaxed``, with ``-pipelined``, ``-constant`` or ``-sampled`` behind.
+        """``dsp``, or ``dsp-relaxed``, followed by ``-pipelined``, ``-constant`` or ``-sampled``.
 
-        Pipelined: the weights rest. Constant: they do not, and the size of the subset is K from
-        the first step on. Sampled: it is drawn at each step.
+        Pipelined: only the logits are trained. Constant: joint training in which the size of the
+        subset is K from the first step. Sampled: joint training in which the size is drawn at each
+        step.
         """
         if self.training == "pipelined":
             return f"dsp{self.estimator.suffix}-pipelined"
@@ -98,14 +101,14 @@ class DSP(Method[Logits]):
         return {"lr": self.learning_rate}
 
     def notes(self, total: int) -> list[str]:
-        """A word when the cooldown had to be scaled to the run."""
+        """The estimator's messages, such as that the cooldown was shortened to fit the run."""
         return self.estimator.notes(total)
 
     def init(self, quota: Quota, generator: Generator) -> Logits:
-        """Xavier-uniform logits over the [layers, heads] table.
+        """Xavier-uniform logits, as for a matrix of layers by heads.
 
         Raises:
-            BudgetError: the estimator cannot meet a budget of this sort.
+            BudgetError: the estimator cannot meet this kind of budget.
         """
         self.estimator.check(quota)
         units = quota.units
@@ -115,14 +118,16 @@ class DSP(Method[Logits]):
         return Logits((2 * uniform - 1) * bound, quota)
 
     def gates(self, state: Logits, step: Step, generator: Generator) -> Float[Tensor, " n"]:
-        """A subset of the step's size, hard or relaxed, with the estimator's gradient."""
+        """A subset with the size of this step, hard or relaxed, with the estimator's gradient."""
         quota = self.quota(state, step)
-        if quota.target == quota.whole:  # nothing to choose, so nothing to learn
+        # All units are on, so there is nothing to learn. The product keeps the logits in the graph,
+        # with a gradient of zero.
+        if quota.target == quota.whole:
             return 0 * state.logits + 1
         return self.estimator.gates(state.logits, quota, step=step, generator=generator)
 
     def quota(self, state: Logits, step: Step) -> Quota:
-        """What is on at a step: the budget's quota, or more while the subset shrinks."""
+        """The quota at a step: the budget's, or a larger one while the subset shrinks."""
         if self.shrinking is None:
             return state.quota
         return self.shrinking.quota(state.quota, step)
@@ -132,7 +137,7 @@ class DSP(Method[Logits]):
         return state.logits.detach()
 
     def metrics(self, state: Logits, step: Step) -> dict[str, float]:
-        """Temperature, and the entropy in nats of the first choice, softmax(w)."""
+        """Size of the subset, entropy of softmax(w) in nats, and the estimator's numbers."""
         log_p = torch.log_softmax(self.scores(state).double(), 0)
         entropy = -(log_p.exp() * log_p).sum().item()
         size = float(self.quota(state, step).target)

@@ -1,4 +1,4 @@
-"""From importance logits to gates with a gradient: the strategies of subset pruning."""
+"""How importance logits become gates with a gradient: the estimators of subset pruning."""
 
 import abc
 import math
@@ -18,31 +18,31 @@ from headcount.methods.method import Step
 from headcount.units.quota import CountQuota, Quota, counted
 
 HARD = 0.1
-"""The highest temperature at which gates count as hard: few logits are as near to each other."""
+"""The highest temperature at which gates count as hard: few logits differ by less than this."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Annealing:
-    """A temperature whose logarithm falls linearly, then stays.
+    """A temperature whose logarithm falls linearly, and then stays.
 
     Example:
         >>> Annealing(start=10.0, end=0.01, cooldown=0.9).temperature(Step(index=0, total=100))
         10.0
 
     Source: Li, Cotterell, Sachan 2021, arXiv 2108.04657.
-    Differs: the paper's way is longer, from 1000 to 1e-8 over 25,000 of about 36,800 steps on MNLI
+    Differs: the paper anneals further, from 1000 to 1e-8 over 25,000 of about 36,800 steps on MNLI
         (``Annealing(start=1000.0, end=1e-8)``). Logits learn while the temperature is near the
-        gaps between them; from 10 to 0.01 that lasts as long as the subset shrinks. The cooldown
+        gaps between them; from 10 to 0.01 this lasts as long as the subset shrinks. The cooldown
         may be a share of the run.
     """
 
     start: float = 10.0
     """Temperature at the first step."""
     end: float = 0.01
-    """Temperature when cooled down."""
+    """Temperature after the cooldown."""
     cooldown: int | float = 0.9
-    """Steps until cooled down: a count (int) or a share of the run (float in (0, 1])."""
+    """Length of the cooldown: a number of steps (int) or a share of the run (float in (0, 1])."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -58,10 +58,10 @@ class Annealing:
             )
 
     def num_steps(self, total: int) -> int:
-        """The steps the cooldown takes in a run of ``total`` steps.
+        """The number of steps of the cooldown in a run of ``total`` steps.
 
-        A cooldown longer than the run is scaled down to 90% of it: a model that is tested hard
-        but was trained soft to the end loses accuracy.
+        A cooldown longer than the run is shortened to 90% of it. Otherwise the model would be
+        trained with soft gates to the end, and would lose accuracy when tested with hard ones.
         """
         if isinstance(self.cooldown, float):
             return round(self.cooldown * total)
@@ -77,13 +77,13 @@ class Estimator(abc.ABC):
     """How logits become gates that have a gradient."""
 
     suffix: ClassVar[str]
-    """Stands behind ``dsp`` in the method's name."""
+    """Follows ``dsp`` in the method's name."""
 
     def check(self, quota: Quota) -> None:  # noqa: B027 - most estimators meet any quota
-        """Refuse a quota that this estimator cannot meet; none unless it says otherwise.
+        """Refuse a quota that this estimator cannot meet; by default none.
 
         Raises:
-            BudgetError: the gates could not come to what the quota asks.
+            BudgetError: the gates cannot meet the quota.
         """
 
     @abc.abstractmethod
@@ -95,14 +95,14 @@ class Estimator(abc.ABC):
         step: Step,
         generator: Generator,
     ) -> Float[Tensor, " n"]:
-        """Gates for one forward pass, [N]; they sum to K, or cost what the quota says."""
+        """Gates for one forward pass, [N]. They sum to K, or are within the quota's cost."""
 
     def metrics(self, step: Step) -> dict[str, float]:
-        """Numbers worth a line in the log."""
+        """Numbers for the log."""
         return {}
 
     def notes(self, total: int) -> list[str]:
-        """What the user should be told before a run of ``total`` steps."""
+        """Messages for the user before a run of ``total`` steps."""
         return []
 
 
@@ -111,8 +111,8 @@ class Estimator(abc.ABC):
 class RelaxedTopK(Estimator):
     """The paper's estimator: Gumbel noise, then K successive softmaxes at a falling temperature.
 
-    Limits per layer are relaxed the same way: first the floor of each layer is drawn within the
-    layer, then the rest over all units, each draw continuing from the logits the last one left.
+    Limits per layer are relaxed likewise. First each layer's floor is drawn within the layer. Then
+    the rest is drawn over all units, starting from the logits that the first draws left.
 
     Example:
         >>> import headcount as hc, transformers
@@ -125,17 +125,17 @@ class RelaxedTopK(Estimator):
         tensor([0., 1., 0.], dtype=torch.float64)
 
     Source: Li, Cotterell, Sachan 2021, arXiv 2108.04657; Xie and Ermon 2019, arXiv 1901.10517.
-    Differs: query heads that share key-value heads are relaxed as if each could go alone; the
-        decision at the end has equally many for each.
+    Differs: query heads that share key-value heads are relaxed as if each could be removed alone;
+        in the decision each key-value head keeps the same number.
     """
 
     suffix: ClassVar[str] = "-relaxed"
 
     annealing: Annealing = field(default_factory=Annealing)
-    """The temperature's way down."""
+    """The temperature at each step."""
 
     def check(self, quota: Quota) -> None:
-        """Only a number of units can be relaxed."""
+        """Refuse a cost: only a number of units can be relaxed."""
         counted(quota, "RelaxedTopK")
 
     def gates(
@@ -159,18 +159,18 @@ class RelaxedTopK(Estimator):
         return {"temperature": self.annealing.temperature(step)}
 
     def notes(self, total: int) -> list[str]:
-        """A word when the cooldown had to be scaled to the run, or leaves the gates soft."""
+        """Messages if the cooldown is longer than the run, or leaves the gates soft to its end."""
         asked, end, found = self.annealing.cooldown, self.annealing.end, []
         num_steps = self.annealing.num_steps(total)
         if isinstance(asked, int) and asked > total:
             found.append(
-                f"The cooldown of {asked} steps is longer than the run of {total} steps; it is "
+                f"The cooldown of {asked} steps is longer than the run of {total} steps. It is "
                 f"scaled to {num_steps} steps, so that training ends with hard gates."
             )
         if end > HARD or asked == (total if isinstance(asked, int) else 1):
             found.append(
-                f"The gates are soft to the end of the run: the temperature comes down to {end:g} "
-                f"in {num_steps} of {total} steps, and the model is tested with hard gates. Give "
+                f"The gates are soft to the end of the run: the temperature falls to {end:g} "
+                f"in {num_steps} of {total} steps, but the model is tested with hard gates. Give "
                 f"an end of {HARD} or less, and a cooldown that ends before the run does."
             )
         return found
@@ -179,7 +179,7 @@ class RelaxedTopK(Estimator):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StraightThrough(Estimator):
-    """Forward: the K units of the highest logits, without noise. Backward: the identity.
+    """Hard gates forward, for the K highest logits without noise; the identity backward.
 
     Example:
         >>> import headcount as hc, transformers
@@ -211,13 +211,12 @@ class StraightThrough(Estimator):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CentredStraightThrough(Estimator):
-    """Straight-through whose gradient is freed of its mean over the units.
+    """Straight-through with the mean over the units subtracted from the gradient.
 
-    Forward: the K units of the highest logits. Backward: of a gradient, only the part that tells
-    units apart, since the number of those that are on is given: the projection of the gradient on
-    the plane where the gates sum to K. The rest, which all units share, would push every logit the
-    same way; and an optimizer that makes all steps one size, such as Adam, would then raise the
-    logit of a unit that helps a little as fast as that of one without which nothing goes.
+    Forward: the K units with the highest logits are on. Backward: the gradient is projected on the
+    plane where the gates sum to K. Since the number of units is fixed, only differences between
+    units matter. The mean would push all logits in the same direction. Adam scales all steps to one
+    size, so the logit of a unit that helps a little would rise as fast as that of an essential one.
 
     Example:
         >>> import headcount as hc, transformers
@@ -232,7 +231,7 @@ class CentredStraightThrough(Estimator):
         tensor([-2., -1.,  3.])
 
     Source: Bengio et al. 2013, arXiv 1308.3432, for straight-through.
-    Differs: the mean is taken out of the gradient.
+    Differs: the mean is subtracted from the gradient.
     """
 
     suffix: ClassVar[str] = ""
@@ -250,7 +249,7 @@ class CentredStraightThrough(Estimator):
 
 
 def straight_through(keep: Bool[Tensor, " n"], logits: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """A keep as gates whose gradient goes to the logits.
+    """The keep as gates; their gradient is passed on to the logits unchanged.
 
     Example:
         >>> straight_through(torch.tensor([True, False]), torch.tensor([0.5, 0.2]))
@@ -265,11 +264,11 @@ def relaxed_keep(
     *,
     temperature: float,
 ) -> Float[Tensor, " n"]:
-    """The relaxation of ``select``: gates that sum to K and become its keep at temperature 0.
+    """The relaxation of ``select``: gates that sum to K, and equal its keep at temperature 0.
 
     Args:
-        perturbed: logits, noise included.
-        quota: counts in all and for each layer; each ceiling is its layer's size or its floor.
+        perturbed: logits plus noise.
+        quota: K, floors and ceilings. Each ceiling is either its layer's size or its floor.
         temperature: tau > 0.
 
     Returns:
@@ -282,7 +281,8 @@ def relaxed_keep(
     gates, rest = torch.zeros_like(perturbed), perturbed
     open_to_choice = torch.ones(len(perturbed), dtype=torch.bool)
     for units, floor in zip(members, quota.floors, strict=True):
-        if floor == len(units):  # the layer stays whole
+        # A layer that stays whole has gates of one without a gradient, as nothing is chosen there.
+        if floor == len(units):
             gates, open_to_choice[units] = gates.index_fill(0, units, 1.0), False
             continue
         own, left = successive_softmax(perturbed[units], floor, temperature)

@@ -1,4 +1,4 @@
-"""Fisher: how much the loss is expected to rise when a unit goes, from a few labelled batches."""
+"""Fisher: the expected rise of the loss when a unit is removed, from a few labelled batches."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
@@ -16,10 +16,10 @@ from headcount.units.quota import Quota
 
 
 class Gradients(State):
-    """The gradients of the gates that were seen, one row for each batch (or example)."""
+    """The gradients of the gates so far, one row for each batch (or example)."""
 
     def __init__(self, quota: Quota) -> None:
-        """None yet."""
+        """Start without gradients."""
         super().__init__(quota)
         units = quota.units
         self.register_buffer("gradients", torch.zeros(0, len(units)))
@@ -27,10 +27,11 @@ class Gradients(State):
         self.groups = tuple(
             torch.arange(site.num_units) * site.num_groups // site.num_units for site in units.sites
         )
-        """For each site, the group of query heads within which units may be swapped."""
+        """For each site, the group of each unit; units are swapped only within a group. Query heads
+        that share a key-value head are a group."""
 
     def add(self, rows: Float[Tensor, "rows n"]) -> None:
-        """Take more rows in."""
+        """Add rows."""
         before = self.get_buffer("gradients")
         self.gradients = torch.cat([before, rows.detach().to(before.device)])
 
@@ -40,13 +41,14 @@ class Gradients(State):
 class Fisher(Method[Gradients]):
     """Post-training masks by the empirical Fisher information.
 
-    With ``g_bi`` the gradient of the mean loss of batch b with respect to the gate of unit i, the
-    importance of a unit is ``I_i = sum_b g_bi^2``. The budget's quota keeps the greatest sum of
-    importance that it may. Then, in each module, removed units that add up are swapped for others,
-    so that ``sum_b (sum of g_bi over the removed i)^2`` falls; every module keeps as many.
+    ``g_bi`` is the gradient of the mean loss of batch b with respect to the gate of unit i. The
+    importance of a unit is ``I_i = sum_b g_bi^2``, and the units with the greatest sum of
+    importances stay. Then units are swapped within each module, so that
+    ``sum_b (sum of g_bi over the removed i)^2`` falls. The swaps do not change how many units a
+    module keeps.
 
-    Units of several kinds may be in one pool: their gates are alike. Nothing is trained; for the
-    whole way, scales included, see ``prune_post_training``.
+    Units of several kinds may share one quota, since the gradients of their gates are comparable.
+    Nothing is trained. ``prune_post_training`` does all steps, with scales.
 
     Example:
         >>> import headcount as hc, torch, transformers
@@ -58,22 +60,22 @@ class Fisher(Method[Gradients]):
 
     Source: Kwon, Kim, Mahoney, Hassoun, Keutzer, Gholami, "A Fast Post-Training Pruning Framework
         for Transformers", 2022, arXiv 2204.09656.
-    Differs: budgets of counts beside MACs; ``average="example"``; query heads that share key-value
-        heads are swapped within their group only, which keeps equally many in each.
+    Differs: budgets may also be counts; ``average="example"``; query heads that share a key-value
+        head are swapped only among themselves, so that each key-value head keeps the same number.
     """
 
     phase: ClassVar[Phase] = "from data"
     evidence: ClassVar[frozenset[str]] = frozenset({"gate_grads"})
     scales: ClassVar[Literal["tuned", "ones"]] = "tuned"
     additive: ClassVar[bool] = True
-    """Importance is what the loss is expected to rise by, so it adds up over units."""
+    """Importance is an expected rise of the loss, so it adds up over units."""
 
     order: Literal["rearranged", "diagonal"] = "rearranged"
-    """``rearranged``: with swaps within each module; ``diagonal``: by importance alone, as
-    if units did not know of each other."""
+    """``rearranged``: with swaps within each module. ``diagonal``: by the importance of each unit
+    alone."""
     average: Literal["batch", "example"] = "batch"
-    """What one gradient is of: ``batch``, the mean loss of a batch, as in the paper; ``example``,
-    the loss of each example, which needs a row of memory for each."""
+    """``batch``: one gradient for the mean loss of each batch, as in the paper. ``example``: one
+    for the loss of each example, which needs N numbers of memory for each."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -84,7 +86,7 @@ class Fisher(Method[Gradients]):
 
     @property
     def name(self) -> str:
-        """``fisher``, or ``fisher-diagonal``, with ``-example`` behind."""
+        """``fisher`` or ``fisher-diagonal``, followed by ``-example`` if gradients are of those."""
         order = "" if self.order == "rearranged" else f"-{self.order}"
         return f"fisher{order}{'' if self.average == 'batch' else '-example'}"
 
@@ -93,7 +95,7 @@ class Fisher(Method[Gradients]):
         return Gradients(quota)
 
     def observe(self, state: Gradients, evidence: Evidence) -> None:
-        """Take the gradients of one batch in."""
+        """Add the gradients of one batch."""
         if evidence.gate_grads is None:
             raise PruningError("Fisher.observe: the evidence has no gate_grads.")
         grads = evidence.gate_grads  # [B, N]
@@ -101,23 +103,23 @@ class Fisher(Method[Gradients]):
         state.add(rows)
 
     def finish_round(self, state: Gradients, step: Step) -> None:
-        """The gradients are complete."""
+        """Note that the gradients are complete."""
         state.get_buffer("done").fill_(True)
 
     def gates(self, state: Gradients, step: Step, generator: Generator) -> Float[Tensor, " n"]:
-        """One for every unit while gradients are taken; the hard decision afterwards."""
+        """One for every unit while gradients are taken; the hard keep afterwards."""
         if not state.get_buffer("done"):
             return torch.ones(len(state.units), dtype=torch.float64)
         return state.quota.keep(self.scores(state)).double()
 
     def importance(self, state: Gradients) -> Float[Tensor, " n"]:
-        """The diagonal of the Fisher information: the sum of squares of each unit's gradients."""
+        """The diagonal of the Fisher information: each unit's sum of squared gradients."""
         return state.get_buffer("gradients").double().square().sum(0)
 
     def scores(self, state: Gradients) -> Float[Tensor, " n"]:
-        """The importance; rearranged, the units that stay are lifted above all others.
+        """The importance. After rearranging, kept units get 2 * (sum of all importances) on top.
 
-        So whoever takes the best by these scores, within the same quota, takes exactly them.
+        The top K under the same quota is therefore exactly the rearranged keep.
         """
         importance = self.importance(state)
         total = importance.sum()

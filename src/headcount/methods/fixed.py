@@ -1,4 +1,4 @@
-"""Gates of a decision that is made before training: the base of methods that do not learn."""
+"""The base of methods whose choice is made before training: their gates do not change."""
 
 import abc
 from typing import ClassVar
@@ -15,24 +15,24 @@ class FixedState(State):
     """Scores that do not change in training."""
 
     def __init__(self, scores: Float[Tensor, " n"], quota: Quota) -> None:
-        """Keep scores as a buffer, so that checkpoints hold them."""
+        """Store the scores as a buffer, so that checkpoints have them."""
         super().__init__(quota)
         self.register_buffer("scores", scores)
 
 
 class FixedMethod(Method[FixedState]):
-    """A method whose hard decision stands from the first step; training adapts the weights."""
+    """A method whose keep is fixed before the first step; training adapts the weights to it."""
 
     phase: ClassVar[Phase] = "at once"
 
     def gates(self, state: FixedState, step: Step, generator: Generator) -> Float[Tensor, " n"]:
-        """The hard decision: one for each of the K best scores, zero for the others."""
+        """The hard keep: one for each of the K best units, zero for the others."""
         return state.quota.keep(self.scores(state)).to(torch.float64)
 
     def scores(self, state: FixedState) -> Float[Tensor, " n"]:
-        """The scores the state holds."""
+        """The scores in the state."""
         return state.get_buffer("scores")
 
     @abc.abstractmethod
     def init(self, quota: Quota, generator: Generator) -> FixedState:
-        """The state at the start."""
+        """The initial state."""

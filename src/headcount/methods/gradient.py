@@ -1,4 +1,4 @@
-"""Gradient importance: how much the loss reacts to each unit's gate, re-scored in rounds."""
+"""Gradient importance: the sensitivity of the loss to each unit's gate, scored in rounds."""
 
 import math
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ Amount = TypeVar("Amount", int, float)
 
 
 class Importance(State):
-    """Scores of the last round, and what has been seen in this one."""
+    """The scores of the last round, and the sums of this one."""
 
     scores: Tensor
     sums: Tensor
     count: Tensor
 
     def __init__(self, quota: Quota) -> None:
-        """Nothing seen yet; all in buffers, so that checkpoints hold it."""
+        """Start with zeros, in buffers, so that checkpoints have them."""
         super().__init__(quota)
         units = quota.units
         self.register_buffer("scores", torch.zeros(len(units), dtype=torch.float64))
@@ -35,7 +35,7 @@ class Importance(State):
         self.register_buffer("count", torch.zeros((), dtype=torch.long))
 
     def on(self, step: Step) -> Bool[Tensor, " n"]:
-        """The units that are on in a round: all in the first, then the best, fewer each time."""
+        """The units that are on in a round: first all, then fewer of the best in each round."""
         if step.index == 0:
             return torch.ones_like(self.scores, dtype=torch.bool)
         quota = self.quota.between(lambda start, end: size_at(step, start, end))
@@ -45,12 +45,12 @@ class Importance(State):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GradientImportance(Method[Importance]):
-    r"""Keeps the units whose gates the loss reacts to most; the least important go in rounds.
+    r"""Keeps the units to whose gates the loss is most sensitive; removes the others in rounds.
 
-    ``I_n = mean over examples x of |d loss(x) / d gate_n|`` at gates of one, in evaluation mode,
-    divided by the L2 norm of the importances of its layer. After each pass over the data a share of
-    the units goes for good, and those that are left are scored again, without the others. The
-    model's weights are not trained; it should be fine-tuned already.
+    The importance of a unit is ``I_n = mean over examples x of |d loss(x) / d gate_n|`` at gates of
+    one, in evaluation mode, divided by the L2 norm of the importances of its layer. After each pass
+    over the data the least important units are removed for good. The next pass scores the rest with
+    these off. The weights are not trained, so the model should be fine-tuned already.
 
     Example:
         >>> import headcount as hc, torch, transformers
@@ -62,23 +62,23 @@ class GradientImportance(Method[Importance]):
         5
 
     Source: Michel, Levy, Neubig 2019, arXiv 1905.10650, section 4; in rounds: the comparison in
-        Li, Cotterell, Sachan 2021, arXiv 2108.04657, where 12 of 144 heads go in each.
-    Differs: a share of a tenth; the norm is over the units of a layer that are still on; where no
-        layer has two of them, all would be one, and are left as they are; a layer whose units have
-        no gradient at all scores zero; limits per layer, units of every kind.
+        Li, Cotterell, Sachan 2021, arXiv 2108.04657, which removes 12 of 144 heads in each.
+    Differs: a round removes at most a tenth; the norm is over the units of a layer that are still
+        on; it is left out if no layer has two of them, since all importances would be one; a layer
+        without any gradient scores zero; there are limits per layer and units of every kind.
     """
 
     phase: ClassVar[Phase] = "from data"
     evidence: ClassVar[frozenset[str]] = frozenset({"gate_grads"})
 
     average: Literal["example", "batch"] = "example"
-    """``example``: the mean over examples of the absolute gradient, as in the paper; ``batch``: the
-    mean over batches of the absolute gradient of the batch's loss, as public code has it."""
+    """``example``: the mean over examples of the absolute gradient, as in the paper. ``batch``: the
+    mean over batches of the absolute gradient of the batch's mean loss, as in the public code."""
     normalise: Literal["layer", "none"] = "layer"
-    """``layer``: importances are divided by the L2 norm of their layer's; ``none``: they stay."""
+    """``layer``: divide importances by the L2 norm of their layer; ``none``: do not divide."""
     share: float = 0.1
-    """At most this share of all units (rounded up) goes before the others are scored again; 1.0:
-    all are scored once, on the whole model."""
+    """The largest share of all units (rounded up) that is removed in a round; 1.0: one round, on
+    the whole model."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -98,17 +98,20 @@ class GradientImportance(Method[Importance]):
 
     @property
     def name(self) -> str:
-        """``gradient``, with ``-batch``, ``-raw`` (not normalised) or ``-once`` (one round)."""
+        """``gradient``, then ``-batch``, ``-raw`` (not normalised) and ``-once`` (one round)."""
         batch = "-batch" if self.average == "batch" else ""
         raw = "-raw" if self.normalise == "none" else ""
         return f"gradient{batch}{raw}{'-once' if self.share == 1 else ''}"
 
     def init(self, quota: Quota, generator: Generator) -> Importance:
-        """No scores yet: they come with the evidence."""
+        """A state without scores: they come with the evidence."""
         return Importance(quota)
 
     def num_rounds(self, quota: Quota) -> int:
-        """``ceil((N - K) / ceil(share N))``, at least one; in shares of the whole for costs."""
+        """``ceil((N - K) / ceil(share N))``, at least one.
+
+        For a cost, (N - K) / N is the share of the cost that is removed.
+        """
         num, whole = len(quota.units), quota.whole
         at_once = math.ceil(exactly(self.share) * num)
         gone = (whole - quota.target) * num
@@ -122,7 +125,7 @@ class GradientImportance(Method[Importance]):
         """Add a batch's gradients, [B, N].
 
         Raises:
-            PruningError: the evidence has none.
+            PruningError: the evidence has no gradients.
         """
         if evidence.gate_grads is None:
             raise PruningError("GradientImportance.observe: the evidence has no gate_grads.")
@@ -135,10 +138,10 @@ class GradientImportance(Method[Importance]):
             state.count += 1
 
     def finish_round(self, state: Importance, step: Step) -> None:
-        """Score the units that are on by what was seen, above all that went before.
+        """Score the units that are on by this round's gradients, above all removed units.
 
         Raises:
-            PruningError: nothing was seen.
+            PruningError: there were no gradients in this round.
         """
         if not state.count:
             raise PruningError(
@@ -148,24 +151,25 @@ class GradientImportance(Method[Importance]):
         on, importance = state.on(step), state.sums / state.count
         layer = state.units.layer_of_unit
         most_in_a_layer = torch.bincount(layer[on], minlength=1).max()
-        if self.normalise == "layer" and most_in_a_layer > 1:  # else all would be one
+        # With one unit in each layer, dividing by the norm would make all importances one.
+        if self.normalise == "layer" and most_in_a_layer > 1:
             importance = over_layer_norm(importance, layer=layer, on=on)
         state.scores.copy_(above_removed(state.scores, importance, on=on))
         state.sums.zero_()
         state.count.zero_()
 
     def scores(self, state: Importance) -> Float[Tensor, " n"]:
-        """Importances of the last round; below zero for units that went before, last gone first."""
+        """Importances of the last round; negative for removed units, the lower the earlier."""
         return state.scores
 
 
 def size_at(step: Step, start: Amount, end: Amount) -> Amount:
-    """What is left in a round, falling evenly; a whole number (halves up) if ``end`` is one.
+    """The size in a round, falling evenly; rounded (halves up) if ``end`` is a whole number.
 
     Args:
         step: the round, and the number of rounds.
-        start: what is there in the first round.
-        end: what stays after the last.
+        start: the size in the first round.
+        end: the size after the last round.
 
     Example:
         >>> [size_at(Step(index=i, total=3), 12, 4) for i in range(4)]
@@ -189,7 +193,7 @@ def over_layer_norm(
         on: the units that count; the others get zero.
 
     Returns:
-        Between 0 and 1; a layer without any importance stays at zero.
+        Numbers between 0 and 1; zeros in a layer whose importances are all zero.
 
     Example:
         >>> over_layer_norm(torch.tensor([3.0, 4.0, 9.0, 0.0]), layer=torch.tensor([0, 0, 0, 1]),
@@ -208,17 +212,17 @@ def over_layer_norm(
 def above_removed(
     scores: Float[Tensor, " n"], importance: Float[Tensor, " n"], *, on: Bool[Tensor, " n"]
 ) -> Float[Tensor, " n"]:
-    """New scores of the units that are on, above those of the removed, which keep their order.
+    """The importance of the units that are on; negative scores for the removed, in their order.
 
     Args:
-        scores: those of the round before.
+        scores: the scores of the round before.
         importance: not negative, [N].
         on: the units that are on.
 
     Returns:
-        The importance of the units that are on; below zero for the others, by rank, in steps so
-        great that a sum of scores (by which query heads that share key-value heads are chosen)
-        never gains by taking one of them.
+        The importance of the units that are on. Removed units get negative scores in the order of
+        removal. They are spaced so widely that no sum of scores gains by a removed unit: query
+        heads that share key-value heads are chosen by sums.
 
     Example:
         >>> above_removed(torch.tensor([-4.0, 0.1, 0.9]), torch.tensor([5.0, 5.0, 2.0]),

@@ -1,4 +1,4 @@
-"""Hard concrete gates: each unit is on by a chance of its own, which is learnt."""
+"""Hard concrete gates: random gates for which the probability to be open is learnt."""
 
 import math
 from dataclasses import dataclass, field
@@ -23,11 +23,12 @@ from headcount.methods.pressure import Lagrangian, Pressure
 from headcount.units.quota import Quota
 
 START_STD = 0.01
-"""Spread of log alpha at the start: breaks ties, so that no layer comes first."""
+"""Standard deviation of log alpha at the start. It breaks ties, which select gives to the first
+layers."""
 
 
 class Leanings(State):
-    """One log alpha for each unit, and what the pressure learns."""
+    """One log alpha for each unit, and the pressure's own parameters."""
 
     def __init__(self, log_alpha: Float[Tensor, " n"], learnt: nn.Module, quota: Quota) -> None:
         """Make log alpha a parameter, so that optimizers and checkpoints see it."""
@@ -39,13 +40,13 @@ class Leanings(State):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HardConcrete(Method[Leanings]):
-    """Stochastic gates and a differentiable count of those that are open.
+    """Random gates, and a differentiable count of the open ones.
 
-    Each unit n has a free parameter ``log alpha_n``. Each training step draws every gate by
-    itself; many are exactly 0 or exactly 1, those in between carry a gradient. A pressure on
-    P(open) closes gates: a Lagrangian, so that as many are open on the mean as the budget says,
-    or a fixed price. At the end the K units of the highest log alpha stay, which are those of the
-    highest P(open).
+    Each unit n has a free parameter ``log alpha_n``. Each training step draws the gates
+    independently. Many are exactly 0 or exactly 1; those in between have a gradient. A pressure on
+    P(open) closes gates. It is a Lagrangian, for which the expected number of open gates is that of
+    the budget, or a fixed price. At the end the K units with the highest log alpha stay, which are
+    those with the highest P(open).
 
     Example:
         >>> HardConcrete().name
@@ -55,23 +56,24 @@ class HardConcrete(Method[Leanings]):
 
     Source: Voita et al. 2019, arXiv 1905.09418; Louizos, Welling, Kingma 2018, arXiv 1712.01312;
         the Lagrangian: Xia, Zhong, Chen 2022, arXiv 2204.00408.
-    Differs: the decision is the exact best K by P(open), not the gates that happen to be open; in
-        the last part of the run the gates are that decision, so that the weights train with what
-        will be tested (``settle=0`` draws by chance to the end, as they do); evaluation has the
-        exact keep; noise in float64.
+    Differs: the decision is the exact best K by P(open), not the gates that are open at the end. In
+        the last part of the run the gates are that decision, so that the weights train with the
+        gates that are tested (``settle=0``: random gates to the end, as in the papers). Evaluation
+        uses the exact keep. Noise is in float64.
     """
 
     pressure: Pressure = field(default_factory=Lagrangian)
-    """What closes gates: ``Lagrangian``, or ``L0Penalty`` (as in Voita et al.)."""
+    """The term of the loss that closes gates: ``Lagrangian``, or ``L0Penalty`` (Voita et al.)."""
     temperature: float = 0.33
     """T: the lower, the more gates are exactly 0 or 1, and the fewer have a gradient."""
     openness: float = 0.9
     """P(open) of every gate at the start."""
     learning_rate: float = 0.1
-    """Learning rate of log alpha and of the pressure's multipliers, in an optimizer group of their
-    own without weight decay; the run's schedule scales it like that of the weights."""
+    """Learning rate of log alpha and of the pressure's multipliers, which have their own parameter
+    group without weight decay. The run's schedule scales it like that of the weights."""
     settle: float = 0.2
-    """Share of the run at its end in which log alpha rests, and the gates are the exact keep."""
+    """Share of the run at its end in which log alpha does not change and the gates are the exact
+    keep."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -96,7 +98,7 @@ class HardConcrete(Method[Leanings]):
 
     @property
     def trains(self) -> Trains:
-        """Both together."""
+        """Weights and log alpha together."""
         return "weights and logits"
 
     @property
@@ -105,20 +107,20 @@ class HardConcrete(Method[Leanings]):
         return {"lr": self.learning_rate}
 
     def init(self, quota: Quota, generator: Generator) -> Leanings:
-        """All gates open by the same chance, but for a little noise."""
+        """All gates with the same P(open), apart from a little noise."""
         noise = torch.randn(len(quota.units), generator=generator)
         start = log_alpha_of(self.openness, self.temperature)
         return Leanings(start + START_STD * noise, self.pressure.init(), quota)
 
     def gates(self, state: Leanings, step: Step, generator: Generator) -> Float[Tensor, " n"]:
-        """A draw of every gate by itself; once settled, the exact keep."""
+        """Independent random gates; once they are settled, the exact keep."""
         if self._settled(step):
             return state.quota.keep(self.scores(state)).double()
         uniform = open_uniform(state.log_alpha.shape, generator)
         return hard_concrete(state.log_alpha.double(), uniform, self.temperature)
 
     def penalty(self, state: Leanings, step: Step, evidence: Evidence) -> Float[Tensor, ""]:
-        """The pressure on P(open); nothing once the gates have settled, so that log alpha rests."""
+        """The pressure on P(open); zero once the gates are settled, so log alpha stays as it is."""
         if self._settled(step):
             return torch.zeros(())
         loss = self.pressure.penalty(
@@ -127,14 +129,15 @@ class HardConcrete(Method[Leanings]):
             learnt=state.pressure,
             step=self._learning(step),
         )
-        return loss.to(state.log_alpha.dtype)  # a loss in float64 would be news to the model
+        # The training loop adds it to the model's loss, which must not become float64.
+        return loss.to(state.log_alpha.dtype)
 
     def scores(self, state: Leanings) -> Float[Tensor, " n"]:
         """Log alpha."""
         return state.log_alpha.detach()
 
     def metrics(self, state: Leanings, step: Step) -> dict[str, float]:
-        """What is open on the mean, the share of decided gates, and the pressure's numbers.
+        """The expected number (or cost), the share of decided gates, and the pressure's numbers.
 
         A gate is decided if it is exactly 0 or exactly 1 without noise.
         """
@@ -152,7 +155,7 @@ class HardConcrete(Method[Leanings]):
         }
 
     def _learning(self, step: Step) -> Step:
-        """Where the part of the run stands in which log alpha is learnt."""
+        """The step within the part of the run in which log alpha is learnt."""
         return Step(index=step.index, total=round((1 - self.settle) * step.total))
 
     def _settled(self, step: Step) -> bool:

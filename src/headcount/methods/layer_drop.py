@@ -1,4 +1,4 @@
-"""LayerDrop: layers are skipped by chance in training, so that any of them can go afterwards."""
+"""LayerDrop: random layers are skipped in training, so that any can be removed afterwards."""
 
 from dataclasses import dataclass
 from typing import final
@@ -18,10 +18,10 @@ from headcount.units.quota import Quota
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LayerDrop(Method[State]):
-    """Skips each layer by chance in training; keeps evenly spaced ones.
+    """Skips random layers in training; keeps evenly spaced ones.
 
-    The choice does not depend on the training: one model that was trained so can be cut to any
-    number of layers afterwards, with ``decide``.
+    The choice does not depend on the training. So one model that was trained with LayerDrop can be
+    cut to any number of layers afterwards, with ``decide``.
 
     Example:
         >>> import headcount as hc, transformers
@@ -31,13 +31,13 @@ class LayerDrop(Method[State]):
         [0, 2, 4]
 
     Source: Fan, Grave, Joulin 2020, arXiv 1909.11556.
-    Differs: the layers that stay are spread from the first to the last; the paper keeps every
-        other one, or every third, by their index.
+    Differs: the layers that stay are spread from the first to the last. The paper removes every
+        other layer, or every third, by index.
     """
 
     drop: float = 0.2
-    """Probability that a unit is skipped in a forward pass; the paper trains with 0.2, and with
-    0.5 where few layers are to stay."""
+    """Probability that a unit is skipped in a forward pass. The paper trains with 0.2, and with
+    0.5 if few layers are to stay."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -52,7 +52,7 @@ class LayerDrop(Method[State]):
         return "layer-drop"
 
     def init(self, quota: Quota, generator: Generator) -> State:
-        """Nothing but the quota.
+        """A state with nothing but the quota.
 
         Raises:
             BudgetError: the units are neither layers nor sublayers.
@@ -60,14 +60,14 @@ class LayerDrop(Method[State]):
         others = quota.units.kinds - {*WHOLE}
         if others:
             raise BudgetError(
-                f"LayerDrop(): the budget is about {in_words(others)}. Evenly spaced ones are no "
-                "choice of these: give Budget(layers=...) or Budget(sublayers=...), or another "
+                f"LayerDrop(): the budget is about {in_words(others)}, and LayerDrop only removes "
+                "layers or sublayers. Give Budget(layers=...), Budget(sublayers=...), or another "
                 "method."
             )
         return State(quota)
 
     def gates(self, state: State, step: Step, generator: Generator) -> Float[Tensor, " n"]:
-        """One, or zero with probability ``drop``, for each unit by itself; no rescaling."""
+        """Independent for each unit: zero with probability ``drop``, else one; no rescaling."""
         num = len(state.units)
         uniform = torch.rand(num, generator=generator, dtype=torch.float64)
         return (uniform >= self.drop).double()
@@ -75,6 +75,7 @@ class LayerDrop(Method[State]):
     def scores(self, state: State) -> Float[Tensor, " n"]:
         """One for each unit of the largest evenly spaced choice within the quota, else zero."""
         num = len(state.units)
+        # For a cost the number is not known beforehand: the largest choice that fits is taken.
         choices = (_indicator(num, num_keep) for num_keep in range(num, -1, -1))
         fitting = (scores for scores in choices if self._fits(scores, state.quota))
         return next(fitting, torch.zeros(num, dtype=torch.float64))
@@ -85,7 +86,7 @@ class LayerDrop(Method[State]):
 
 
 def _indicator(num: int, num_keep: int) -> Float[Tensor, " n"]:
-    """One at the evenly spaced places."""
+    """A vector with ones at evenly spaced indices and zeros elsewhere."""
     scores = torch.zeros(num, dtype=torch.float64)
     scores[list(evenly_spaced(num, num_keep))] = 1
     return scores

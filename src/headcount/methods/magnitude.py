@@ -1,4 +1,4 @@
-"""Magnitude: the weights themselves rank the heads."""
+"""Magnitude: heads with large weights stay."""
 
 from dataclasses import dataclass
 from typing import ClassVar, final
@@ -15,10 +15,10 @@ from headcount.units.quota import Quota
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Magnitude(FixedMethod):
-    """Score of a head: the L2 norm of its slices of the value and output projections.
+    """Scores each head by the L2 norm of its slices of the value and output projections.
 
-    Where several kinds compete for a budget of parameters, MACs or latency, the norm is divided by
-    the root of the unit's number of parameters: else the larger units would win by their size.
+    If several kinds compete for a budget of parameters, MACs or latency, the norm is divided by the
+    square root of the unit's number of parameters. Otherwise large units would win by their size.
 
     Example:
         >>> import headcount as hc, transformers
@@ -26,8 +26,8 @@ class Magnitude(FixedMethod):
         >>> hc.decide(model, hc.Magnitude(), hc.Budget(heads=5)).num_kept
         5
 
-    Source: magnitude pruning (Han et al. 2015, arXiv 1506.02626), taken head by head.
-    Differs: a norm over whole heads instead of single weights.
+    Source: magnitude pruning (Han et al. 2015, arXiv 1506.02626), applied to heads.
+    Differs: the norm of a whole head instead of the size of single weights.
     """
 
     evidence: ClassVar[frozenset[str]] = frozenset({"weight_norms"})
@@ -38,7 +38,7 @@ class Magnitude(FixedMethod):
         return "magnitude"
 
     def init(self, quota: Quota, generator: Generator) -> FixedState:
-        """No scores yet, but for the sizes to divide by: the norms come with the evidence."""
+        """The factors of the scores; ``observe`` multiplies them by the norms of the weights."""
         units = quota.units
         sizes = torch.ones(len(units), dtype=torch.float64)
         if len(units.kinds) > 1:
@@ -47,7 +47,7 @@ class Magnitude(FixedMethod):
         return FixedState(1 / sizes.sqrt(), quota)
 
     def observe(self, state: FixedState, evidence: Evidence) -> None:
-        """Take the norms of the weights as scores."""
+        """Multiply the factors by the norms of the weights."""
         if evidence.weight_norms is None:
             raise PruningError("Magnitude.observe: the evidence has no weight_norms.")
         state.get_buffer("scores").mul_(evidence.weight_norms)

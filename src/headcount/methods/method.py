@@ -1,4 +1,4 @@
-"""What every pruning method is: a frozen configuration, and functions on a small state."""
+"""The interface of a pruning method: a frozen configuration, and functions on a small state."""
 
 import abc
 import math
@@ -15,12 +15,12 @@ from headcount.units.quota import Quota
 Phase = Literal["at once", "from data", "in training"]
 """When a method chooses: before it sees any data, from labelled batches, or while it trains."""
 Trains = Literal["nothing", "weights", "logits", "weights and logits"]
-"""What a run with a method changes: the weights, what the method learns, both, or neither."""
+"""What a run with a method trains: the weights, the method's own parameters, both, or nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """Where training stands.
+    """A step of a training run.
 
     Example:
         >>> Step(index=50, total=200).fraction
@@ -39,9 +39,9 @@ class Step:
 
 
 class State(nn.Module):
-    """What a method holds for one quota; subclasses add parameters and buffers.
+    """The state of a method for one quota; subclasses add parameters and buffers.
 
-    Parameters are what the method learns, buffers what it remembers. Checkpoints hold both.
+    Parameters are what the method learns. Buffers are what it remembers. Checkpoints have both.
 
     Example:
         >>> import headcount as hc, transformers
@@ -52,11 +52,11 @@ class State(nn.Module):
     """
 
     def __init__(self, quota: Quota) -> None:
-        """Hold a quota.
+        """Store the quota.
 
         Args:
-            quota: what must remain, and of which units. The session exchanges it to ask for
-                another budget of the same units (``Session.decisions``).
+            quota: the units, and how much of them must remain. The session replaces it to get a
+                decision for another budget of the same units (``Session.decisions``).
         """
         super().__init__()
         self.quota = quota
@@ -72,26 +72,26 @@ class Method(abc.ABC, Generic[S]):
     A session calls, for each number of the budget:
 
     1. ``init`` once, which makes the state;
-    2. ``observe`` whenever evidence arrives that ``evidence`` names;
+    2. ``observe`` whenever there is new evidence of a kind that ``evidence`` names;
     3. ``gates`` before each forward pass in training: the multipliers of the units;
-    4. ``penalty`` after it: a scalar that is added to the loss;
-    5. ``scores`` whenever a decision is asked for. A method returns scores, never a keep: only
-       ``Quota.keep`` chooses, so that the number is exact for every method.
+    4. ``penalty`` after each forward pass: a scalar that is added to the loss;
+    5. ``scores`` whenever a decision is needed. A method returns scores, never a keep. Only
+       ``Quota.keep`` chooses units, so that the number is exact for every method.
     """
 
     phase: ClassVar[Phase] = "in training"
-    """When the method chooses. ``at once``: ``init`` (and weight norms) settle it, so the model is
-    cut before it is trained. ``from data``: ``decide`` shows it labelled batches, in rounds, while
-    the weights rest. ``in training``: it chooses while the model trains, and the model is cut at
-    the end."""
+    """When the method chooses. ``at once``: ``init`` (and weight norms) fix the choice, so the
+    model is cut before it is trained. ``from data``: ``decide`` gives it labelled batches, in
+    rounds, and the weights do not change. ``in training``: it chooses while the model trains, and
+    the model is cut at the end."""
     evidence: ClassVar[frozenset[str]] = frozenset()
     """The fields of ``Evidence`` that the method needs."""
     scales: ClassVar[Literal["tuned", "ones"]] = "ones"
-    """Where nothing is trained after the decision: whether the method tunes the scales of what
-    stays (``headcount.post_training.rescale``)."""
+    """The scales of the kept units if nothing is trained after the decision: ``tuned`` by
+    ``headcount.post_training.rescale``, or ``ones``."""
     additive: ClassVar[bool] = False
-    """Whether a score is the loss of removing its unit, so that scores add up. Else they rank: how
-    much larger one is than another means nothing. Only a budget of a cost makes a difference."""
+    """Whether a score is the loss of removing its unit, so that scores add up. If not, scores only
+    rank, and the size of a difference means nothing. This matters only for a budget of a cost."""
 
     @property
     @abc.abstractmethod
@@ -100,25 +100,25 @@ class Method(abc.ABC, Generic[S]):
 
     @property
     def trains(self) -> Trains:
-        """What a run with this method changes."""
+        """What a run with this method trains."""
         return "nothing" if self.phase == "from data" else "weights"
 
     @property
     def learns(self) -> bool:
-        """Whether the scores come from training, so that they mean nothing before it."""
+        """Whether the scores come from training; they then mean nothing before it."""
         return self.phase == "in training" and (bool(self.evidence) or "logits" in self.trains)
 
     @property
     def rests(self) -> bool:
-        """Whether the model's weights rest while the method decides.
+        """Whether the model's weights stay unchanged while the method decides.
 
-        It then needs a model that is fine-tuned on the task already.
+        Such a method needs a model that is fine-tuned on the task already.
         """
         return "weights" not in self.trains
 
     @property
     def optimizer_group(self) -> dict[str, float]:
-        """Optimizer settings of what the method learns beside the weights, such as ``lr``."""
+        """Optimizer settings for the method's own parameters, such as ``lr``."""
         return {}
 
     def describe(self) -> dict[str, Any]:
@@ -132,18 +132,18 @@ class Method(abc.ABC, Generic[S]):
         return {"name": self.name, **_settings(self)}
 
     seed: int | None = None
-    """Seed of the method's generator; None for the run's own seed."""
+    """Seed of the method's generator; None for the run's seed."""
 
     max_grad_norm: float = math.inf
-    """Greatest norm of the gradient of what the method learns."""
+    """The gradient of the method's own parameters is clipped to this norm."""
 
     @abc.abstractmethod
     def init(self, quota: Quota, generator: Generator) -> S:
-        """The state at the start.
+        """The initial state.
 
         Args:
-            quota: what must remain, and of which units.
-            generator: draws all that the method draws, now and later.
+            quota: the units, and how much of them must remain.
+            generator: the source of all random numbers of the method, now and later.
         """
 
     @abc.abstractmethod
@@ -155,32 +155,35 @@ class Method(abc.ABC, Generic[S]):
         """Multipliers for one forward pass in training, 1 = keep, [N]."""
 
     def penalty(self, state: S, step: Step, evidence: Evidence) -> Float[Tensor, ""]:
-        """A scalar to add to the loss; zero unless the method says otherwise.
+        """A scalar to add to the loss; zero by default.
 
         Args:
             state: the state.
-            step: where training stands.
-            evidence: what was observed in the last pass.
+            step: the training step.
+            evidence: the evidence of the last forward pass.
         """
         return torch.zeros(())
 
     def observe(self, state: S, evidence: Evidence) -> None:
-        """Take evidence into the state; called whenever some of what ``evidence`` names arrives."""
+        """Update the state with new evidence of a kind that the field ``evidence`` names."""
         raise NotImplementedError(f"{type(self).__name__} asks for {sorted(self.evidence)}")
 
     def num_rounds(self, quota: Quota) -> int:
-        """Passes over the data that the method looks at; ``gates`` gets the round as its step."""
+        """The number of passes over the data; ``gates`` gets the number of the round as its step.
+
+        Only for the phase "from data".
+        """
         return 1
 
     def finish_round(self, state: S, step: Step) -> None:
-        """Called when a pass over the data is done; nothing unless the method says otherwise."""
+        """Called after each pass over the data; does nothing by default."""
 
     def metrics(self, state: S, step: Step) -> dict[str, float]:
-        """Numbers worth a line in the log."""
+        """Numbers for the log."""
         return {}
 
     def notes(self, total: int) -> list[str]:
-        """What the user should be told before a run of ``total`` steps."""
+        """Messages for the user before a run of ``total`` steps."""
         return []
 
 

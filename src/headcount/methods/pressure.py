@@ -1,4 +1,4 @@
-"""What closes gates: a price on the chances that they are open."""
+"""The terms of the loss that close hard concrete gates: a price on P(open)."""
 
 import abc
 import math
@@ -18,13 +18,13 @@ from headcount.units.quota import Quota
 
 
 class Pressure(abc.ABC):
-    """A part of the loss that makes gates close."""
+    """A term of the loss that closes gates."""
 
     suffix: ClassVar[str]
-    """Stands behind ``hard-concrete`` in the method's name."""
+    """Follows ``hard-concrete`` in the method's name."""
 
     def init(self) -> nn.Module:
-        """What it learns itself, as parameters; nothing unless it says otherwise."""
+        """A module with the pressure's own parameters; by default none."""
         return nn.Module()
 
     @abc.abstractmethod
@@ -40,22 +40,22 @@ class Pressure(abc.ABC):
 
         Args:
             chances: P(open) of each gate, [N], with a gradient.
-            quota: what must remain.
-            learnt: what ``init`` made.
-            step: where training stands; a run ends when the gates settle.
+            quota: the units, and how much of them must remain.
+            learnt: the module that ``init`` returned.
+            step: the training step; ``step.total`` counts only the steps until the gates settle.
         """
 
     def metrics(self, quota: Quota, *, learnt: nn.Module, step: Step) -> dict[str, float]:
-        """Numbers worth a line in the log."""
+        """Numbers for the log."""
         return {}
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class L0Penalty(Pressure):
-    """Every open gate costs the same: ``weight`` times the sum of P(open).
+    """The same price for every open gate: ``weight`` times the sum of P(open).
 
-    How many gates close follows from the weight, and is found out by trying.
+    The weight decides how many gates close. To end near K, try several weights.
 
     Example:
         >>> import headcount as hc, transformers
@@ -72,8 +72,8 @@ class L0Penalty(Pressure):
     suffix: ClassVar[str] = "-penalty"
 
     weight: float = 0.0015
-    """Price of an open gate, lambda; the default is what Li, Cotterell, Sachan 2021 (arXiv
-    2108.04657) give for BERT-base on MNLI."""
+    """Price of an open gate, lambda. The default is the value of Li, Cotterell, Sachan 2021 (arXiv
+    2108.04657) for BERT-base on MNLI."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -96,7 +96,7 @@ class Multipliers(nn.Module):
     """The two multipliers of a Lagrangian."""
 
     def __init__(self, quadratic: float) -> None:
-        """Make both parameters, which climb; the linear one starts at zero."""
+        """Make both parameters, so that the optimizer updates them; the linear one starts at 0."""
         super().__init__()
         self.linear = nn.Parameter(torch.zeros(()))
         self.quadratic = nn.Parameter(torch.tensor(quadratic))
@@ -105,10 +105,10 @@ class Multipliers(nn.Module):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lagrangian(Pressure):
-    """A price that is learnt, so that as much is open on the mean as the budget says.
+    """A learnt price, so that the expected number of open gates becomes that of the budget.
 
-    With the expected sparsity ``s``, the share that is closed on the mean, and its target ``t``,
-    the loss gets ``lambda1 (s - t) + lambda2 (s - t)^2``. The multipliers ascend, so the price
+    ``s`` is the expected sparsity, the share of closed gates, and ``t`` is its target. The loss
+    gets the term ``lambda1 (s - t) + lambda2 (s - t)^2``. The multipliers ascend, so the price
     rises until the target is met. The target rises linearly from zero to the budget's sparsity.
 
     Example:
@@ -121,17 +121,17 @@ class Lagrangian(Pressure):
 
     Source: Xia, Zhong, Chen 2022, arXiv 2204.00408 (CoFi); Xia et al. 2023, arXiv 2310.06694
         (Sheared LLaMA).
-    Differs: of a budget of numbers each has its own constraint, in what it counts. The chances of
-        nested units are multiplied for a budget of a cost alone.
+    Differs: in a budget of numbers, each number has its own constraint on the number of its units.
+        The probabilities of nested units are multiplied only for a budget of a cost.
     """
 
     suffix: ClassVar[str] = ""
 
     warmup: float = 0.5
-    """Share of the steps until the gates settle, in which the target rises; 0: it stands from the
-    first step on."""
+    """The share of the steps before the gates settle in which the target rises; 0: the target has
+    its final value from the first step."""
     stiffness: float = 30.0
-    """Where lambda2 starts: how hard the sparsity is held to its target from the first step on."""
+    """Initial value of lambda2: the larger, the closer the sparsity is to its target early on."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -147,7 +147,7 @@ class Lagrangian(Pressure):
         return Multipliers(self.stiffness)
 
     def target(self, quota: Quota, *, step: Step) -> float:
-        """The sparsity that is asked for at a step, t."""
+        """The target sparsity t at a step."""
         end = 1 - quota.target / quota.whole
         return rising(step.index, end=end, num_steps=round(self.warmup * step.total))
 
@@ -166,7 +166,7 @@ class Lagrangian(Pressure):
         return lagrangian(excess, held.linear, held.quadratic)
 
     def metrics(self, quota: Quota, *, learnt: nn.Module, step: Step) -> dict[str, float]:
-        """The target in what the quota counts, and the multipliers."""
+        """The target as a number of units or a cost, and the multipliers."""
         held = _multipliers(learnt)
         return {
             "target": quota.whole * (1 - self.target(quota, step=step)),
@@ -176,6 +176,6 @@ class Lagrangian(Pressure):
 
 
 def _multipliers(learnt: nn.Module) -> Multipliers:
-    """What ``Lagrangian.init`` made."""
+    """The module that ``Lagrangian.init`` returned, with its type."""
     assert isinstance(learnt, Multipliers)
     return learnt

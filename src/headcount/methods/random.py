@@ -15,10 +15,10 @@ from headcount.units.quota import Quota
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Random(FixedMethod):
-    """Scores drawn from the uniform distribution.
+    """Draws scores from the uniform distribution.
 
-    Without limits per layer, and where no heads share keys and values, every keep of K units is
-    equally likely.
+    Every keep of K units is equally likely, unless there are limits per layer or query heads that
+    share key-value heads.
 
     Example:
         >>> import headcount as hc, transformers
@@ -30,7 +30,7 @@ class Random(FixedMethod):
     """
 
     seed: int | None = None
-    """Seed of the draw; None for the run's own seed."""
+    """Seed of the draw; None for the run's seed."""
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -1,4 +1,4 @@
-"""How many units are on at a step of training: the ways from all of them to K."""
+"""Schedules for the number of units that are on in training: from all units to K."""
 
 import abc
 import math
@@ -16,18 +16,18 @@ from headcount.units.quota import Quota
 
 
 class Sizes(abc.ABC):
-    """How many units are on at each step of a run."""
+    """A schedule for the number of units that are on at each step."""
 
     suffix: ClassVar[str]
-    """Stands behind ``dsp`` in the method's name."""
+    """Follows ``dsp`` in the method's name."""
 
     @abc.abstractmethod
     def quota(self, quota: Quota, step: Step) -> Quota:
         """The quota at a step.
 
         Args:
-            quota: that of the budget.
-            step: where training stands.
+            quota: the budget's quota.
+            step: the training step.
         """
 
 
@@ -36,9 +36,9 @@ class Sizes(abc.ABC):
 class Shrinking(Sizes):
     """The size of the subset falls from all units to K while the model trains.
 
-    With the budget's K from the first step on, the logits are set apart by the gradients of a
-    model that cannot yet use its heads: those of the last layer, nearest to the loss, win. Here
-    the model first learns with all of them.
+    If only K units were on from the first step, the logits would learn from the gradients of a
+    model that cannot use its heads yet. The heads of the last layer, nearest to the loss, would
+    win. So the model first learns with all heads.
 
     Example:
         >>> import headcount as hc, transformers
@@ -56,7 +56,7 @@ class Shrinking(Sizes):
     hold: float = 0.1
     """Share of the run in which all units stay on."""
     end: float = 0.8
-    """Share of the run after which K are on."""
+    """Share of the run after which K units are on."""
     power: float = 3.0
     """1 falls evenly; 3, the cubic schedule, falls fast at first."""
 
@@ -71,7 +71,7 @@ class Shrinking(Sizes):
             raise BudgetError(f"Shrinking(power={self.power!r}): give a positive number.")
 
     def quota(self, quota: Quota, step: Step) -> Quota:
-        """Between all units and ``quota``."""
+        """A quota between all units and ``quota``."""
 
         def at(start: int, end: int) -> int:
             first, last = round(self.hold * step.total), round(self.end * step.total)
@@ -85,11 +85,11 @@ class Shrinking(Sizes):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampling(Sizes):
-    """The size of the subset is drawn anew at each step, between all units and K.
+    """The size of the subset is drawn at each step, between all units and K.
 
     One run then serves every budget from K up: see ``Session.decisions``. Sizes are drawn evenly on
-    a logarithmic scale, so that small ones come as often as large ones. The draw depends on the
-    number of the step alone, so that a resumed run and every process draw alike.
+    a logarithmic scale: 6 to 12 comes as often as 12 to 24. The draw depends only on the number of
+    the step, so that a resumed run and all processes draw the same sizes.
 
     Example:
         >>> import headcount as hc, transformers
@@ -101,7 +101,7 @@ class Sampling(Sizes):
 
     Source: one set of weights for many widths: Yu et al. 2019, arXiv 1812.08928; sizes drawn at
         random: Yu and Huang 2019, arXiv 1903.05134.
-    Differs: one size a step, no distillation between sizes.
+    Differs: one size in each step, no distillation between sizes.
     """
 
     suffix: ClassVar[str] = "-sampled"
@@ -115,12 +115,12 @@ class Sampling(Sizes):
             raise BudgetError(f"Sampling(hold={self.hold!r}): give a share of the run in [0, 1).")
 
     def quota(self, quota: Quota, step: Step) -> Quota:
-        """A quota between all units and ``quota``, by the luck of the step."""
+        """A quota between all units and ``quota``, drawn with the step's number as the seed."""
         luck = torch.rand((), generator=Generator().manual_seed(step.index)).item()
         share = 1.0 if step.index < round(self.hold * step.total) else luck
 
         def at(start: int, end: int) -> int:
-            low, high = math.log(end + 1), math.log(start + 1)  # 0 has no logarithm
+            low, high = math.log(end + 1), math.log(start + 1)  # + 1, as 0 has no logarithm
             return round(math.exp(low + share * (high - low))) - 1
 
         return quota.between(at)

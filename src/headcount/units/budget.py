@@ -1,4 +1,4 @@
-"""What must remain: numbers of units, exactly, or a cost that is not to be exceeded."""
+"""Budgets: numbers of units, which are met exactly, or a cost that is not exceeded."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,14 +22,14 @@ Amount = int | float
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
-    """What must remain, exactly: numbers of units, or a cost.
+    """What must remain: exact numbers of units, or a greatest cost.
 
-    Each kind of unit has a count, or a fraction of the model's units of that kind (rounded to the
-    nearest count, halves up: 0.58 of 25 is 15), or numbers for several places. Kinds that are not
-    named stay whole; so does what lies at places that are not named.
+    The number of a kind is a count, or a fraction of the model's units of that kind (rounded to the
+    nearest count, halves up: 0.58 of 25 is 15), or a number for each of several places. Kinds and
+    places that are not named stay whole.
 
-    Instead of counts there may be one cost: ``params``, ``macs`` or ``latency``. Then the best
-    units stay whose cost is not above it, and no unit more would fit.
+    Instead of numbers of units there may be one cost: ``params``, ``macs`` or ``latency``. Then the
+    best units stay whose cost is at most that, and no further unit fits.
 
     Example:
         >>> Budget(heads=12)                      # 12 heads in all
@@ -38,48 +38,48 @@ class Budget:
         0.25
         >>> Budget(heads=3, scope="layer").scope  # 3 heads in every layer
         'layer'
-        >>> Budget(heads=24, where="cross")       # of the cross-attention heads
+        >>> Budget(heads=24, where="cross")       # 24 of the cross-attention heads
         Budget(heads=24, where='cross')
         >>> Budget(heads={"encoder": 6, "decoder.cross": 2}, neurons=0.5).neurons
         0.5
         >>> Budget(params=0.6)                    # 60% of the model's parameters, at most
         Budget(params=0.6)
-        >>> Budget(macs=0.5, kinds=("neuron",))      # half of the MACs of all neurons
+        >>> Budget(macs=0.5, kinds=("neuron",))      # half of the MACs of all neurons, at most
         Budget(macs=0.5, kinds=['neuron'])
 
     Raises:
-        BudgetError: a value that cannot be a budget, whatever the model.
-        ArgumentError: ``costs`` that are no ``LatencyTable``.
+        BudgetError: a value is wrong for every model, such as a negative count.
+        ArgumentError: ``costs`` is not a ``LatencyTable``.
     """
 
     heads: Amount | Mapping[str, Amount] | None = None
-    """Query heads to keep. Where they share key-value heads, each of these keeps equally many."""
+    """Query heads to keep. If they share key-value heads, each of these keeps the same number."""
     kv_heads: Amount | Mapping[str, Amount] | None = None
     """Key-value heads to keep, each with all its query heads."""
     neurons: Amount | Mapping[str, Amount] | None = None
     """Neurons of feed-forward networks to keep."""
     sublayers: Amount | Mapping[str, Amount] | None = None
-    """Attention modules and feed-forward networks to keep; places: ``self``, ``cross``, ``ffn``."""
+    """Attentions and feed-forward networks to keep; their places: ``self``, ``cross``, ``ffn``."""
     layers: Amount | Mapping[str, Amount] | None = None
     """Layers to keep."""
     params: Amount | None = None
-    """Parameters at most: a number, or a fraction of all that the model has, embeddings too."""
+    """The most parameters: a number, or a fraction of all parameters, embeddings included."""
     macs: Amount | None = None
-    """Multiply-accumulates at most for one sequence: a number, or a fraction of those of all units
+    """The most multiply-accumulates for one sequence: a number, or a fraction of those of all units
     of the ``kinds``."""
     latency: float | None = None
-    """Latency at most, as a fraction of the model's own; by the measured ``costs``."""
+    """The greatest latency, as a fraction of the model's own; needs the measured ``costs``."""
     kinds: tuple[str, ...] | None = None
-    """For a cost: the kinds of unit that may go. None: neurons, and heads or, where
-    these share key-value heads, the latter."""
+    """For a cost: the kinds of unit that may be removed. None: neurons and heads, or key-value
+    heads instead of heads where query heads share them."""
     length: int = 128
     """For ``macs``: tokens of the sequence."""
     costs: LatencyTable | None = None
-    """For ``latency``: what ``latency_table`` has measured."""
+    """For ``latency``: the table that ``latency_table`` has measured."""
     scope: Literal["global", "layer"] = "global"
-    """``global``: a number is for all layers together; ``layer``: for every layer alike."""
+    """``global``: a number is for all layers together; ``layer``: for each layer."""
     min_per_layer: int = 0
-    """At least so many units stay in every layer; with a cost, so many of each kind."""
+    """At least this many units stay in every layer; with a cost, this many of each kind."""
     where: str = ""
     """Only units at this place: ``self``, ``cross``, ``encoder``, ``decoder``, the name of a
     tower, or several joined by dots. Everything else stays whole."""
@@ -101,7 +101,7 @@ class Budget:
             self._check_counts()
 
     def _check_cost(self) -> None:
-        """Refuse two costs, counts beside a cost, and what only costs have."""
+        """Refuse two costs, counts beside a cost, and fields that belong to another cost."""
         given = [name for name in CURRENCIES if getattr(self, name) is not None]
         if len(given) > 1:
             named = ", ".join(f"{name}={getattr(self, name)!r}" for name in given)
@@ -127,7 +127,7 @@ class Budget:
 
     @property
     def cost(self) -> CostBudget | None:
-        """The cost that is asked, if one is."""
+        """The budget of a cost; None if this is a budget of numbers of units."""
         for name in CURRENCIES:
             amount = getattr(self, name)
             if amount is not None:
@@ -169,7 +169,7 @@ class Budget:
         return f"Budget({given})"
 
     def describe(self) -> dict[str, Any]:
-        """What was asked, as plain values.
+        """The fields that differ from their defaults, as plain values.
 
         Example:
             >>> Budget(heads=12, min_per_layer=1).describe()
@@ -184,18 +184,18 @@ class Budget:
         return plain | extra | ({"costs": self.costs.describe()} if self.costs else {})
 
     def quotas(self, units: UnitTable, *, additive: bool = False) -> tuple[Quota, ...]:
-        """What this budget means for one model, exactly; the outermost kind first.
+        """The quotas of this budget for one model, the outermost kind first.
 
         Args:
             units: the units of the model.
-            additive: for a cost: whether scores are losses that add up; else they rank.
+            additive: for a cost: whether scores are losses that add up; if not, they rank.
 
         Returns:
-            One quota for each number that was asked, with the units it is about. A cost has one
-            quota, in which several kinds compete.
+            One quota for each number of the budget. A cost has one quota, for which several kinds
+            compete.
 
         Raises:
-            BudgetError: no keep of this model meets the budget; the message has the nearest
+            BudgetError: no keep of this model meets the budget; the message names the nearest
                 values that can be met.
         """
         if self.cost is not None:
@@ -267,11 +267,10 @@ class Budget:
             low = min(counts)
         else:
             num_keep = _count(amount, sum(sizes), call, f"the model has {sum(sizes)} {name}")
-            floors = (self.min_per_layer,) * len(sizes)
             quota = CountQuota(
                 units=units,
                 num_keep=num_keep,
-                floors=floors,
+                floors=(self.min_per_layer,) * len(sizes),
                 ceilings=sizes,
                 bundles=bundles,
                 homes=homes,
@@ -293,9 +292,9 @@ class Budget:
 
 
 _BELONGS = {"kinds": CURRENCIES, "length": ("macs",), "costs": ("latency",)}
-"""Fields that belong to some costs only."""
+"""Field -> the costs that it goes with."""
 _USUAL = {"length": 128, "scope": "global", "min_per_layer": 0, "where": ""}
-"""Values that need not be told."""
+"""Defaults, which ``describe`` leaves out."""
 
 
 def _check_amount(call: str, amount: object) -> None:
@@ -328,16 +327,21 @@ def _count(amount: Amount, total: int, call: str, owner: str) -> int:
 
 
 def _bundles(units: UnitTable) -> tuple[Bundle, ...]:
-    """The sites' bundles if any has query heads that share key-value heads, or experts."""
+    """(units, groups) of each site, if some query heads share key-value heads or there are experts.
+
+    A group is the query heads of a key-value head, or the neurons of an expert.
+    """
     bundles = tuple((site.num_units, site.num_groups) for site in units.sites)
     return bundles if any(groups > 1 for _, groups in bundles) else ()
 
 
 def _legal(quota: CountQuota, call: str, amount: Amount, name: str) -> CountQuota:
-    """The quota if its counts can be met with equally many units in each group of a site.
+    """The quota, after a check that each group of a site can keep the same number of units.
+
+    The count of a fraction is replaced by the nearest one that can be met.
 
     Raises:
-        BudgetError: they cannot; the message has the nearest totals.
+        BudgetError: a count cannot be met; the message has the nearest ones.
     """
     groups = max(group for _, group in quota.bundles)
     total, possible, owner = quota.num_keep, quota.totals(), "the model"
@@ -364,12 +368,12 @@ def _legal(quota: CountQuota, call: str, amount: Amount, name: str) -> CountQuot
 
 
 def _nearest(counts: Iterable[int], asked: Fraction) -> int:
-    """The count that is nearest to what was asked; of two, the greater."""
+    """The count that is nearest to the one asked for; of two, the greater."""
     return min(counts, key=lambda count: (abs(count - asked), -count))
 
 
 def _layer_that_cannot(quota: CountQuota) -> int:
-    """The first layer whose count its sites cannot keep."""
+    """The index of the first layer that cannot keep its count."""
     for layer in range(len(quota.floors)):
         inside = [b for b, home in zip(quota.bundles, quota.homes, strict=True) if home == layer]
         if quota.floors[layer] not in totals(inside):
@@ -378,7 +382,7 @@ def _layer_that_cannot(quota: CountQuota) -> int:
 
 
 def _check_apart(quotas: Sequence[Quota]) -> None:
-    """Refuse two numbers for the same units."""
+    """Refuse a budget with two numbers for the same units."""
     seen: set[tuple[str, str]] = set()
     for quota in quotas:
         for site in quota.units.sites:

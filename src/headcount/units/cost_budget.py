@@ -1,4 +1,4 @@
-"""A limit on parameters, multiply-accumulates or latency: the part of a budget that is no count."""
+"""Budgets of a cost: a limit on parameters, multiply-accumulates or latency."""
 
 import math
 from collections.abc import Sequence
@@ -24,26 +24,26 @@ NOUNS = {"params": "parameters", "macs": "MACs", "latency": "nanoseconds"}
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CostBudget:
-    """The most that a model may cost, and which kinds of unit may go for it.
+    """The greatest cost of a model, and which kinds of unit may be removed to meet it.
 
     Example:
         >>> CostBudget(currency="macs", amount=0.5).length
         128
 
     Raises:
-        BudgetError: a value that cannot be, whatever the model.
+        BudgetError: a value is wrong for every model, such as a fraction above 1.
     """
 
     currency: str
     """``params``, ``macs`` or ``latency``."""
     amount: int | float
-    """A number of parameters or MACs, or a fraction of what the model has."""
+    """A number of parameters or MACs, or a fraction of the whole."""
     kinds: tuple[str, ...] | None = None
-    """The kinds that may be removed; None for neurons, and heads or key-value heads."""
+    """The kinds that may be removed; None: neurons, and heads or key-value heads."""
     length: int = 128
     """Tokens of the sequence for which MACs are counted."""
     floor: int = 0
-    """Units of each kind that stay in every layer."""
+    """This many units of each kind stay in every layer."""
     table: LatencyTable | None = None
     """Measured latencies."""
 
@@ -63,18 +63,18 @@ class CostBudget:
 
     @property
     def call(self) -> str:
-        """How messages name it."""
+        """The budget as a call, for messages."""
         return f"Budget({self.currency}={self.amount!r})"
 
     def quota(self, units: UnitTable, *, additive: bool) -> CostLimit:
-        """The limit on the cost of all units that may go.
+        """The quota for one model.
 
         Args:
             units: the units of the model, at the budget's place.
-            additive: whether the scores will be losses that add up; else they rank.
+            additive: whether the scores will be losses that add up; if not, they rank.
 
         Raises:
-            BudgetError: the model lacks a kind, or cannot cost so little.
+            BudgetError: the model has no unit of a kind, or costs more even without any unit.
         """
         sites = removable(units, self.kinds, self.call)
         chosen = UnitTable(sites=sites, num_params=units.num_params)
@@ -104,7 +104,7 @@ class CostBudget:
             limit = self.amount
             if limit > whole:
                 raise BudgetError(f"{self.call}: the model has {whole} {noun}. Give 0 to {whole}.")
-        else:  # as it is written: 0.29 of 100 is 29
+        else:  # the decimal fraction as it is written: 0.29 of 100 is 29, not 28
             limit = math.floor(exactly(self.amount) * whole)
         least = costs.base + self._forced(costs)
         if limit < least:
@@ -121,7 +121,7 @@ class CostBudget:
         return limit
 
     def _forced(self, costs: Costs) -> int:
-        """The most that the units of the floor can cost, whichever they are."""
+        """The greatest cost of the units of the floor, whichever these will be."""
         places: dict[object, list[np.ndarray]] = {}
         for site, steps in zip(costs.units.sites, costs.steps, strict=True):
             places.setdefault((site.place, site.kind), []).append(steps)
@@ -173,7 +173,7 @@ class CostBudget:
 
 
 def _dearest(curves: Sequence[np.ndarray], number: int) -> int:
-    """The most that so many units of some sites together can cost.
+    """The greatest cost of ``number`` units from sites with these curves.
 
     Example:
         >>> _dearest([np.array([0, 7, 14]), np.array([0, 4, 8])], 3)
@@ -192,17 +192,17 @@ def _dearest(curves: Sequence[np.ndarray], number: int) -> int:
 def removable(
     units: UnitTable, kinds: tuple[str, ...] | None = None, call: str = "Budget"
 ) -> tuple[Site, ...]:
-    """The sites whose units may go for a cost.
+    """The sites whose units may be removed to meet a cost.
 
     Args:
         units: the units of a model.
-        kinds: the kinds that may; None for neurons and heads, or key-value heads where query heads
-            share them, but for the neurons of experts that lie in one tensor.
-        call: how messages name the call.
+        kinds: the kinds that may be removed. None: neurons, except those of experts in one tensor,
+            and heads, or key-value heads where query heads share them.
+        call: the call, for messages.
 
     Raises:
-        BudgetError: the model lacks a kind, or heads that share keys and values, or neurons of
-            experts, may not go alone.
+        BudgetError: the model has no unit of a kind, or units of a kind cannot be removed one by
+            one: query heads that share key-value heads, and neurons of experts in one tensor.
 
     Example:
         >>> import headcount as hc, transformers

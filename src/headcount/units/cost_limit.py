@@ -1,4 +1,4 @@
-"""A budget of parameters, multiply-accumulates or time, checked against one model."""
+"""The quota of a budget of parameters, multiply-accumulates or time."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,17 +23,16 @@ Solver = Callable[[Sequence[Stream], int], list[int]]
 @final
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CostLimit(Quota):
-    """A limit on what the kept units cost; several kinds of unit compete for it.
+    """A limit on the cost of the kept units, for which several kinds of unit compete.
 
-    The keep is the one of the greatest value whose cost is not above the limit, and no unit more
-    would fit. What a unit is worth follows from its score s, of which the lowest is s_min:
+    The keep has the greatest value of all keeps whose cost is at most the limit, and no further
+    unit fits. The value of a unit follows from its score s; s_min is the lowest score:
 
     - *ranks* (the usual case): its cost times the number of different scores below its own. So
-      units go in the order of their scores, whatever their size and however far apart these are,
-      as far as the limit can be met that way; and what lies in a sublayer or layer has no higher
-      rank than that.
-    - *sums* (``additive``): ``s - min(0, s_min)``. Scores are losses that add up, so that an
-      expensive unit has to be worth more than the cheap ones that could stay in its place.
+      units are removed in the order of their scores, whatever their cost, until the limit is met.
+      A unit in a sublayer or layer ranks no higher than that.
+    - *sums* (``additive``): ``s - min(0, s_min)``. Scores are losses that add up. So an expensive
+      unit has to be worth more than the cheap units that could stay in its place.
 
     Example:
         >>> import headcount as hc, torch, transformers
@@ -47,27 +46,29 @@ class CostLimit(Quota):
     """
 
     costs: Costs
-    """What any keep costs."""
+    """The cost of every keep."""
     limit: int
     """The greatest cost."""
     amount: int | float
-    """What the budget says: the limit, or a share of the whole."""
+    """The number in the budget: the limit, or a share of the whole cost."""
     floor: int = 0
-    """Of each kind, the best so many units of each layer stay, whatever they cost."""
+    """In each layer, this many top-scoring units of each kind always stay, whatever they cost."""
     additive: bool = False
-    """Whether scores add up; else they rank."""
+    """Whether scores add up; if not, they rank."""
     place: str = ""
     """The place that the budget names; empty if it names none."""
     _last: dict[tuple[bytes, bytes], Tensor] = field(default_factory=dict, repr=False)
+    """(Scores, allowed) of the last ``keep`` -> the keep: the search may take seconds, and
+    evaluation asks for the same keep at every pass."""
 
     def keep(
         self, scores: Float[Tensor, " n"], *, allowed: Bool[Tensor, " n"] | None = None
     ) -> Bool[Tensor, " n"]:
-        """The keep of the greatest value within the limit.
+        """The keep with the greatest value within the limit.
 
-        Units of one cost are taken in the order of their scores, ties by the lowest index; how
-        many of each, ``headcount.maths.knapsack.choose`` finds. Of sublayers and layers that are
-        alike in cost and scores, the first stay.
+        Among units of one cost, those with the highest scores stay, on ties those with the lowest
+        index. How many units of each cost stay is found by ``headcount.maths.knapsack.choose``. Of
+        sublayers and layers with equal cost and scores, the first stay.
         """
         check_finite(scores)
         known = scores.detach().cpu().double().numpy()
@@ -80,11 +81,11 @@ class CostLimit(Quota):
         return self._last[key].clone()
 
     def draw(self, scores: Float[Tensor, " n"]) -> Bool[Tensor, " n"]:
-        """A keep within the limit to which no unit could be added.
+        """A keep within the limit to which no unit can be added; fast enough for a training step.
 
-        It is the best where units have two costs, as all heads and all neurons of most models do.
-        Else it is near the best (``headcount.maths.knapsack.approach``), which takes milliseconds,
-        not seconds, on a model of 100 million parameters.
+        It is the best keep if units have at most two different costs, as heads and neurons of most
+        models do. Otherwise it is near the best (``headcount.maths.knapsack.approach``). On a model
+        of 100 million parameters that takes milliseconds instead of seconds.
         """
         check_finite(scores)
         known = scores.detach().cpu().double().numpy()
@@ -98,26 +99,26 @@ class CostLimit(Quota):
 
     @property
     def units(self) -> UnitTable:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The units that may go."""
+        """The units that may be removed."""
         return self.costs.units
 
     @property
     def whole(self) -> int:
-        """What the model costs before anything is removed."""
+        """The cost of the model before anything is removed."""
         return self.costs.whole
 
     def expected(self, chances: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-        """The mean cost; see ``Costs.expected``."""
+        """The expected cost; see ``Costs.expected``."""
         return self.costs.expected(chances)
 
     def between(self, at: Callable[[int, int], int]) -> "CostLimit":
-        """A quota whose limit is on the way from the whole cost to this one's."""
+        """A quota with a limit between the whole cost and this one's."""
         limit = at(self.costs.whole, self.limit)
         return self if limit == self.limit else replace(self, limit=limit, _last={})
 
     @property
     def asked(self) -> str:
-        """The call that asked for it, for messages."""
+        """The budget as a call, for messages."""
         return f"Budget({self.costs.currency}={self.amount!r})"
 
     def reached(self, keep: Bool[Tensor, " n"]) -> dict[str, Any]:
@@ -142,7 +143,8 @@ class CostLimit(Quota):
         places = [min(sites) for sites in self._classes]
         counts = settle(streams, solver(streams, room), places)
         keep = _written(len(scores), orders, taken, counts)
-        # Tables that no layer needs a copy of, because all keep the same, leave room for more.
+        # The streams count T5's position-bias columns as if each layer had its own copy. If all
+        # layers keep the same heads, they share one table, and the spare room is filled.
         spare = self.limit - self.costs.of(torch.from_numpy(keep))
         spare -= room - cost(streams, counts)
         more = settle(streams, fill(streams, counts, room + spare), places) if spare else counts
@@ -150,21 +152,24 @@ class CostLimit(Quota):
         return fuller if self.costs.of(torch.from_numpy(fuller)) <= self.limit else keep
 
     def _values(self, scores: np.ndarray) -> np.ndarray:
-        """What each unit is worth, 0 or more, [N]."""
+        """The value of each unit, 0 or more, [N]."""
         if self.additive:
             return scores - min(0.0, float(scores.min()))
+        # A unit ranks no higher than the sublayer or layer around it. Outermost first, so that the
+        # rank of a layer reaches the heads of its sublayers.
         ranks, slices = scores.copy(), self.costs.units.slices
         for site in self.costs.outermost_first:
             parent = self.costs.parents[site]
             if parent >= 0:
                 ranks[slices[site]] = np.minimum(ranks[slices[site]], ranks[slices[parent]])
+        # The value for each parameter (or MAC, or nanosecond) is then the rank.
         ranks = np.unique(ranks, return_inverse=True)[1].astype(np.float64)
         for steps, span in zip(self.costs.steps, slices, strict=True):
             ranks[span] *= int(steps[-1]) / (len(steps) - 1)
         return ranks
 
     def _forced(self, scores: np.ndarray, may: np.ndarray) -> np.ndarray:
-        """The units that stay because of the floor, [N]."""
+        """True for the units that stay because of the floor, [N]."""
         forced = np.zeros(len(scores), dtype=bool)
         if self.floor:
             layer = self.units.layer_of_unit.numpy()
@@ -181,7 +186,11 @@ class CostLimit(Quota):
 
     @cached_property
     def _classes(self) -> list[tuple[int, ...]]:
-        """Sites whose units may stand in for each other, and the others; inner ones first."""
+        """The sites in classes, inner ones first; units of one class are taken in one order.
+
+        Sites are in one class if all their units have one cost and nothing around or inside them,
+        such as the heads of all layers. Any other site is a class of its own.
+        """
         classes: dict[object, list[int]] = {}
         for site in reversed(self.costs.outermost_first):
             fixed, price = fixed_and_each(self.costs.steps[site])
@@ -192,7 +201,7 @@ class CostLimit(Quota):
     def _order(
         self, sites: tuple[int, ...], values: np.ndarray, forced: np.ndarray, may: np.ndarray
     ) -> np.ndarray:
-        """The units of some sites in the order in which they are taken."""
+        """The allowed units of a class in the order in which they are taken: forced ones first."""
         spans = [self.costs.units.slices[site] for site in sites]
         units = np.concatenate([np.arange(span.start, span.stop) for span in spans])
         units = units[may[units]]
@@ -202,13 +211,13 @@ class CostLimit(Quota):
     def _streams(
         self, values: np.ndarray, orders: list[np.ndarray], taken: list[int]
     ) -> tuple[list[Stream], int]:
-        """What there is to take beyond the forced units, and how much it may cost."""
+        """A stream for each class, of the units beyond the forced ones, and the room for these."""
         room, streams = self.limit - self.costs.base, []
         home = {site: index for index, sites in enumerate(self._classes) for site in sites}
         for order, first, sites in zip(orders, taken, self._classes, strict=True):
             site, *others = sites
             steps = self.costs.steps[site]
-            if others:  # all alike
+            if others:  # units of one cost, in several sites
                 steps = np.arange(len(order) + 1) * int(steps[1])
             steps = steps[first : len(order) + 1]
             worth = np.concatenate(([0.0], values[order].cumsum()))[first:]
@@ -221,7 +230,7 @@ class CostLimit(Quota):
 def _written(
     size: int, orders: list[np.ndarray], taken: list[int], counts: list[int]
 ) -> np.ndarray:
-    """The keep that takes so many units of each order."""
+    """The keep with the first ``taken + counts`` units of each order."""
     keep = np.zeros(size, dtype=bool)
     for order, first, count in zip(orders, taken, counts, strict=True):
         keep[order[: first + count]] = True

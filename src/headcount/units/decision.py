@@ -1,4 +1,4 @@
-"""What stays and what goes: the value that travels from a method to the surgery."""
+"""Decisions: which units stay and which are removed. Methods make them; surgery applies them."""
 
 import json
 from collections import Counter
@@ -52,7 +52,7 @@ class SiteDecision:
     where: str = "self"
     """``self`` or ``cross`` attention, ``ffn``, or ``layer``."""
     tower: str = ""
-    """For models made of several: which one."""
+    """The submodel of a composite model, such as ``text_model``; else empty."""
 
     def __post_init__(self) -> None:
         check_fields(self, but=("keep", "scores"))
@@ -69,7 +69,7 @@ class SiteDecision:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What names the site: module and kind."""
+        """The site's key: module and kind."""
         return self.module, self.kind
 
     @property
@@ -80,7 +80,7 @@ class SiteDecision:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """Which units stay, why, and who decided.
+    """Which units stay, with their scores and how they were chosen.
 
     Example:
         >>> import headcount as hc, transformers
@@ -108,11 +108,11 @@ class Decision:
         scores: "Float[Tensor, ' n']",
         provenance: Mapping[str, Any],
     ) -> "Decision":
-        """Make a decision out of vectors over a unit table.
+        """Make a decision from vectors over a unit table.
 
         Raises:
-            DecisionError: a score is not finite, or the vectors are not as long as the table.
-            ArgumentError: they are no tensors.
+            DecisionError: a score is not finite, or a vector is not as long as the table.
+            ArgumentError: ``keep`` or ``scores`` is not a tensor.
         """
         _check_vectors(units, keep, scores)
         kept, score = keep.tolist(), scores.detach().double().cpu().tolist()
@@ -133,17 +133,17 @@ class Decision:
 
     @property
     def num_units(self) -> int:
-        """Units decided upon."""
+        """The number of units that the decision is about."""
         return sum(len(site.keep) for site in self.sites)
 
     @property
     def num_kept(self) -> int:
-        """Units that stay."""
+        """The number of units that stay."""
         return sum(sum(site.keep) for site in self.sites)
 
     @property
     def kept_per_layer(self) -> tuple[int, ...]:
-        """Units that stay in each layer, in order of first appearance."""
+        """The number of units that stay in each layer, in the order of the sites."""
         counts: dict[tuple[str, str, int], int] = {}
         for site in self.sites:
             place = (site.tower, site.stack, site.layer)
@@ -151,10 +151,10 @@ class Decision:
         return tuple(counts.values())
 
     def num(self, kind: str) -> int:
-        """Units of one kind that stay, of those decided upon.
+        """The number of units of one kind that stay, among those that the decision is about.
 
         Raises:
-            DecisionError: there is no such kind in any model.
+            DecisionError: there is no such kind.
         """
         if kind not in KINDS:
             raise DecisionError(f"Decision.num({kind!r}): give one of {', '.join(KINDS)}.")
@@ -162,11 +162,11 @@ class Decision:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of unit decided upon."""
+        """The kinds of unit that the decision is about."""
         return tuple(dict.fromkeys(site.kind for site in self.sites))
 
     def check(self, units: UnitTable) -> UnitTable:
-        """The part of a model's table that the decision is about, in the decision's order.
+        """Check that the decision fits a model; return its part of the table, in its own order.
 
         Raises:
             DecisionError: the decision is about another model.
@@ -184,7 +184,7 @@ class Decision:
         return UnitTable(sites=tuple(theirs[site.key] for site in self.sites))
 
     def keep(self, units: UnitTable) -> "Bool[Tensor, ' n']":
-        """The keep as a vector over ``units``; sites that the decision is not about stay whole.
+        """The keep as a vector over ``units``; sites that are not in the decision stay whole.
 
         Raises:
             DecisionError: the decision is about another model.
@@ -221,7 +221,7 @@ class Decision:
 
     @classmethod
     def from_json(cls, text: str) -> "Decision":
-        """Read what ``to_json`` wrote.
+        """Read the text that ``to_json`` wrote.
 
         Raises:
             DecisionError: the text is not a decision of this format.
@@ -288,8 +288,8 @@ class Decision:
         """Read a decision from a file.
 
         Raises:
-            DecisionError: it is not there, or not one of a decision; or the file of its scores is
-                not there, damaged, or that of another decision.
+            DecisionError: the file does not exist, or is not a decision; or the file of its scores
+                does not exist, is damaged, or belongs to another decision.
         """
         check_value("Decision.load", "path", path, str | Path)
         give = "Give a file that Decision.save wrote."
@@ -315,12 +315,12 @@ def _check_vectors(units: UnitTable, keep: Tensor, scores: Tensor) -> None:
 
 
 def refuse_not_finite(call: str, keys: Iterable[tuple[str, str]], scores: Iterable[Tensor]) -> None:
-    """Refuse scores by which nothing was chosen.
+    """Refuse scores that are not finite, since a choice by them means nothing.
 
     Args:
-        call: how the message names the call.
-        keys: the sites.
-        scores: the scores of each.
+        call: the call, for the message.
+        keys: (module, kind) of each site.
+        scores: the scores of each site.
 
     Raises:
         DecisionError: a score is not finite.
@@ -336,7 +336,7 @@ def refuse_not_finite(call: str, keys: Iterable[tuple[str, str]], scores: Iterab
 
 
 class _Entry(TypedDict):
-    """A site, as it is written."""
+    """A site in the JSON form."""
 
     module: str
     kind: Annotated[str, Matching("|".join(KINDS), "a kind of unit")]
@@ -350,7 +350,7 @@ class _Entry(TypedDict):
 
 
 class _Body(TypedDict):
-    """A decision, as it is written."""
+    """A decision in the JSON form."""
 
     num_units: Count
     num_kept: Count
@@ -360,7 +360,7 @@ class _Body(TypedDict):
 
 
 def _renamed(body: dict[str, Any]) -> dict[str, Any]:
-    """A decision of format 2, whose kinds had other names."""
+    """Rename the kinds in a decision of format 2."""
     sites, provenance = body.get("sites"), body.get("provenance")
     for entry in sites if isinstance(sites, list) else ():
         if isinstance(entry, dict) and "kind" in entry:
@@ -376,7 +376,8 @@ def _site(entry: _Entry, place: str, beside: list[float] | None) -> SiteDecision
         where = "its scores in a file alone" if beside is not None else "the key 'scores'"
         raise Misfit(Said(f"the keys {sorted(entry)}"), f"a mapping with {where}", place=place)
     scores = beside if beside is not None else entry.get("scores", [])
-    if total != len(scores):  # before anything of that size is made
+    # Checked before a tuple of that size is made: a broken file may claim any number of units.
+    if total != len(scores):
         raise Misfit(total, f"the {len(scores)} of its scores", place=f"{place}.num_units")
     if not all(a < b for a, b in pairwise(kept)) or kept[-1:] >= [total]:
         wanted = f"a list of rising numbers below {total}"

@@ -1,4 +1,4 @@
-"""The kinds of unit: one table, from which budgets, nesting, wording, flags and checks are made."""
+"""The kinds of unit, as one table that budgets, nesting, wording, flags and checks read."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Kind:
-    """A kind of unit: its names, and what the rest of the code has to know about it.
+    """A kind of unit: its names, and its properties.
 
     Example:
         >>> KIND["kv_head"].plural, KIND["kv_head"].nouns
@@ -15,18 +15,18 @@ class Kind:
     """
 
     name: str
-    """In calls and files."""
+    """The name in calls and files."""
     noun: str
-    """In sentences, for one."""
+    """The singular in sentences."""
     holds: Literal["all below", "the same module", "a share of the heads", "nothing"]
-    """Which units of the kinds behind it go with a unit: those of all modules below its own; those
-    of its own module; its query heads; none."""
+    """Which units of inner kinds are removed with a unit: those of all modules below its own, those
+    of its own module, its query heads, or none."""
     scaled: bool
-    """Whether a unit is a slice of the input of a projection, which a scale can multiply."""
+    """Whether a unit is a slice of a projection's input, so that it can have a scale."""
     usual: bool
-    """Whether units of this kind may go for a cost unless a budget says otherwise."""
+    """Whether a budget of a cost may remove units of this kind by default."""
     drawn: bool
-    """Whether a model has so few of them that a picture shows each."""
+    """Whether the figure of a model shows each unit: only for kinds with few units."""
 
     @property
     def plural(self) -> str:
@@ -35,7 +35,7 @@ class Kind:
 
     @property
     def nouns(self) -> str:
-        """In sentences, for several."""
+        """The plural in sentences."""
         return f"{self.noun}s"
 
     @property
@@ -65,20 +65,20 @@ ALL = (
     Kind(name="head", noun="head", holds="nothing", scaled=True, usual=True, drawn=True),
     Kind(name="neuron", noun="neuron", holds="nothing", scaled=True, usual=True, drawn=False),
 )
-"""From the outermost to the innermost. A new kind is a row here, a field of ``Budget``, and what
-finds its sites (docs/architecture.md, "Adding a kind")."""
+"""From the outermost to the innermost. A new kind needs a row here, a field of ``Budget``, and code
+that finds its sites (docs/architecture.md, "Adding a kind")."""
 
 KIND = {kind.name: kind for kind in ALL}
 """Name -> kind."""
 
 KINDS = tuple(KIND)
-"""The names."""
+"""The names of all kinds, from the outermost to the innermost."""
 
 WHOLE = tuple(kind.name for kind in ALL if kind.whole)
-"""The kinds whose units are whole modules, and hold others."""
+"""The kinds whose units are whole modules and contain other units."""
 
 SCALED = tuple(kind.name for kind in ALL if kind.scaled)
-"""The kinds whose units have a scale."""
+"""The kinds whose units can have a scale."""
 
 SLICES = tuple(kind.name for kind in ALL if not kind.whole)
 """The kinds whose units are slices of weights."""
@@ -95,7 +95,7 @@ def counted(number: int, kind: str) -> str:
 
 
 def in_words(kinds: Iterable[str]) -> str:
-    """Some kinds in words, from the outermost to the innermost.
+    """Kinds in words, from the outermost to the innermost.
 
     Example:
         >>> in_words({"neuron", "kv_head"}), in_words(SLICES)
@@ -107,11 +107,11 @@ def in_words(kinds: Iterable[str]) -> str:
 
 
 OLD_NAMES = {"module": "sublayer", "group": "kv_head", "row": "neuron"}
-"""What kinds were called in files of headcount 0.1 and of 0.2 while it was made."""
+"""Names in files of headcount 0.1 and of development versions of 0.2 -> names of today."""
 
 
 def new_name(kind: Any) -> Any:
-    """The name that a kind has now; anything else as it is.
+    """The name of today for an old name of a kind; any other value unchanged.
 
     Example:
         >>> new_name("row"), new_name("head"), new_name(3)
@@ -121,7 +121,7 @@ def new_name(kind: Any) -> Any:
 
 
 def renamed_budget(described: Any) -> Any:
-    """The fields of a budget as an old file has them, by the names of today.
+    """The fields of a budget in an old file, with the names of today.
 
     Example:
         >>> renamed_budget({"rows": 0.5, "scope": "layer"})

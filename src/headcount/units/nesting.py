@@ -1,4 +1,4 @@
-"""What lies in what: a head inside a removed sublayer or layer is removed too."""
+"""Nesting of units: a head inside a removed sublayer or layer is removed too."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 def holds(outer: str, kind: str, inner: str) -> bool:
-    """Whether an outer unit holds what sits in a module: all below its own, or in the same.
+    """Whether a unit in module ``outer`` contains the units of module ``inner``.
+
+    A layer contains those of all modules below its own; a sublayer those of its own module.
 
     Example:
         >>> holds("h.0", "layer", "h.0.attn"), holds("h.0", "sublayer", "h.0.attn")
@@ -29,7 +31,7 @@ def holds(outer: str, kind: str, inner: str) -> bool:
 
 
 def parents(units: UnitTable) -> tuple[int, ...]:
-    """The place of each site's innermost outer site in the same table; -1 for none.
+    """For each site, the index of the innermost site around it in the same table; -1 for none.
 
     Example:
         >>> import headcount as hc, transformers
@@ -52,7 +54,12 @@ def parents(units: UnitTable) -> tuple[int, ...]:
 
 
 def allowed(quota: Quota, removed: set[tuple[str, str]]) -> Bool[Tensor, " n"]:
-    """The units of a quota that do not lie in removed sublayers or layers (module, kind)."""
+    """True for the units of a quota that are not in a removed sublayer or layer.
+
+    Args:
+        quota: the quota.
+        removed: (module, kind) of the removed sublayers and layers.
+    """
     return torch.tensor(
         [
             not any(holds(name, kind, site.module) for name, kind in removed)
@@ -64,10 +71,10 @@ def allowed(quota: Quota, removed: set[tuple[str, str]]) -> Bool[Tensor, " n"]:
 
 
 def check_nesting(quotas: Sequence[Quota]) -> None:
-    """Refuse inner units that may not be there any more once outer ones are removed.
+    """Refuse numbers of inner units that some choice of outer units could not meet.
 
     Raises:
-        BudgetError: there may be no room for as many as are asked.
+        BudgetError: with some choice of outer units, fewer inner units are left than asked for.
     """
     for inner in quotas:
         level = KINDS.index(kind_of(inner))
@@ -82,12 +89,12 @@ def check_nesting(quotas: Sequence[Quota]) -> None:
 
 
 def kind_of(quota: Quota) -> str:
-    """The kind of a quota whose units are counted."""
+    """The kind of the units of a ``CountQuota``."""
     return quota.units.sites[0].kind
 
 
 def _held(outer: Quota, inner: Quota) -> list[int]:
-    """How many units of a quota lie in each of the units of an outer one."""
+    """For each unit of an outer quota, the number of units of an inner quota inside it."""
     return [
         sum(s.num_units for s in inner.units.sites if holds(o.module, o.kind, s.module))
         for o in outer.units.sites
@@ -95,14 +102,17 @@ def _held(outer: Quota, inner: Quota) -> list[int]:
 
 
 def _check_room(outers: list[Quota], inner: Quota) -> None:
-    """Refuse what the worst choice of outer units has no room for."""
+    """Refuse a number of inner units that the worst choice of outer units could not meet."""
     from headcount.units.quota import counted  # not needed to reload a model
 
     least, asked = len(inner.units), counted(inner, "a kind inside another")
+    # The worst choice removes the outer units with the most inner ones.
     for outer in outers:
         gone = len(outer.units) - outer.target
         least -= sum(sorted(_held(outer, inner), reverse=True)[:gone])
     least = max(least, 0)
+    # With sites of different group sizes, or floors, not every number up to ``least`` can be met
+    # with every choice of outer units.
     uneven = len(set(asked.bundles)) > 1
     limits = any(asked.floors)
     if asked.num_keep > least or limits or (uneven and asked.num_keep):
@@ -111,7 +121,7 @@ def _check_room(outers: list[Quota], inner: Quota) -> None:
         raise BudgetError(
             f"Budget({', '.join(named)}, {kind.plural}={asked.num_keep}): the "
             f"{in_words(map(kind_of, outers))} that stay may hold only {least} "
-            f"{kind.nouns}{', not any number of them' if uneven else ''}. Give {kind.plural} 0 to "
+            f"{kind.nouns}{', not every number' if uneven else ''}. Give {kind.plural} 0 to "
             f"{least} without min_per_layer, or name places: "
             f"Budget({KIND[kind_of(outers[0])].plural}={{'self': ..., 'ffn': ...}})."
         )

@@ -1,4 +1,4 @@
-"""What a budget means for one model: which units it is about, and how much of them stays."""
+"""Quotas: for each number of a budget, the units of one model and how much of them stays."""
 
 import abc
 from collections.abc import Callable
@@ -15,11 +15,10 @@ from headcount.units.table import UnitTable
 
 
 class Quota(abc.ABC):
-    """A number of a budget, checked against one model.
+    """A number of a budget, with the units of one model that it applies to.
 
-    A quota owns the units it is about. ``CountQuota`` counts them; ``CostLimit``
-    (``headcount.units.cost_limit``) counts their parameters, MACs or time. Methods ask only what
-    stands here, so that they work for both.
+    ``CountQuota`` counts units. ``CostLimit`` (``headcount.units.cost_limit``) counts their
+    parameters, MACs or time. Methods use only the members of this class, so they work with both.
 
     Example:
         >>> import headcount as hc, torch, transformers
@@ -34,9 +33,9 @@ class Quota(abc.ABC):
     __slots__ = ()
 
     units: UnitTable
-    """The units, N of them; all of one kind if they are counted."""
+    """The N units, all of one kind in a ``CountQuota``."""
     place: str
-    """The place that the budget gives for this number; empty if it gives none."""
+    """The place that the budget names for this number; empty if it names none."""
 
     @abc.abstractmethod
     def keep(
@@ -60,42 +59,43 @@ class Quota(abc.ABC):
     @property
     @abc.abstractmethod
     def target(self) -> int:
-        """How much remains."""
+        """What remains: a number of units, or the greatest cost."""
 
     @property
     @abc.abstractmethod
     def whole(self) -> int:
-        """How much there is before anything is removed."""
+        """The number of units, or their cost, before anything is removed."""
 
     @abc.abstractmethod
     def expected(self, chances: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-        """The mean of what remains if each unit stays by chance; compare with ``target``.
+        """The expected number or cost of the units that stay; compare with ``target``.
 
         Args:
-            chances: probability that a unit stays, [N]; a gradient passes through.
+            chances: probability that each unit stays, [N]; a gradient passes through.
         """
 
     @abc.abstractmethod
     def between(self, at: Callable[[int, int], int]) -> "Quota":
-        """A quota on the way from everything to this one.
+        """A quota between the whole and this one, for a schedule.
 
         Args:
-            at: takes a number at the start and one at the end, and returns one in between.
+            at: takes the number for the whole and the number of this quota, and returns one in
+                between.
         """
 
     def reached(self, keep: Bool[Tensor, " n"]) -> dict[str, Any]:
-        """What a keep comes to, as plain values; empty where the number of units says it."""
+        """For a cost: what was asked and what the keep costs, as plain values; else empty."""
         return {}
 
     @property
     @abc.abstractmethod
     def asked(self) -> str:
-        """The call that asked for it, for messages: ``Budget(heads=3)``."""
+        """The budget as a call, for messages: ``Budget(heads=3)``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CountQuota(Quota):
-    """A number of units, with limits for each layer.
+    """A number of units, with limits per layer.
 
     Example:
         >>> import headcount as hc, transformers
@@ -108,7 +108,7 @@ class CountQuota(Quota):
     units: UnitTable
     """The units, all of one kind."""
     place: str = ""
-    """The place that the budget gives for this number; empty if it gives none."""
+    """The place that the budget names for this number; empty if it names none."""
     num_keep: int
     """K, the number of units to keep."""
     floors: tuple[int, ...]
@@ -116,8 +116,8 @@ class CountQuota(Quota):
     ceilings: tuple[int, ...]
     """Greatest number of units to keep in each layer, [L]."""
     bundles: tuple[Bundle, ...] = ()
-    """Where query heads share key-value heads: the sites' (units, groups); every group of a site
-    keeps equally many. Empty: any units may be kept."""
+    """If query heads share key-value heads: (units, groups) of each site, where each group keeps
+    the same number of units. Empty: any units may be kept."""
     homes: tuple[int, ...] = ()
     """The layer of each of the ``bundles``."""
 
@@ -137,55 +137,57 @@ class CountQuota(Quota):
 
     @property
     def target(self) -> int:
-        """How much remains: K."""
+        """K, the number of units to keep."""
         return self.num_keep
 
     @property
     def whole(self) -> int:
-        """How much there is before anything is removed: N."""
+        """N, the number of units."""
         return len(self.units)
 
     def expected(self, chances: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-        """The mean number of units that stay."""
+        """The expected number of units that stay."""
         return chances.sum()
 
     def between(self, at: Callable[[int, int], int]) -> "CountQuota":
-        """A quota on the way from all units to this one."""
+        """A quota between all units and this one."""
         if self.floors != self.ceilings:
             return self.at_least(at(sum(self.ceilings), self.num_keep))
         sizes = self.units.num_per_layer
         counts = tuple(at(size, floor) for size, floor in zip(sizes, self.floors, strict=True))
-        if self.bundles:  # equal counts in every layer cannot fall evenly
+        # A layer's heads must be a multiple of its key-value heads, so the layers' numbers cannot
+        # fall evenly. Until the end, only the total does, and layers are free.
+        if self.bundles:
             loose = replace(self, floors=(0,) * len(sizes), ceilings=tuple(sizes))
             return self if counts == self.floors else loose.at_least(sum(counts))
         return replace(self, num_keep=sum(counts), floors=counts, ceilings=counts)
 
     @property
     def asked(self) -> str:
-        """The call that asked for it, for messages."""
+        """The budget as a call, for messages."""
         numbers = (f"{KIND[kind].plural}={self.num_keep}" for kind in self.units.kinds)
         return f"Budget({', '.join(numbers)})"
 
     def at_least(self, num_keep: int) -> "CountQuota":
-        """This quota with the smallest total that can be met from ``num_keep`` up."""
+        """This quota with the smallest total from ``num_keep`` up that can be met."""
         if not self.bundles:
             return replace(self, num_keep=num_keep)
         return replace(self, num_keep=min(n for n in self.totals() if n >= num_keep))
 
     def totals(self) -> list[int]:
-        """The totals that can be met, where there are bundles."""
+        """The totals that can be met; only for a quota with bundles."""
         return totals(self.bundles, self.homes, self.floors, self.ceilings)
 
 
 def counted(quota: Quota, asker: str) -> CountQuota:
-    """A quota as one that counts units.
+    """The quota, after a check that it counts units.
 
     Args:
-        quota: any.
-        asker: what needs a count, for the message.
+        quota: any quota.
+        asker: what needs a number of units, for the message.
 
     Raises:
-        BudgetError: it is a limit on a cost.
+        BudgetError: the quota is a limit on a cost.
 
     Example:
         >>> import headcount as hc, transformers
