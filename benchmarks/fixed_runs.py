@@ -131,7 +131,7 @@ KNOWN = hc.Distillation()
 
 RUNS: dict[str, Callable[[], Run]] = {
     "dsp, heads": lambda: train(bert(), hc.DSP(), hc.Budget(heads=5)),
-    "relaxed, pipelined, cross": lambda: train(bart(), RELAXED, hc.Budget(heads=4, where="cross")),
+    "relaxed, pipelined, cross": lambda: train(bart(), RELAXED, hc.Budget(heads=4, place="cross")),
     "dsp, kv heads": lambda: train(llama(), hc.DSP(), hc.Budget(kv_heads=7, neurons=0.5)),
     "straight, layers": lambda: train(llama(), STRAIGHT, hc.Budget(heads=4, scope="layer")),
     "hard concrete, places": lambda: train(

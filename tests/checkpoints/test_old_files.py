@@ -121,7 +121,7 @@ def test_old_tables_of_latencies_and_reports_are_read(tmp_path):
     assert report_of(tmp_path).budget == {
         "macs": 0.5,
         "kinds": ["kv_head", "neuron"],
-        "where": "self",
+        "place": "self",
     }
 
 

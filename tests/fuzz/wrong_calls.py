@@ -125,7 +125,7 @@ def settings() -> Iterator[Call]:
     amounts = ["3", None, -1, True, math.nan, 1.5, [3], {"self": "3"}, {3: 4}, {}]
     rates = ["x", None, -1, math.inf, True]
     yield from wrong(hc.Budget, {}, heads=amounts)
-    yield from wrong(hc.Budget, {"heads": 5}, scope=["x", None, 3], where=[3, None])
+    yield from wrong(hc.Budget, {"heads": 5}, scope=["x", None, 3], place=[3, None])
     yield from wrong(hc.Budget, {"heads": 5}, min_per_layer=["1", -1, None, 1.5])
     yield from wrong(hc.Budget, {"params": 0.5}, kinds=["head", 3, [3], ["poem"]])
     yield from wrong(hc.Budget, {"params": 0.5}, length=["128", -1, None], params=["x", -1, 1.5])

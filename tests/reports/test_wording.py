@@ -68,7 +68,7 @@ def test_per_layer(counts, words):
         ({"heads": 12, "neurons": 0.5}, "12 heads, 50% of the neurons"),
         ({"kv_heads": 1, "layers": 3, "sublayers": 2}, "3 layers, 2 sublayers, 1 key-value head"),
         ({"heads": {"self": 1, "cross": 0.5}}, "1 head at self, 50% of the heads at cross"),
-        ({"heads": 3, "scope": "layer", "where": "decoder"}, "3 heads in every layer at decoder"),
+        ({"heads": 3, "scope": "layer", "place": "decoder"}, "3 heads in every layer at decoder"),
         ({"poems": 8, "scope": "global"}, "poems=8, scope=global"),
         ({}, ""),
     ],

@@ -327,7 +327,7 @@ def test_a_state_of_another_budget_is_refused():
 
 
 @pytest.mark.parametrize(
-    "fields", [{"where": "cross"}, {"where": "decoder"}, {"where": "decoder.self"}], ids=str
+    "fields", [{"place": "cross"}, {"place": "decoder"}, {"place": "decoder.self"}], ids=str
 )
 def test_what_lies_elsewhere_is_left_alone(fields):
     model = with_cross_attention()
@@ -335,7 +335,7 @@ def test_what_lies_elsewhere_is_left_alone(fields):
     decision = hc.decide(model, hc.Random(seed=0), budget)
     small = hc.cut(model, decision)
     before, after = hc.units(model), hc.units(small)
-    place = fields["where"]
+    place = fields["place"]
     assert after.at(place).num("head") == decision.num_kept == 2
     gone = before.at(place).num("head") - 2
     assert after.num("head") == before.num("head") - gone
@@ -471,7 +471,7 @@ def test_one_session_decides_for_many_budgets(method):
 
 
 @pytest.mark.parametrize(
-    "budget", [hc.Budget(neurons=3), hc.Budget(heads=2, where="cross")], ids=repr
+    "budget", [hc.Budget(neurons=3), hc.Budget(heads=2, place="cross")], ids=repr
 )
 def test_decisions_about_other_units_are_refused(budget):
     with (

@@ -175,7 +175,7 @@ def test_scope_and_floors_hold_for_every_kind():
     ],
 )
 def test_where_narrows_the_units(where, expected):
-    (pool,) = hc.Budget(heads=0.5, where=where).quotas(BOTH)
+    (pool,) = hc.Budget(heads=0.5, place=where).quotas(BOTH)
     assert (len(pool.units), pool.num_keep) == (expected, expected // 2)
     names = set(where.split(".")) if where else set()
     assert all(names <= {site.stack, site.where} for site in pool.units.sites)
@@ -197,7 +197,7 @@ def test_places_have_numbers_of_their_own(heads, expected):
 
 
 def test_where_and_places_both_hold():
-    budget = hc.Budget(heads={"self": 3, "cross": 2}, neurons=4, where="decoder")
+    budget = hc.Budget(heads={"self": 3, "cross": 2}, neurons=4, place="decoder")
     quotas = budget.quotas(BOTH)
     assert kinds_and_counts(budget, BOTH) == [("head", 12, 3), ("head", 12, 2), ("neuron", 96, 4)]
     assert {site.stack for pool in quotas for site in pool.units.sites} == {"decoder"}
@@ -221,7 +221,7 @@ def matches(text):
     ("budget", "table", "message"),
     [
         (
-            hc.Budget(heads=3, where="cross"),
+            hc.Budget(heads=3, place="cross"),
             BERT,
             "Budget(heads=3) at 'cross': the model has no heads there. It has heads at: encoder, "
             "self. Give one of these, or several joined by dots.",
@@ -239,13 +239,13 @@ def matches(text):
             "encoder, self, decoder, cross. Give one of these, or several joined by dots.",
         ),
         (
-            hc.Budget(heads={"encoder": 3}, where="cross"),
+            hc.Budget(heads={"encoder": 3}, place="cross"),
             BOTH,
             "Budget(heads=3) at 'encoder': the model has no heads there. It has heads at: decoder, "
             "cross. Give one of these, or several joined by dots.",
         ),
         (
-            hc.Budget(heads=3, neurons=0.5, where="self"),
+            hc.Budget(heads=3, neurons=0.5, place="self"),
             BERT,
             "Budget(neurons=0.5) at 'self': the model has no neurons there. It has neurons at: "
             "encoder. Give one of these, or several joined by dots.",
@@ -414,8 +414,8 @@ def test_a_quota_keeps_the_best_of_what_is_allowed(allowed):
         (hc.Budget(heads=0.5, scope="layer"), {"heads": 0.5, "scope": "layer"}),
         (hc.Budget(neurons=8, layers=2, min_per_layer=1),
          {"layers": 2, "neurons": 8, "min_per_layer": 1}),
-        (hc.Budget(sublayers={"self": 2}, where="decoder"),
-         {"sublayers": {"self": 2}, "where": "decoder"}),
+        (hc.Budget(sublayers={"self": 2}, place="decoder"),
+         {"sublayers": {"self": 2}, "place": "decoder"}),
     ],
 )  # fmt: skip
 def test_a_budget_describes_what_was_asked_and_no_more(budget, asked):

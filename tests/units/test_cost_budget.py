@@ -308,7 +308,7 @@ def test_bert_base_costs_what_is_published():
 
 def test_the_place_and_the_kinds_say_what_may_go():
     model = with_cross_attention()
-    decision, _ = decided(model, hc.Budget(macs=0.5, where="decoder.cross"))
+    decision, _ = decided(model, hc.Budget(macs=0.5, place="decoder.cross"))
     assert {site.module.split(".")[-2] for site in decision.sites} == {"crossattention"}
     decision, _ = decided(model, hc.Budget(params=0.9, kinds=("neuron",)))
     assert decision.kinds == ("neuron",)
@@ -436,8 +436,8 @@ def test_a_cost_that_cannot_be_is_refused(fields, message):
             "has 3 layers, 6 sublayers, 12 heads, 96 neurons: ask for these.",
         ),
         (
-            {"params": 0.5, "where": "decoder"},
-            "Budget(params=0.5, where='decoder') at 'decoder': the model has no units there. It "
+            {"params": 0.5, "place": "decoder"},
+            "Budget(params=0.5, place='decoder') at 'decoder': the model has no units there. It "
             "has units at: encoder, self. Give one of these, or several joined by dots.",
         ),
         (
@@ -476,7 +476,7 @@ def test_query_heads_that_share_keys_go_as_groups():
         (hc.Budget(params=0.6), {"params": 0.6}),
         (hc.Budget(macs=10**6, kinds=("neuron",), length=64, min_per_layer=1),
          {"macs": 10**6, "kinds": ["neuron"], "length": 64, "min_per_layer": 1}),
-        (hc.Budget(macs=0.5, where="cross"), {"macs": 0.5, "where": "cross"}),
+        (hc.Budget(macs=0.5, place="cross"), {"macs": 0.5, "place": "cross"}),
     ],
 )  # fmt: skip
 def test_a_cost_describes_what_was_asked_and_no_more(budget, asked):

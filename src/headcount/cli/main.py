@@ -12,16 +12,14 @@ from headcount.door.extras import needing
 from headcount.errors import MissingPackageError
 
 COMMANDS = {
-    "prune": "Train, choose exactly HEADS heads, or what fits a cost; cut the others out; measure.",
-    "units": "Show the removable units of MODEL: how many, of which kinds, where, at what cost.",
-    "eval": "Load a saved model and measure its quality on a file.",
-    "export": "Export a saved model to ONNX or OpenVINO, checked against PyTorch.",
-    "coverage": "Check every model type of the installed transformers, tiny and random, with no "
-    "download.",
-    "compare": "Train a grid of METHODS x HEADS x SEEDS, and the dense model; then table and "
-    "figures.",
-    "demo": "Prune the packaged MiniLM (72 heads) to 12 on a built-in corpus, beside both "
-    "baselines.",
+    "prune": "Fine-tune a model, choose which heads stay, cut out the others, and measure the "
+    "result.",
+    "units": "List the units of a model that can be removed, with the cost of each.",
+    "eval": "Measure the quality of a saved model.",
+    "export": "Export a saved model to ONNX or OpenVINO, and compare its outputs with PyTorch's.",
+    "coverage": "Check which model types of the installed transformers can be pruned exactly.",
+    "compare": "Compare pruning methods: train each with each number of heads and each seed.",
+    "demo": "Prune a small model to 12 of its 72 heads, without any data of your own.",
 }
 """The commands in the order of the help, and the first sentence of each one's own help.
 

@@ -76,7 +76,7 @@ def prune_command(
             "the least units of each kind."
         ),
     ] = 0,
-    where: Annotated[
+    place: Annotated[
         str,
         typer.Option(
             help="Remove units only at this place, such as encoder or decoder.cross. Everything "
@@ -164,7 +164,7 @@ def prune_command(
             console=console,
         )
         asked = {"heads": heads, "params": params, "macs": macs, "latency": latency}
-        budget = budget_of(asked, kinds, scope, min_per_layer, where)
+        budget = budget_of(asked, kinds, scope, min_per_layer, place)
         result = prune(
             model,
             train=train,

@@ -116,7 +116,7 @@ def unit_table(units: UnitTable, num_params: int) -> Table:
 
 
 def budget_of(
-    asked: dict[str, str | None], kinds: str, scope: str, min_per_layer: int, where: str
+    asked: dict[str, str | None], kinds: str, scope: str, min_per_layer: int, place: str
 ) -> Budget:
     """The budget that the options of the command line describe.
 
@@ -137,7 +137,7 @@ def budget_of(
         kinds=tuple(kind.strip() for kind in kinds.split(",")) if kinds else None,
         scope=scope,  # pyright: ignore[reportArgumentType]
         min_per_layer=min_per_layer,
-        where=where,
+        place=place,
     )
 
 

@@ -74,7 +74,18 @@ class Annealing:
 
 
 class Estimator(abc.ABC):
-    """How logits become gates that have a gradient."""
+    """How logits become gates that have a gradient; a part of ``DSP``.
+
+    Example:
+        >>> import headcount as hc
+        >>> class Loud(hc.Estimator):
+        ...     suffix = "-loud"
+        ...     def gates(self, logits, quota, *, step, generator):
+        ...         noisy = logits + torch.randn(logits.shape, generator=generator)
+        ...         return straight_through(quota.draw(noisy), logits)
+        >>> hc.DSP(estimator=Loud()).name
+        'dsp-loud'
+    """
 
     suffix: ClassVar[str]
     """Follows ``dsp`` in the method's name."""

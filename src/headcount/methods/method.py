@@ -77,6 +77,22 @@ class Method(abc.ABC, Generic[S]):
     4. ``penalty`` after each forward pass: a scalar that is added to the loss;
     5. ``scores`` whenever a decision is needed. A method returns scores, never a keep. Only
        ``Quota.keep`` chooses units, so that the number is exact for every method.
+
+    Example:
+        >>> import headcount as hc, transformers
+        >>> class FirstUnits(hc.Method):
+        ...     name, phase = "first-units", "at once"
+        ...     def describe(self):
+        ...         return {"name": self.name}
+        ...     def init(self, quota, generator):
+        ...         return hc.State(quota)
+        ...     def scores(self, state):
+        ...         return -torch.arange(len(state.units)).double()
+        ...     def gates(self, state, step, generator):
+        ...         return state.quota.keep(self.scores(state)).double()
+        >>> model = transformers.BertModel(transformers.BertConfig(num_hidden_layers=1))
+        >>> hc.decide(model, FirstUnits(), hc.Budget(heads=3)).sites[0].kept
+        (0, 1, 2)
     """
 
     phase: ClassVar[Phase] = "in training"

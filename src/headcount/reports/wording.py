@@ -104,7 +104,8 @@ def budget_words(budget: Mapping[str, Any]) -> str:
     if not parts:
         return ", ".join(f"{key}={value}" for key, value in budget.items())
     where = " in every layer" if budget.get("scope") == "layer" else ""
-    where += f" at {budget['where']}" if budget.get("where") else ""
+    place = budget.get("place") or budget.get("where")  # reports of 0.2.0.dev0 say where
+    where += f" at {place}" if place else ""
     floor = budget.get("min_per_layer")
     return ", ".join(parts) + where + (f", at least {floor} in every layer" if floor else "")
 

@@ -28,6 +28,11 @@ class Task(abc.ABC):
 
     ``prune`` and ``evaluate`` take an instance in place of a task's name. To give a task a name on
     the command line, add it to ``headcount.tasks.TASKS``.
+
+    Example:
+        >>> from headcount.tasks import TASKS
+        >>> TASKS["nli"].columns
+        ('premise', 'hypothesis', 'label')
     """
 
     __slots__ = ()

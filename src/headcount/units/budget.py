@@ -38,8 +38,8 @@ class Budget:
         0.25
         >>> Budget(heads=3, scope="layer").scope  # 3 heads in every layer
         'layer'
-        >>> Budget(heads=24, where="cross")       # 24 of the cross-attention heads
-        Budget(heads=24, where='cross')
+        >>> Budget(heads=24, place="cross")       # 24 of the cross-attention heads
+        Budget(heads=24, place='cross')
         >>> Budget(heads={"encoder": 6, "decoder.cross": 2}, neurons=0.5).neurons
         0.5
         >>> Budget(params=0.6)                    # 60% of the model's parameters, at most
@@ -80,7 +80,7 @@ class Budget:
     """``global``: a number is for all layers together; ``layer``: for each layer."""
     min_per_layer: int = 0
     """At least this many units stay in every layer; with a cost, this many of each kind."""
-    where: str = ""
+    place: str = ""
     """Only units at this place: ``self``, ``cross``, ``encoder``, ``decoder``, the name of a
     tower, or several joined by dots. Everything else stays whole."""
 
@@ -177,7 +177,7 @@ class Budget:
         """
         asked = {name: value for name, value in self._amounts() if value is not None}
         plain = {name: dict(v) if isinstance(v, Mapping) else v for name, v in asked.items()}
-        names = ("params", "macs", "latency", "kinds", "length", "scope", "min_per_layer", "where")
+        names = ("params", "macs", "latency", "kinds", "length", "scope", "min_per_layer", "place")
         extra = {name: getattr(self, name) for name in names}
         extra["kinds"] = None if self.kinds is None else [*self.kinds]
         extra = {name: value for name, value in extra.items() if value != _USUAL.get(name)}
@@ -209,12 +209,12 @@ class Budget:
         return tuple(sorted(quotas, key=lambda quota: KINDS.index(kind_of(quota))))
 
     def _at(self, units: UnitTable) -> UnitTable:
-        if self.where and not units.has(self.where):
+        if self.place and not units.has(self.place):
             raise BudgetError(
-                f"{self} at {self.where!r}: the model has no units there. It has units at: "
+                f"{self} at {self.place!r}: the model has no units there. It has units at: "
                 f"{', '.join(units.places)}. Give one of these, or several joined by dots."
             )
-        return units.at(self.where)
+        return units.at(self.place)
 
     def _amounts(self) -> Iterator[tuple[str, Amount | Mapping[str, Amount] | None]]:
         for kind in ALL:
@@ -229,7 +229,7 @@ class Budget:
             raise BudgetError(
                 f"{call}: the model has no {kind.nouns}. It has {has}: ask for these."
             )
-        for part in (self.where, place):
+        for part in (self.place, place):
             if part and not own.has(part):
                 raise BudgetError(
                     f"{call} at {part!r}: the model has no {kind.nouns} there. It has {kind.nouns} "
@@ -293,7 +293,7 @@ class Budget:
 
 _BELONGS = {"kinds": CURRENCIES, "length": ("macs",), "costs": ("latency",)}
 """Field -> the costs that it goes with."""
-_USUAL = {"length": 128, "scope": "global", "min_per_layer": 0, "where": ""}
+_USUAL = {"length": 128, "scope": "global", "min_per_layer": 0, "place": ""}
 """Defaults, which ``describe`` leaves out."""
 
 

@@ -132,7 +132,8 @@ def renamed_budget(described: Any) -> Any:
     if not isinstance(described, Mapping):
         return described
     plurals = {f"{old}s": KIND[new].plural for old, new in OLD_NAMES.items()}
-    renamed = {plurals.get(name, name): value for name, value in described.items()}
+    fields = plurals | {"where": "place"}
+    renamed = {fields.get(name, name): value for name, value in described.items()}
     if isinstance(renamed.get("kinds"), list):
         renamed["kinds"] = [new_name(kind) for kind in renamed["kinds"]]
     return renamed
