@@ -222,8 +222,10 @@ def shrink(model: PreTrainedModel, left: Left) -> None:
     Raises:
         CheckpointError: a site asks for more units than the dense model has, or is not in it.
     """
+    from headcount.architectures.discover import discover
     from headcount.checkpoints.dense import kept_of
     from headcount.surgery.cut import reduce
 
     with torch.device("cpu"):  # indices; from_pretrained makes everything else without memory
-        reduce(model, kept_of(model, left), in_place=True)
+        found = discover(model)
+        reduce(model, found, kept_of(model, found, left), in_place=True)
