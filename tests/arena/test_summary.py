@@ -126,11 +126,11 @@ def test_methods_of_another_training_are_named(result):
     same = result("looking", 3)
     same = result("looking", 3, quality_once=same.quality)
     (sheet,) = sheets(lines([*found, same]), [], metric="accuracy", against="dsp")
-    assert "comes on top: dsp+finetuned, looking. Not trained after they decided" in sheet.note
+    assert "not counted: dsp+finetuned, looking. Not trained after they decided" in sheet.note
     sheet, _ = sheets(
         lines([*found, result("looking", 3, quality_once=0.125)]), [], metric="q", against="dsp"
     )
-    assert sheet.note.endswith("comes on top: dsp+finetuned, looking.")
+    assert sheet.note.endswith("not counted: dsp+finetuned, looking.")
 
 
 def test_intervals_over_something_else_are_named(result):

@@ -13,7 +13,7 @@ import transformers
 from transformers import PreTrainedModel
 
 import headcount as hc
-from headcount.architectures.discover import find_sites
+from headcount.architectures.discover import discover
 from headcount.checkpoints.autos import auto_class
 from headcount.checkpoints.padded import padded
 from headcount.checkpoints.written import foreign, write_list
@@ -435,5 +435,5 @@ def test_the_counts_survive(tmp_path):
     hc.save(small, tmp_path / "small")
     auto = getattr(transformers, auto_class(small))
     again = auto.from_pretrained(tmp_path / "small")
-    counts = [{s.key: s.num_units for s in find_sites(each)} for each in (small, again)]
+    counts = [{s.key: s.num_units for s in discover(each).sites} for each in (small, again)]
     assert counts[0] == counts[1]

@@ -11,7 +11,7 @@ from transformers import CONFIG_MAPPING, PreTrainedModel
 
 import headcount as hc
 from headcount.architectures.depth import name_now
-from headcount.architectures.discover import find_sites
+from headcount.architectures.discover import discover
 from headcount.zoo.decisions import random_decision
 from headcount.zoo.inputs import dummy_inputs
 from headcount.zoo.outputs import largest_difference, tensors_of
@@ -149,7 +149,7 @@ def assert_masked_equals_cut(model, decision):
 
 def assert_recount_equals(small, decision):
     """Site by site; a sublayer without any head or neuron counts only if a bias is left."""
-    found = {site.key: site.num_units for site in find_sites(small)}
+    found = {site.key: site.num_units for site in discover(small).sites}
     hollow = {s.module for s in decision.sites if s.kind in ("head", "neuron") and not any(s.keep)}
     for site in decision.sites:
         if site.kind != "sublayer" or site.module not in hollow:

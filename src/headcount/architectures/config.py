@@ -15,7 +15,7 @@ from transformers import PreTrainedConfig
 
 from headcount.architectures import names
 from headcount.architectures.depth import MOVED, Shorter
-from headcount.architectures.discover import find_sites
+from headcount.architectures.discover import Discovery, discover
 from headcount.architectures.maps import is_emptied, is_piece, is_run_apart
 from headcount.architectures.mark import FORMAT, MARK, Left, mark_of
 from headcount.architectures.places import owner_of, parts_of
@@ -26,14 +26,15 @@ from headcount.units.kinds import SLICES
 from headcount.units.site import Site
 
 
-def write_shape(model: nn.Module, changed: Iterable[tuple[str, str]]) -> None:
+def write_shape(model: nn.Module, found: Discovery, changed: Iterable[tuple[str, str]]) -> None:
     """Write into a model's configurations how many units each layer has.
 
     Args:
         model: a model after surgery. Modules without a configuration are skipped.
+        found: what was discovered in it after the surgery.
         changed: the sites (module, kind) that were cut just now.
     """
-    sites = {site.key: site for site in find_sites(model)}
+    sites = {site.key: site for site in found.sites}
     # Sites by the configuration they belong to. ``changed`` as well: a removed layer has no sites
     # any more, but its entry must be in the mark.
     groups: dict[int, list[tuple[str, str]]] = defaultdict(list)
@@ -46,7 +47,7 @@ def write_shape(model: nn.Module, changed: Iterable[tuple[str, str]]) -> None:
     cut_now = set(changed)
     for owner, keys in groups.items():
         _write(model, configs[owner], keys, cut_now, sites)
-    _try_stock(model, list(configs.values()))
+    _try_stock(model, list(configs.values()), found)
     _flag_parts(model, configs.values())
 
 
@@ -174,34 +175,41 @@ def _left(model: nn.Module, site: Site | None) -> int | list[int]:
     return site.num_units if chosen is None else list(chosen)
 
 
-def _try_stock(model: nn.Module, configs: list[PreTrainedConfig]) -> None:
+def _try_stock(model: nn.Module, configs: list[PreTrainedConfig], found: Discovery) -> None:
     """Replace the marks by plain keys if the stock class builds exactly this shape from them."""
     marked = [config for config in configs if mark_of(config)]
     if not marked or not isinstance(vars(model).get("config"), PreTrainedConfig):
         return
     shorter = Shorter(model)
     if not shorter.possible:
-        _say_plainly(model, marked)
+        if not _is_beyond_stock(model):
+            _say_plainly(model, marked, found)
         return
     # Each attempt takes the stand-ins of removed layers out of their lists, and puts them back
     # unless the loop is left.
     for _ in shorter.attempts():
-        if _say_plainly(model, marked):
+        # Modules and configurations have moved, so what was found before names other modules.
+        if not _is_beyond_stock(model) and _say_plainly(model, marked, discover(model)):
             vars(model)[MOVED] = dict(shorter.moved)
             return
 
 
-def _say_plainly(model: nn.Module, marked: list[PreTrainedConfig]) -> bool:
+def _is_beyond_stock(model: nn.Module) -> bool:
+    """Whether a module is one that no stock class builds.
+
+    Stock classes build neither stand-ins nor experts that run apart from the configuration.
+    """
+    return any(is_emptied(module) or is_run_apart(module) for module in model.modules())
+
+
+def _say_plainly(model: nn.Module, marked: list[PreTrainedConfig], found: Discovery) -> bool:
     """Try to replace the marks by plain keys; whether that worked. If not, nothing is changed."""
-    # Stock classes build neither stand-ins nor experts that run apart from the configuration.
-    if any(is_emptied(module) or is_run_apart(module) for module in model.modules()):
-        return False
-    owned = [(site, owner_of(model, site.module)) for site in find_sites(model)]
-    found = [
+    owned = [(site, owner_of(model, site.module)) for site in found.sites]
+    shapes = [
         _uniform([s for s, owner in owned if owner is not None and owner.config is config])
         for config in marked
     ]
-    plain = [shape for shape in found if shape is not None]
+    plain = [shape for shape in shapes if shape is not None]
     if len(plain) < len(marked):
         return False
     kept = [(config, dict(vars(config))) for config in marked]

@@ -1,6 +1,5 @@
 """Find the removable units of a live model."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from headcount.architectures import names
-from headcount.architectures.attention import Attention, attention_of, pair_size, skips
+from headcount.architectures.attention import Attention, pair_size, skips
 from headcount.architectures.costs import (
     copied_rows,
     cost_of,
@@ -17,15 +16,14 @@ from headcount.architectures.costs import (
     share_weights,
     uncounted,
 )
-from headcount.architectures.experts import fused_experts_of
-from headcount.architectures.feedforward import FeedForward, feed_forward_of
 from headcount.architectures.layers import is_removable
-from headcount.architectures.left_out import Found, left_out, nothing_found, refuse_changed
+from headcount.architectures.left_out import left_out, nothing_found, refuse_changed
 from headcount.architectures.lists import cost_in_lists
 from headcount.architectures.maps import is_emptied, tensors, uncompiled
-from headcount.architectures.match import resolve, why_entangled
-from headcount.architectures.places import Place, layer_path, nearest_config, place_of
+from headcount.architectures.match import why_entangled
+from headcount.architectures.places import Place, nearest_config
 from headcount.architectures.state import why_packed, why_scattered
+from headcount.architectures.sublayers import Sublayer, find_sublayers
 from headcount.door.arguments import checks_arguments
 from headcount.errors import ArchitectureError
 from headcount.units.cost import Cost
@@ -66,96 +64,70 @@ def units(model: nn.Module, *kinds: str) -> UnitTable:
     if unknown:
         raise ArchitectureError(f"units(kinds={kinds}): give some of {', '.join(KINDS)}.")
     model = uncompiled(model)
-    reason = why_packed(model) or why_scattered(model) or why_entangled(model)
-    if reason:
-        raise ArchitectureError(f"units({type(model).__name__}): {reason}")
-    sublayers = find_sublayers(model)
-    found = tuple(sublayer.found for sublayer in sublayers)
-    refuse_changed(model, found)
-    sites = find_sites(model, sublayers)
-    known = any(site.kind == "head" for site in sites)
-    if not known and not any(map(is_emptied, model.modules())):
-        raise ArchitectureError(nothing_found(model))
-    total = sum(parameter.numel() for parameter in model.parameters())
-    table = UnitTable(
-        sites=tuple(site for site in sites if site.num_units),
-        # Where sites share a tensor, its slices go only when both lose them: a sum over units
-        # would count it twice, so budgets of parameters are refused.
-        num_params=None if share_weights(model, sites) else total,
-        left_out=left_out(model, found),
-    )
+    table = table_of(model, examined(model))
     return table.only(*kinds) if kinds else table
 
 
 @dataclass(frozen=True, slots=True)
-class Sublayer:
-    """An attention module or a feed-forward network, and its place in the model."""
+class Discovery:
+    """What one walk over a model has found: names and numbers, no modules.
 
-    name: str
-    attention: Attention | None
-    feed_forward: FeedForward | None
-    place: Place
-    layer: int
+    An operation walks once over a model and hands the result on: a walk matches every module with
+    the tables, which takes longer than most of what follows. The result is about the model as it
+    was. After a cut, discover again.
+    """
 
-    @property
-    def gate(self) -> str:
-        """Qualified name of the projection whose input is gated."""
-        if self.attention is not None:
-            return resolve(self.name, self.attention.row.output)
-        assert self.feed_forward is not None
-        if self.feed_forward.num_experts:
-            return self.name
-        return resolve(self.name, self.feed_forward.row.down)
-
-    @property
-    def hooked(self) -> str:
-        """Qualified name of the module whose forward pass gets the hooks of the gates."""
-        weight = self.attention is not None and self.attention.row.gated == "weight"
-        return self.name if weight else self.gate
-
-    @property
-    def projections(self) -> tuple[str, ...]:
-        """Qualified names of the projections before the gate."""
-        if self.attention is not None:
-            return tuple(resolve(self.name, path) for path in self.attention.row.projections)
-        assert self.feed_forward is not None
-        if self.feed_forward.num_experts:
-            return ()
-        return tuple(resolve(self.name, path) for path in self.feed_forward.row.up)
-
-    @property
-    def found(self) -> Found:
-        """Its name and maps, for the check that looks for sublayers without a row."""
-        return Found(self.name, (*self.projections, self.gate), self.attention is not None)
+    sublayers: tuple[Sublayer, ...]
+    """Attention modules and feed-forward networks, in module order."""
+    sites: tuple[Site, ...]
+    """Sites in module order, including those without units."""
 
 
-def find_sublayers(model: nn.Module) -> tuple[Sublayer, ...]:
-    """The attention modules and feed-forward networks of a model, in module order."""
-    found: list[tuple[str, Attention | None, FeedForward | None, Place]] = []
-    # Attention first: a layer's attention output may look like the projection back of a network.
-    claimed: set[str] = set()
-    for name, module in model.named_modules():
-        attention = attention_of(model, name, module)
-        if attention is not None:
-            found.append((name, attention, None, place_of(model, name, module)))
-            claimed.add(resolve(name, attention.row.output))
-    for name, module in model.named_modules():
-        feed_forward = None
-        if layer_path(name):
-            feed_forward = fused_experts_of(name, module) or feed_forward_of(name, module)
-        if feed_forward is not None and resolve(name, feed_forward.row.down) not in claimed:
-            found.append((name, None, feed_forward, place_of(model, name, module)))
-    return tuple(_numbered(model, found))
+def discover(model: nn.Module) -> Discovery:
+    """Walk over a model and find its sublayers and sites."""
+    sublayers = find_sublayers(model)
+    return Discovery(sublayers, _all_sites(model, sublayers))
 
 
-def find_sites(model: nn.Module, sublayers: tuple[Sublayer, ...] | None = None) -> tuple[Site, ...]:
-    """The sites of a model in module order, including those without units.
+def examined(model: nn.Module) -> Discovery:
+    """As ``discover``, but refuse models whose units cannot be counted.
+
+    Raises:
+        ArchitectureError: as ``units``.
+    """
+    # Each check before what it protects: weights that are packed have no readable shapes, and of
+    # a sublayer that was changed the sites cannot be read.
+    reason = why_packed(model) or why_scattered(model) or why_entangled(model)
+    if reason:
+        raise ArchitectureError(f"units({type(model).__name__}): {reason}")
+    sublayers = find_sublayers(model)
+    refuse_changed(model, tuple(sublayer.found for sublayer in sublayers))
+    sites = _all_sites(model, sublayers)
+    known = any(site.kind == "head" for site in sites)
+    if not known and not any(map(is_emptied, model.modules())):
+        raise ArchitectureError(nothing_found(model))
+    return Discovery(sublayers, sites)
+
+
+def table_of(model: nn.Module, found: Discovery) -> UnitTable:
+    """The table of all units of a model.
 
     Args:
         model: the model.
-        sublayers: the result of ``find_sublayers``, if it is there already.
+        found: the result of ``examined`` for it.
     """
-    sublayers = find_sublayers(model) if sublayers is None else sublayers
+    total = sum(parameter.numel() for parameter in model.parameters())
+    return UnitTable(
+        sites=tuple(site for site in found.sites if site.num_units),
+        # Where sites share a tensor, its slices go only when both lose them: a sum over units
+        # would count it twice, so budgets of parameters are refused.
+        num_params=None if share_weights(model, found.sites) else total,
+        left_out=left_out(model, tuple(sublayer.found for sublayer in found.sublayers)),
+    )
+
+
+def _all_sites(model: nn.Module, sublayers: tuple[Sublayer, ...]) -> tuple[Site, ...]:
+    """The sites of a model in module order, including those without units."""
     attention = [(sub.attention, sub.place) for sub in sublayers if sub.attention is not None]
     copied = copied_rows(model, attention)
     inner = [site for sublayer in sublayers for site in _sites(model, sublayer, copied)]
@@ -174,39 +146,6 @@ def _as_often_as_run(model: nn.Module, site: Site) -> Site:
         left=times * site.left,
         uncounted=uncounted(model, site),
     )
-
-
-def _numbered(
-    model: nn.Module, found: list[tuple[str, Attention | None, FeedForward | None, Place]]
-) -> Iterator[Sublayer]:
-    """Sublayers in module order, each with the number of its layer."""
-    order = {name: i for i, (name, _) in enumerate(model.named_modules())}
-    found = sorted(found, key=lambda entry: order[entry[0]])
-    # Only attention tells encoder from decoder (is_decoder, is_causal); a network takes the stack
-    # of the attention in its layer.
-    paths: dict[tuple[str, str], dict[str, int]] = {}
-    stacks: dict[str, str] = {}
-    for _, attention, _, place in found:
-        if attention is not None:
-            stacks.setdefault(place.layer_path, place.stack)
-    for name, attention, feed_forward, place in found:
-        stack = stacks.get(place.layer_path, place.stack) if attention is None else place.stack
-        where = "ffn" if attention is None else place.where
-        settled = replace(place, stack=stack, where=where)
-        layers = paths.setdefault((place.tower, stack), {})
-        layers.setdefault(place.layer_path, len(layers))
-        yield Sublayer(name, attention, feed_forward, settled, _index(place, layers))
-
-
-def _index(place: Place, layers: dict[str, int]) -> int:
-    """The number in the layer's path if the stack is one list of layers; else a running number.
-
-    Swin's stages, say, each count their layers from 0: there, paths do not number the layers.
-    """
-    prefix, _, number = place.layer_path.rpartition(".")
-    lists = {path.rpartition(".")[0] for path in layers}
-    plain = len(lists) == 1 and not re.search(r"(?:^|\.)\d+(?:\.|$)", prefix)
-    return int(number) if plain and number else layers[place.layer_path]
 
 
 def _sites(model: nn.Module, sublayer: Sublayer, copied: dict[str, int]) -> Iterator[Site]:

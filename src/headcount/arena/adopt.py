@@ -12,24 +12,24 @@ from headcount.runs.quality import quality
 from headcount.runs.run import RESULT_FILE, RunSpec, read_run, write_result
 
 LARGEST_SHARE = 0.002
-"""Share of the evaluation examples that may come out differently when measured again: batches of
-other lengths round differently."""
+"""Share of the evaluation examples whose answer may change when measured again: batches of other
+lengths round differently."""
 
 
 def adopt_run(spec: RunSpec, task_data: TaskData, folder: Path) -> None:
-    """Check what ``carry_out`` left in a folder, and complete its result by what is missing.
+    """Check what ``carry_out`` left in a folder, and add to its result what is missing.
 
     Method, budget, seed and number of steps must be those of the run. The saved model is measured
-    again, and must be as good as it was said to be. What the folder does not tell, such as the
-    learning rate, or the seed of a dense model, cannot be checked.
+    again and must reach the quality in the result. What the folder does not say cannot be checked:
+    the learning rate, say, or the seed of a dense model.
 
     Args:
         spec: what the folder should hold.
         task_data: the data it should have been trained on.
-        folder: with ``result.json`` and ``model/``.
+        folder: the folder, with ``result.json`` and ``model/``.
 
     Raises:
-        CheckpointError: it holds something else.
+        CheckpointError: the folder holds another run.
     """
     found = read_run(spec, folder)
     wanted: dict[str, Any] = {}
@@ -42,9 +42,11 @@ def adopt_run(spec: RunSpec, task_data: TaskData, folder: Path) -> None:
         }
         seen = {name: found.decision.provenance.get(name) for name in wanted}
     wanted["num_steps"], seen["num_steps"] = num_steps(spec, task_data, folder), found.num_steps
+    # Through JSON, as the saved values went: tuples are lists there.
     change = first_change(seen, json.loads(json.dumps(wanted)))
     if change:
         raise CheckpointError(f"adopt: {str(folder)!r} has {change}. Move it away to train anew.")
+    # One example may always differ, also where it is more than that share of the data.
     measured = quality(task_data.fresh_model(str(found.folder)), task_data, spec.recipe, folder)
     if abs(measured.value - found.quality) > max(LARGEST_SHARE, 1.5 / len(task_data.eval)):
         raise CheckpointError(
@@ -58,12 +60,12 @@ def adopt_run(spec: RunSpec, task_data: TaskData, folder: Path) -> None:
 
 
 def num_steps(spec: RunSpec, task_data: TaskData, scratch: Path) -> int:
-    """Optimizer steps that the run takes.
+    """The number of optimizer steps of the run.
 
     Args:
         spec: the run.
         task_data: its data.
-        scratch: a folder that the Trainer's arguments may name.
+        scratch: a folder to name in the Trainer's arguments.
     """
     if spec.method is not None and spec.method.phase == "from data":
         return 0

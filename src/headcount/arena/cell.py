@@ -20,16 +20,16 @@ from headcount.runs.run import RESULT_FILE, RunResult, carry_out, recover, write
 
 
 def attempt(output: Output, cell: Cell, *, adopt: bool = False, command: str | None = None) -> bool:
-    """Run a cell; what goes wrong is written into its folder instead of raised.
+    """Run a cell. An error is written into its folder instead of raised.
 
     Args:
         output: the folder of the comparison.
         cell: the cell.
-        adopt: take over an run that was trained elsewhere.
+        adopt: take over a run that was trained elsewhere.
         command: the command line, for the record.
 
     Returns:
-        Whether it went well.
+        Whether the cell finished.
     """
     folder = output.folder(cell)
     folder.mkdir(parents=True, exist_ok=True)
@@ -39,6 +39,7 @@ def attempt(output: Output, cell: Cell, *, adopt: bool = False, command: str | N
         try:
             run_cell(output, cell, console, adopt=adopt, command=command)
         except Exception as error:
+            # Our own errors say what to do; any other needs its traceback in the log.
             expected = isinstance(error, PruningError)
             console.print(f"{error}" if expected else traceback.format_exc(), markup=False)
             output.note_failure(cell, f"{type(error).__name__}: {error}")
@@ -49,20 +50,21 @@ def attempt(output: Output, cell: Cell, *, adopt: bool = False, command: str | N
 def run_cell(
     output: Output, cell: Cell, console: Console, *, adopt: bool = False, command: str | None = None
 ) -> None:
-    """Run a cell, or go on with it; a finished one is left alone.
+    """Run a cell, or go on with it. A finished cell is left alone.
 
-    A dense one whose model is gone is trained again; its result counts until there is another.
+    A finished dense cell whose model is gone is trained again. Its old result counts until the new
+    one is there.
 
     Args:
         output: the folder of the comparison.
         cell: the cell.
         console: the log.
-        adopt: take over an run that was trained elsewhere.
+        adopt: take over a run that was trained elsewhere.
         command: the command line, for the record.
 
     Raises:
-        CheckpointError: the cell's folder holds something else.
-        PruningError: whatever choosing, cutting or training raises.
+        CheckpointError: the folder of the cell holds something else.
+        PruningError: an error of choosing, cutting or training.
     """
     folder = output.folder(cell)
     again = output.is_gone(cell)
@@ -81,6 +83,7 @@ def run_cell(
         settings.model, settings.task, list(settings.train), list(settings.eval), spec.recipe
     )
     task_data = sampled(task_data, settings.num_train, settings.data_seed)
+    # Every cell of ours writes its specification first. A result without one is from elsewhere.
     if (folder / RESULT_FILE).is_file() and not (folder / SPEC_FILE).is_file():
         write_progress(folder, Progress(phase="adopting"))
         adopt_run(spec, task_data, folder)
@@ -104,7 +107,7 @@ def run_cell(
 def _result(
     output: Output, cell: Cell, trained: RunResult, recovered: RunResult | None, task_data: TaskData
 ) -> Result:
-    """Reload the last model, recount it, and put together what is known."""
+    """Reload the final model, count its heads from the weights, and collect the numbers."""
     last = recovered or trained
     write_progress(output.folder(cell), Progress(phase="recounting"))
     model = task_data.fresh_model(str(last.folder))
@@ -140,7 +143,7 @@ def _result(
 
 
 def _keep(trained: RunResult, model: PreTrainedModel) -> dict[str, str]:
-    """What stayed (``1``) and what went (``0``), head by head, by the name of the module."""
+    """Module -> one character for each head: ``1`` if it is kept, ``0`` if it was removed."""
     if trained.decision is None:  # a dense model
         return {site.module: "1" * site.num_units for site in units(model, "head").sites}
     sites = trained.decision.sites

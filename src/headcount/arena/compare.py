@@ -29,14 +29,14 @@ from headcount.runs.data import gather, sampled
 from headcount.units.budget import Budget
 
 WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")
-"""The files of a cell's weights."""
+"""Names of the files with a cell's weights."""
 MakeRunner = Callable[[Output], Runner]
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CompareOptions:
-    """How a comparison is run; nothing of this changes a result.
+    """How a comparison is run. None of these changes a result.
 
     Example:
         >>> CompareOptions().keep_models
@@ -44,14 +44,14 @@ class CompareOptions:
     """
 
     runner: MakeRunner | None = None
-    """Makes what runs the cells, for the output folder; in this process by default."""
+    """Makes the runner of the cells from the output folder; None runs them in this process."""
     adopt: bool = False
-    """Take over runs that were trained elsewhere, after checking them."""
+    """Take over runs that were trained elsewhere, after a check."""
     keep_models: bool = True
-    """Keep the weights of all cells; otherwise those of the dense ones alone, from which methods
-    start."""
+    """Keep the weights of all cells. If not, only dense cells keep theirs, since methods start from
+    them."""
     against: str | None = None
-    """The method that the others are compared with; ``dsp``, or the first one, by default."""
+    """The method that the others are compared with; by default ``dsp``, or the first without it."""
     timing: Timing = field(default_factory=Timing)
     """How latency is measured."""
     command: str | None = None
@@ -61,23 +61,23 @@ class CompareOptions:
 
 
 def compare(grid: Grid, path: str | Path, options: CompareOptions | None = None) -> Comparison:
-    """Run what is not finished of a grid, then make tables and figures of all that is.
+    """Run the unfinished cells of a grid, then write tables and figures of all finished ones.
 
-    Each cell has a folder of its own, and leaves a result there. The same call goes on where an
-    interrupted one stopped; a call with more methods, heads or seeds keeps what is finished. A cell
-    that fails is told in the result, and tried again by the next call.
+    Each cell writes its result into its own folder. After an interruption, the same call goes on. A
+    call with more methods, heads or seeds keeps what is finished. A failed cell is listed in the
+    returned comparison, and the next call tries it again.
 
     Args:
         grid: what is compared.
         path: the output folder.
-        options: how it is run.
+        options: how the cells are run.
 
     Returns:
-        What was found; ``unfinished`` has the cells that failed.
+        The results. ``unfinished`` has the cells that failed.
 
     Raises:
-        CheckpointError: the folder is that of something else, or another call is at work on it.
-        PruningError: a model, data or budget that no cell could use.
+        CheckpointError: the folder belongs to something else, or another call is at work on it.
+        PruningError: no cell could use the model, the data or a budget.
 
     Example:
         >>> from headcount.arena.grid import Settings
@@ -99,7 +99,9 @@ def compare(grid: Grid, path: str | Path, options: CompareOptions | None = None)
     again = "go on with the same call"
     with on_disk("output", output.path, again=again), _alone(output.path):
         output.open(command=how.command, adopt=how.adopt)
-        failures = _run(output, _todo(output), how)  # another call may have done some meanwhile
+        # Asked again: before the lock was ours, another call may have finished some.
+        failures = _run(output, _todo(output), how)
+        # Saved before latency is measured, which takes long and may be interrupted.
         found = Comparison.read(output.path, against=how.against, failures=failures)
         saved = found.save()
         _time(found, how)
@@ -112,15 +114,16 @@ def compare(grid: Grid, path: str | Path, options: CompareOptions | None = None)
 
 
 def check(grid: Grid, timing: Timing | None = None) -> None:
-    """Refuse what no cell could use, before the first one starts.
+    """Refuse, before the first cell starts, what no cell could use.
 
     Args:
         grid: what is compared.
         timing: how latency will be measured.
 
     Raises:
-        BudgetError: the model does not have so many heads.
-        PruningError: a model or data that cannot be used, or longer inputs than the model takes.
+        BudgetError: the model has fewer heads than a cell keeps.
+        PruningError: the model or the data cannot be used, or the timed inputs are longer than the
+            model takes.
     """
     settings = grid.settings
     task_data = gather(
@@ -137,7 +140,7 @@ def check(grid: Grid, timing: Timing | None = None) -> None:
 
 
 def _todo(output: Output) -> list[Cell]:
-    """What is not finished, and finished dense cells whose model is gone although it is needed."""
+    """Unfinished cells, and the finished dense cells whose missing model one of these needs."""
     cells = output.grid.cells
     todo = {cell for cell in cells if not output.is_finished(cell)}
     needed = {output.grid.needs(cell) for cell in todo}
@@ -145,7 +148,7 @@ def _todo(output: Output) -> list[Cell]:
 
 
 def _time(found: Comparison, how: CompareOptions) -> None:
-    """Measure latency; that it cannot be is told, and takes nothing else along."""
+    """Measure latency. A failure is printed and does not end the comparison."""
     try:
         with counting(how.console, "latency of these shapes, rounds") as rounds:
             measure_latency(found.results, found.path, how.timing, _told(how.console), rounds)
@@ -169,7 +172,7 @@ def _run(output: Output, todo: list[Cell], how: CompareOptions) -> dict[Cell, st
 
 
 def drop_weights(output: Output, cells: Iterable[Cell]) -> None:
-    """Delete the weights of finished cells but the dense ones; configuration and decision stay."""
+    """Delete the weights of finished pruned cells; their configuration and decision stay."""
     for cell in cells:
         if cell.method != DENSE and output.is_finished(cell):
             for place in ("model", "recovered/model"):
@@ -180,7 +183,7 @@ def drop_weights(output: Output, cells: Iterable[Cell]) -> None:
 
 @final
 class _Thrift(Watch):
-    """Drops the weights of a cell as soon as it is finished."""
+    """Deletes the weights of each cell as soon as it is finished."""
 
     def __init__(self, output: Output, inner: Watch) -> None:
         self._output, self._inner = output, inner
@@ -215,16 +218,17 @@ def _alone(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """SIGTERM and a closed terminal end the block as Ctrl-C does, so that cells are stopped."""
+    """Inside, SIGTERM and a closed terminal act as Ctrl-C, so that running cells are stopped."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         del number, frame
         raise KeyboardInterrupt
 
+    # Python sets signal handlers in the main thread only.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    signals = [  # but for those that are ignored, as SIGHUP is under nohup
+    signals = [  # not those that are ignored, as SIGHUP is under nohup
         number
         for number in (signal.SIGTERM, signal.SIGHUP)
         if signal.getsignal(number) is not signal.SIG_IGN

@@ -1,4 +1,4 @@
-"""All that a comparison found so far, and the files that say it."""
+"""The results of a comparison so far, and the files that show them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -34,13 +34,13 @@ QUALITY_FILE, HEADS_FILE, LATENCY_FIGURE = "quality.png", "heads.png", "latency.
 FILES = (TABLE_FILE, QUALITY_FILE, HEADS_FILE, LATENCY_FIGURE)
 """What ``Comparison.save`` writes beside ``summary.json``, which lists them."""
 HEAVY = ("correct", "environment", "described")
-"""Fields of a result that the summary leaves out."""
+"""Fields of a result that are too long for the summary."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """All that a comparison found so far.
+    """The results of a comparison so far.
 
     Example:
         >>> list(Comparison.__dataclass_fields__)[:3]
@@ -54,30 +54,30 @@ class Comparison:
     results: tuple[Result, ...]
     """Finished cells."""
     unfinished: Mapping[Cell, str | None]
-    """The other cells that were asked for -> why they failed; None for those that did not."""
+    """Cells without a result -> why the last attempt failed; None if there was none."""
     against: str
     """The method that the others are compared with."""
     lines: tuple[Line, ...]
-    """Mean and spread of each method at each number of heads."""
+    """Mean and spread of each method, by number of heads."""
     differences: tuple[Difference, ...]
-    """Each method against that one."""
+    """Each other method against the method ``against``."""
     latencies: Mapping[tuple[str, int | None], Latency]
-    """Latency of each method at each number of heads, where it was measured."""
+    """(method, number of heads) -> latency, where it was measured."""
 
     @classmethod
     def read(
         cls, path: Path, *, against: str | None = None, failures: Mapping[Cell, str] | None = None
     ) -> Self:
-        """Collect what is finished in a folder; nothing is run.
+        """Collect the results in a folder. Nothing is run.
 
         Args:
             path: the folder of a comparison.
-            against: name of a method; ``dsp`` by default, or the first method without it.
-            failures: cells that failed just now -> why.
+            against: name of a method; by default ``dsp``, or the first method without it.
+            failures: cells that failed in this call -> why.
 
         Raises:
-            CheckpointError: there is no comparison.
-            BudgetError: it has no method of the name ``against``.
+            CheckpointError: the folder holds no comparison.
+            BudgetError: the comparison has no method named ``against``.
         """
         saved = read_grid(path)
         known = failures or {}
@@ -119,11 +119,14 @@ class Comparison:
         )
 
     def save(self) -> list[Path]:
-        """Write ``summary.json``, ``table.md`` and the figures; returns what was written.
+        """Write ``summary.json``, ``table.md`` and the figures.
+
+        Returns:
+            The files that were written.
 
         Raises:
-            CheckpointError: a file of that name is there which headcount did not write, or which
-                was changed since.
+            CheckpointError: a file with one of these names is there, and headcount did not write
+                it, or it was changed since.
         """
         with TemporaryDirectory(dir=self.path, prefix=".draft-") as scratch:
             draft = Path(scratch)
@@ -140,7 +143,7 @@ class Comparison:
         return [self.path / name for name in (SUMMARY_FILE, *written)]
 
     def _draw(self, folder: Path) -> list[str]:
-        """The table and the figures."""
+        """Write the table and the figures into a folder; returns their names."""
         if not self.results:
             return []
         text = "\n\n".join(sheet.markdown() for sheet in self.sheets)
@@ -150,6 +153,7 @@ class Comparison:
         if any(result.heads is not None for result in self.results):
             draw_heads(self.results, folder / HEADS_FILE)
             written.append(HEADS_FILE)
+        # With one entry, the dense model alone was timed.
         if len(self.latencies) > 1:
             figure = folder / LATENCY_FIGURE
             draw_latency(self.lines, self.latencies, figure, metric=self.metric)
@@ -185,10 +189,10 @@ class Comparison:
 
 
 def check_files(path: Path) -> None:
-    """Refuse to write table and figures where files stand that no comparison has written.
+    """Refuse to write the table and the figures over files that no comparison has written.
 
     Raises:
-        CheckpointError: names them.
+        CheckpointError: such files are there; the message names them.
     """
     summary = read_json(path / SUMMARY_FILE)
     if (path / SUMMARY_FILE).exists() and (summary is None or "runs" not in summary):
@@ -201,10 +205,10 @@ def check_files(path: Path) -> None:
 
 
 def reference(methods: Sequence[str], against: str | None) -> str:
-    """The method that the others are compared with: the one asked for, else ``dsp`` or the first.
+    """The method that the others are compared with: ``against``, else ``dsp``, else the first.
 
     Raises:
-        BudgetError: it is not one of the methods.
+        BudgetError: ``against`` is not one of the methods.
 
     Example:
         >>> reference(["random", "dsp"], None), reference(["random", "magnitude"], None)

@@ -1,4 +1,4 @@
-"""What a comparison shows while it runs: the cells at work, and how long the rest will take."""
+"""What a comparison shows while it runs: the running cells, and how long the rest will take."""
 
 import time
 from collections.abc import Collection
@@ -15,11 +15,11 @@ from headcount.arena.schedule import Watch
 from headcount.reports.wording import duration
 
 LONGEST_NAME = 28
-"""Columns of a cell's name beside its bar, in a terminal of 80."""
+"""Columns for a cell's name beside its bar, in a terminal of 80 columns."""
 
 
 def short(name: str) -> str:
-    """A cell's name that leaves room for its bar; heads and seed stay, they come last.
+    """A cell's name, shortened to leave room for its bar. Heads and seed, at its end, stay.
 
     Example:
         >>> short("dsp-12-0"), short("dsp-relaxed-pipelined+finetuned+distil-144-0")
@@ -30,10 +30,10 @@ def short(name: str) -> str:
 
 @final
 class Display(Watch):
-    """Lines in a terminal that move; elsewhere a line when a cell ends."""
+    """Progress bars in a terminal; elsewhere, a line of text when a cell begins or ends."""
 
     def __init__(self, output: Output, console: Console, *, num_done: int) -> None:
-        """Show a run; ``num_done`` of its cells are finished already."""
+        """Show a run of which ``num_done`` cells are finished already."""
         self._output, self._console = output, console
         self._before, self._done, self._total = num_done, num_done, len(output.grid.cells)
         self._began = time.monotonic()
@@ -60,20 +60,21 @@ class Display(Watch):
         self._progress.stop()
 
     def began(self, cell: Cell) -> None:
-        """A new line."""
+        """Add a bar."""
         self._bars[cell] = self._progress.add_task(short(cell.name), total=1.0, words="starting")
         self._shares[cell] = 0.0
         if not self._console.is_terminal:
             self._console.print(f"{cell.name}: begun", highlight=False)
 
     def goes_on(self, running: Collection[Cell]) -> None:
-        """Lines move."""
+        """Move the bars."""
         if not self._console.is_terminal:
             return
         for cell in running:
             progress = read_progress(self._output.folder(cell))
             if progress is not None:
-                share = max(self._shares[cell], progress.share)  # what follows training is short
+                # A later phase begins at 0 again; the bar must not fall back.
+                share = max(self._shares[cell], progress.share)
                 steps = f" {progress.done}/{progress.total}" if progress.total else ""
                 words = f"{progress.phase}{steps}"
                 self._shares[cell] = share
@@ -81,7 +82,7 @@ class Display(Watch):
         self._count()
 
     def ended(self, cell: Cell, failure: str | None) -> None:
-        """A line for good."""
+        """Replace the bar by a line with the result, which stays."""
         self._shares.pop(cell, None)
         if cell in self._bars:
             self._progress.remove_task(self._bars.pop(cell))
@@ -101,7 +102,7 @@ class Display(Watch):
         self._progress.update(self._all, completed=done, words=words + self.left())
 
     def left(self) -> str:
-        """How long the rest will take, at the pace so far, in words."""
+        """How long the rest will take at the pace of this call, in words; empty if not known."""
         new = self._done - self._before + sum(self._shares.values())
         rest = self._total - self._before - new
         if new < 0.05 or rest <= 0:

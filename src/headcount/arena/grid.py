@@ -19,18 +19,19 @@ from headcount.training.distillation import Distillation
 from headcount.units.budget import Budget
 
 DENSE = "dense"
-"""The name of the cells in which every head stays."""
+"""Method name of the cells that keep every head."""
 DISTILLED = "+distil"
-"""Behind a method's name: it learns from the dense model of its seed as well as from the labels."""
+"""Suffix of a method's name: it learns from the labels and from the dense model of its seed."""
 FINETUNED = "+finetuned"
-"""Behind a method's name: it starts from the dense model of its seed, and trains as long as others
-recover."""
+"""Suffix of a method's name: it starts from the dense model of its seed, and trains for
+``recover_epochs``."""
 LEAVES_NO_TRACE = ("seed", "save_steps")
-"""Fields of a recipe that are no setting of the comparison."""
+"""Fields of a recipe in which two calls of one comparison may differ."""
 NUMBERS = 2
-"""Raised when the same settings come to give other numbers, so that old and new are not paired.
+"""Raised whenever the code gives other results for the same settings, so that old and new results
+are not paired.
 
-2: the order of the training data is that of the seed and the epoch, for every method."""
+2: for every method, seed and epoch give the order of the training data."""
 
 
 @final
@@ -46,25 +47,25 @@ class Cell:
     method: str
     """Name of the method; ``dense`` keeps every head."""
     heads: int | None
-    """Heads that remain; None for all of them."""
+    """Number of heads that stay; None for all."""
     seed: int
     """Seed of everything random."""
 
     @property
     def name(self) -> str:
-        """What its folder is called."""
+        """Name of the cell and of its folder."""
         return "-".join(
             str(part) for part in (self.method, self.heads, self.seed) if part is not None
         )
 
     @property
     def is_distilled(self) -> bool:
-        """Whether it learns from the dense cell."""
+        """Whether it learns from the dense model."""
         return DISTILLED in suffixes(self.method)
 
     @property
     def is_finetuned(self) -> bool:
-        """Whether it starts from the dense cell although its method need not."""
+        """Whether it starts from the dense model although its method could start elsewhere."""
         return FINETUNED in suffixes(self.method)
 
     @property
@@ -84,7 +85,7 @@ class Settings:
         True
 
     Raises:
-        TrainingError: a number out of range.
+        TrainingError: a number is out of range.
     """
 
     model: str
@@ -92,21 +93,21 @@ class Settings:
     train: tuple[str, ...]
     """Training files, or ids of data sets."""
     eval: tuple[str, ...]
-    """Evaluation files, likewise."""
+    """Evaluation files, or ids of data sets."""
     task: str = "nli"
-    """What the model is trained for."""
+    """Name of the task."""
     recipe: Recipe = field(default_factory=Recipe)
-    """How to train; its seed is that of the cell."""
+    """How to train. Each cell puts its own seed in."""
     pipelined_epochs: float = 1.0
-    """Epochs for the logits where a method trains nothing else."""
+    """Epochs of training for a method that trains only its logits."""
     num_train: int = 0
-    """Training examples drawn from all there are; 0 takes all."""
+    """Number of training examples to draw; 0 takes all."""
     data_seed: int = 0
-    """Seed of that draw, the same in every cell."""
+    """Seed of this draw, the same in every cell."""
     num_examples: int = NUM_EXAMPLES
-    """Training examples for a method that decides by looking at data; 0 takes all."""
+    """Number of training examples for a method that decides by looking at data; 0 takes all."""
     recover_epochs: float = 0.0
-    """Epochs of training after the cut, for methods whose weights rest while they decide."""
+    """Epochs of training after the cut, for methods that decide with frozen weights."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -120,16 +121,16 @@ class Settings:
             )
 
     def plain(self) -> dict[str, Any]:
-        """Values that JSON can hold."""
+        """The settings as values that JSON can hold."""
         return json.loads(json.dumps(asdict(self)))
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Self:
-        """Read what ``plain`` gave."""
+        """Settings from the values that ``plain`` returned."""
         return fit({**plain}, cls, plain=True)
 
     def described(self) -> dict[str, Any]:
-        """What a later call must have in common with this one: files by their contents."""
+        """What a later call must have in common with this one. Files are given by contents."""
         plain = self.plain()
         for name in LEAVES_NO_TRACE:
             del plain["recipe"][name]
@@ -150,17 +151,18 @@ class Grid:
         ['dense-0', 'random-12-0', 'random-6-0']
 
     Raises:
-        BudgetError: nothing to compare, something named twice, or numbers out of range.
+        BudgetError: there is nothing to compare, something is named twice, or a number is out of
+            range.
     """
 
     settings: Settings
     """What all cells share."""
     methods: Mapping[str, Method]
-    """The methods by name."""
+    """Name, which may have suffixes -> method."""
     heads: tuple[int, ...]
-    """Numbers of heads that remain."""
+    """Numbers of heads that stay."""
     seeds: tuple[int, ...]
-    """Seeds."""
+    """Seeds of the cells."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -183,7 +185,7 @@ class Grid:
 
     @property
     def cells(self) -> tuple[Cell, ...]:
-        """All cells, seed after seed, so that what is there early can be compared."""
+        """All cells, seed after seed: after the first seed, all methods can be compared already."""
         return tuple(
             cell
             for seed in self.seeds
@@ -198,14 +200,14 @@ class Grid:
         )
 
     def needs(self, cell: Cell) -> Cell | None:
-        """The cell that must be finished first: the dense one, or none."""
+        """The dense cell if it must be finished before this one; else None."""
         if cell.method == DENSE:
             return None
         begins = self.methods[cell.method].rests or cell.is_finetuned
         return cell.dense if begins or cell.is_distilled else None
 
     def described(self, cell: Cell) -> dict[str, Any]:
-        """Name and settings of a cell's method."""
+        """Name and settings of a cell's method, as values that JSON can hold."""
         spec = self.run_spec(cell, Path())
         extra: dict[str, Any] = {"distillation": asdict(Distillation())} if spec.teacher else {}
         if cell.is_finetuned:
@@ -213,11 +215,11 @@ class Grid:
         return {**spec.describe(), **extra}
 
     def run_spec(self, cell: Cell, output: Path) -> RunSpec:
-        """How a cell comes to its model.
+        """The run that makes a cell's model.
 
         Args:
             cell: one of ``cells``.
-            output: the folder in which the cells have theirs.
+            output: the folder of the comparison, which holds the folders of the cells.
         """
         recipe = replace(self.settings.recipe, seed=cell.seed)
         if cell.heads is None:
@@ -256,7 +258,7 @@ class Grid:
 
 
 def suffixes(name: str) -> set[str]:
-    """What stands behind the name of a method.
+    """The suffixes of a method's name.
 
     Example:
         >>> sorted(suffixes("dsp+finetuned+distil")), suffixes("dsp")
@@ -266,7 +268,7 @@ def suffixes(name: str) -> set[str]:
 
 
 def bare(name: str) -> str:
-    """The name of the method alone.
+    """The name of a method without its suffixes.
 
     Example:
         >>> bare("dsp+finetuned")
@@ -276,7 +278,7 @@ def bare(name: str) -> str:
 
 
 def digest(values: Any) -> str:
-    """A short name for plain values: equal ones have the same.
+    """A short digest of plain values, the same for equal values.
 
     Example:
         >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
@@ -287,7 +289,7 @@ def digest(values: Any) -> str:
 
 
 def in_words(cells: Sequence[Cell]) -> str:
-    """The names of some cells, a few of them if they are many.
+    """The names of some cells: the first four, and how many more there are.
 
     Example:
         >>> in_words([Cell(method="dsp", heads=h, seed=0) for h in range(20)])

@@ -1,4 +1,4 @@
-"""How long models of the cells' shapes take, beside the dense one."""
+"""Measure the latency of the cells' models, relative to the dense model."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,7 +20,7 @@ from headcount.reports.measure import Summary, Told, environment, example_batch,
 
 LATENCY_FILE = "latency.json"
 TOGETHER = 8
-"""Models in memory at a time, beside the dense one."""
+"""Number of models in memory at a time, beside the dense one."""
 
 
 @final
@@ -33,15 +33,15 @@ class Timing:
         20
 
     Raises:
-        PruningError: a number out of range.
+        PruningError: a number is out of range.
     """
 
     batch: int = 8
-    """Examples of a forward pass."""
+    """Examples in a forward pass."""
     length: int = 64
-    """Tokens of each."""
+    """Tokens of each example."""
     num_runs: int = 20
-    """Timed passes of each model; 0 measures nothing."""
+    """Timed forward passes of each model; 0 measures nothing."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -63,23 +63,23 @@ class Latency:
     """
 
     ratio: Positive
-    """Seconds of this shape over seconds of the dense one: the median over rounds."""
+    """Seconds of this shape over seconds of the dense one, the median over rounds."""
     ratio_quartiles: tuple[Positive, Positive]
-    """Lower and upper quartile of the same."""
+    """Lower and upper quartile of this ratio."""
     median_s: Positive
     """Median seconds of a forward pass."""
 
 
 def shape_of(result: Result) -> str:
-    """The shape of a cell's model: the heads of its layers.
+    """The shape of a cell's model: the number of heads of each layer.
 
-    Two models of one shape have one latency, whichever heads they keep.
+    Models of one shape have the same latency, whichever heads they keep.
     """
     return " ".join(map(str, result.heads_per_layer))
 
 
 def firsts(results: Iterable[Result]) -> list[Result]:
-    """One result for each method and number of heads: that of the lowest seed."""
+    """For each method and number of heads, the result with the lowest seed."""
     found: dict[tuple[str, int | None], Result] = {}
     for result in sorted(results, key=lambda result: result.seed):
         found.setdefault((result.method, result.heads), result)
@@ -93,23 +93,24 @@ def measure_latency(
     told: Told = lambda done, total: None,
     rounds: Told | None = None,
 ) -> None:
-    """Time a model of each shape that is not timed yet; ``latency.json`` remembers.
+    """Time a model of each new shape, and add the result to ``latency.json``.
 
-    The models take turns with the dense one, a few at a time: A B C A B C ... Weights do not matter
-    for latency, so the models are made from their configurations alone.
+    A few models at a time take turns with the dense one: A B C A B C ... Latency does not depend on
+    the weights, so the models are made from their configurations, with random weights.
 
     Args:
-        results: finished cells; of each method and number of heads the lowest seed is timed.
+        results: finished cells. For each method and number of heads, the lowest seed is timed.
         path: the folder of the comparison.
         timing: how to measure.
         told: called with the number of shapes done and their total.
-        rounds: see ``latency_s``; called for each few shapes that take turns.
+        rounds: see ``latency_s``; called for each group of shapes that take turns.
     """
     dense = next((r for r in firsts(results) if r.method == DENSE), None)
     if dense is None or not timing.num_runs:
         return
     header = {"timing": asdict(timing), "environment": environment()}
     saved = _saved(path)
+    # Times of another machine, version or setting cannot be compared with new ones.
     same = all(saved.get(name) == value for name, value in header.items())
     known = {shape: asdict(one) for shape, one in saved["shapes"].items()} if same else {}
     todo = {shape_of(r): r for r in firsts(results)}
@@ -124,7 +125,7 @@ def measure_latency(
 
 
 def read_latency(results: Iterable[Result], path: Path) -> dict[tuple[str, int | None], Latency]:
-    """What was timed, by method and number of heads.
+    """The saved latencies: (method, number of heads) -> latency.
 
     Example:
         >>> read_latency([], Path("no such folder"))
@@ -139,7 +140,7 @@ def read_latency(results: Iterable[Result], path: Path) -> dict[tuple[str, int |
 
 
 class _Saved(TypedDict):
-    """What ``measure_latency`` remembers, with what it was measured by."""
+    """What is read of ``latency.json``."""
 
     shapes: dict[str, Latency]
 
@@ -169,7 +170,7 @@ def _latency(taken: Sequence[float], dense: Sequence[float]) -> Latency:
 
 
 def model_of(folder: Path) -> PreTrainedModel:
-    """A model of a saved configuration, with random weights."""
+    """A model built from a saved configuration, with random weights."""
     with loading(str(folder)):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     (name,) = config.architectures or ["AutoModel"]

@@ -1,4 +1,4 @@
-"""The folder of a comparison: what was asked, what is done, what went wrong."""
+"""The folder of a comparison: what was asked for, what is finished, what failed."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,17 +20,17 @@ FORMAT = 1
 GRID_FILE = "grid.json"
 """Settings, methods and cells of all calls so far."""
 SPEC_FILE = "cell.json"
-"""In the folder of a cell: what it is; written before anything else of it."""
+"""In the folder of a cell: its specification, which is written before its other files."""
 ERROR_FILE = "error.json"
 """In the folder of a cell: why its last attempt failed."""
 LOG_FILE = "log.txt"
 """In the folder of a cell: what was printed."""
 PROGRESS_FILE = "progress.json"
-"""In the folder of a cell: how far it is."""
+"""In the folder of a cell: its progress."""
 BEFORE_FILE = "result.before.json"
 """In the folder of a dense cell whose model is gone: its result, until it is trained again."""
 LOCK_FILE = "lock"
-"""Held while a call is at work on the folder."""
+"""The lock that a call holds while it works on the folder."""
 _BEGUN = {LOCK_FILE, f"{LOCK_FILE}.json"}
 _NOTES = {SPEC_FILE, ERROR_FILE, LOG_FILE, PROGRESS_FILE}
 
@@ -38,7 +38,7 @@ _NOTES = {SPEC_FILE, ERROR_FILE, LOG_FILE, PROGRESS_FILE}
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Output:
-    """The folder of a comparison; each cell has a folder in it.
+    """The folder of a comparison, with a folder for each cell.
 
     Example:
         >>> from headcount.methods.random import Random
@@ -52,25 +52,28 @@ class Output:
     path: Path
     """The folder."""
     grid: Grid
-    """What is asked."""
+    """What is asked for."""
     described: Mapping[str, Any]
-    """The settings as a later call must have them, see ``Settings.described``."""
+    """The settings that a later call must repeat, see ``Settings.described``."""
     model: list[Any] | None
-    """The model as a later call must have it, see ``describe_model``; older folders do not say."""
+    """The model that a later call must use, see ``describe_model``; None in older folders."""
 
     @classmethod
     def of(cls, path: Path, grid: Grid) -> Self:
-        """A folder for a grid; nothing is written yet."""
+        """The folder of a grid. Nothing is written yet."""
         model = describe_model(grid.settings.model)
         return cls(path=path, grid=grid, described=grid.settings.described(), model=model)
 
     @classmethod
     def read(cls, path: Path, methods: Mapping[str, Method]) -> Self:
-        """The folder as ``open`` left it.
+        """Read a folder that ``open`` has made.
 
         Args:
             path: the folder.
-            methods: methods by name, those of the folder among them.
+            methods: name -> method, at least for those in the folder.
+
+        Raises:
+            CheckpointError: there is no comparison, or it is damaged or has an unknown method.
         """
         saved = read_grid(path)
         cells = [Cell(**cell) for cell in saved["cells"]]
@@ -90,9 +93,9 @@ class Output:
         return cls(path=path, grid=grid, described=described, model=model)
 
     def open(self, *, command: str | None = None, adopt: bool = False) -> None:
-        """Make the folder, or join what is there: methods, heads and seeds may be added.
+        """Make the folder, or add methods, heads and seeds to a comparison that is there.
 
-        What is asked now comes first, in tables and figures, too.
+        What this call asks for comes first, also in tables and figures.
 
         Args:
             command: the command line, for the record.
@@ -117,13 +120,13 @@ class Output:
         write_json(self.path / GRID_FILE, body)
 
     def refuse(self, *, adopt: bool = False) -> None:
-        """Refuse a folder that cannot be this comparison's; nothing is written.
+        """Refuse a folder that cannot belong to this comparison. Nothing is written.
 
         Args:
-            adopt: whether cells may be there that no call of ``compare`` has made.
+            adopt: allow cells that no call of ``compare`` has made.
 
         Raises:
-            CheckpointError: the folder is not one of a comparison, or of one with other settings.
+            CheckpointError: the folder holds no comparison, or one with other settings.
         """
         if (self.path / GRID_FILE).is_file():
             saved, mine = read_grid(self.path), self._methods()
@@ -151,7 +154,7 @@ class Output:
         return self.path / cell.name
 
     def spec(self, cell: Cell) -> dict[str, Any]:
-        """All that decides what comes out of a cell."""
+        """Everything that a cell's result depends on."""
         return {
             **_plain(cell),
             "described": self.grid.described(cell),
@@ -159,11 +162,11 @@ class Output:
         }
 
     def is_finished(self, cell: Cell) -> bool:
-        """Whether the result of exactly this cell is there."""
+        """Whether there is a result, and its specification is that of this cell."""
         return saved_result(self.folder(cell)).get("digest") == digest(self.spec(cell))
 
     def is_gone(self, cell: Cell) -> bool:
-        """Whether a cell is finished and dense, and has lost the model from which others start."""
+        """Whether a dense cell is finished but its model, from which others start, is gone."""
         folder = self.folder(cell)
         is_there = (folder / RESULT_FILE).is_file() and any(
             (folder / "model").glob("*.safetensors")
@@ -171,18 +174,18 @@ class Output:
         return cell.method == DENSE and self.is_finished(cell) and not is_there
 
     def set_aside(self, cell: Cell) -> None:
-        """Make room for a result that replaces the one there, which counts until then."""
+        """Rename a cell's result before the cell is trained again. It counts until then."""
         result = self.folder(cell) / RESULT_FILE
         if "digest" in (read_json(result) or {}):
             result.replace(result.with_name(BEFORE_FILE))
         result.unlink(missing_ok=True)
 
     def settle(self, cell: Cell) -> None:
-        """Drop what was set aside, now that its successor is there."""
+        """Delete the result that was set aside, now that the new one is there."""
         (self.folder(cell) / BEFORE_FILE).unlink(missing_ok=True)
 
     def obstacle(self, cell: Cell, *, adopt: bool) -> str | None:
-        """Why a cell cannot be run in its folder as it is; None if it can."""
+        """Why a cell cannot run in its folder; None if it can."""
         folder, name = self.folder(cell), str(self.folder(cell))
         if not folder.is_dir():
             return None
@@ -191,6 +194,7 @@ class Output:
             mine = json.loads(json.dumps(self.spec(cell)))
             change = first_change(saved, mine)
             return change and f"{name!r} is a cell with {change}. Move it away."
+        # Notes are left by a cell that was killed before its specification was written.
         if {path.name for path in _whole(folder)} <= _NOTES:
             return None
         if not (folder / RESULT_FILE).is_file():
@@ -207,7 +211,7 @@ class Output:
         return read_failure(self.folder(cell))
 
     def note_failure(self, cell: Cell, reason: str) -> None:
-        """Remember why a cell failed, with the last lines of its log."""
+        """Write down why a cell failed, with the last lines of its log."""
         folder = self.folder(cell)
         folder.mkdir(parents=True, exist_ok=True)
         log = folder / LOG_FILE
@@ -216,7 +220,7 @@ class Output:
         write_json(folder / ERROR_FILE, body)
 
     def _methods(self) -> dict[str, Any]:
-        """Name and settings of each method, as JSON gives them back."""
+        """Method -> its name and settings, as values that were read from JSON."""
         cells = {cell.method: cell for cell in self.grid.cells if cell.heads is not None}
         plain = {method: self.grid.described(cell) for method, cell in cells.items()}
         return json.loads(json.dumps(plain))
@@ -240,7 +244,7 @@ class Output:
 
 
 def first_change(saved: Mapping[str, Any], mine: Mapping[str, Any], front: str = "") -> str | None:
-    """The first value in which two settings differ, in words; None if they are equal.
+    """The first difference between two settings, in words; None if they are equal.
 
     Example:
         >>> first_change({"recipe": {"epochs": 3.0}}, {"recipe": {"epochs": 1.0}})
@@ -257,7 +261,7 @@ def first_change(saved: Mapping[str, Any], mine: Mapping[str, Any], front: str =
 
 
 def in_short(failure: str) -> str:
-    """The beginning of a reason, on one line.
+    """The first 160 characters of a reason, on one line.
 
     Example:
         >>> in_short("KeyError: 'a'"), len(in_short("very " * 100))
@@ -268,7 +272,7 @@ def in_short(failure: str) -> str:
 
 
 class _Cell(TypedDict):
-    """A cell, as it is written; its folder is named by it."""
+    """A cell as it is written. The method's name is checked, since it becomes a folder's name."""
 
     method: Annotated[str, Matching(r"[a-z0-9]+([-+_][a-z0-9]+)*", "the name of a method")]
     heads: Count | None
@@ -276,13 +280,13 @@ class _Cell(TypedDict):
 
 
 class _Settings(TypedDict):
-    """What is used of the settings without making them."""
+    """The settings that are read before ``Settings`` is made from them."""
 
     task: str
 
 
 class _Grid(TypedDict):
-    """What ``Output.open`` writes."""
+    """The content of ``grid.json``, as ``Output.open`` writes it."""
 
     described: dict[str, Any]
     settings: _Settings
@@ -293,16 +297,16 @@ class _Grid(TypedDict):
 
 
 class _Failure(TypedDict):
-    """What ``Output.note_failure`` writes."""
+    """What is read of ``error.json``."""
 
     reason: str
 
 
 def read_grid(path: Path) -> dict[str, Any]:
-    """What ``Output.open`` wrote.
+    """Read ``grid.json``.
 
     Raises:
-        CheckpointError: there is no comparison, or one of another version, or it is damaged.
+        CheckpointError: there is no comparison, or it is damaged or from another version.
     """
     saved = read_json(path / GRID_FILE)
     if saved is None or saved.get("format") != FORMAT:
@@ -322,7 +326,7 @@ def read_grid(path: Path) -> dict[str, Any]:
 
 
 def asked(path: Path) -> Iterable[Cell]:
-    """The cells of all calls so far."""
+    """The cells that were asked for by all calls so far."""
     return [Cell(**cell) for cell in read_grid(path)["cells"]]
 
 
@@ -333,7 +337,8 @@ def read_failure(folder: Path) -> str | None:
 
 
 def saved_result(folder: Path) -> dict[str, Any]:
-    """The result in the folder of a finished cell; empty if there is none."""
+    """The result in a cell's folder; empty if there is none."""
+    # A result without a digest is of a cell that is still at work, or of a run from elsewhere.
     for name in (RESULT_FILE, BEFORE_FILE):
         found = read_json(folder / name) or {}
         if "digest" in found:
@@ -342,18 +347,18 @@ def saved_result(folder: Path) -> dict[str, Any]:
 
 
 def has_result(folder: Path, described: Mapping[str, Any]) -> bool:
-    """Whether the folder of a cell holds a result, and one of a comparison with these settings."""
+    """Whether a cell's folder holds a finished result that was made with these settings."""
     spec = read_json(folder / SPEC_FILE) or {}
     result = saved_result(folder)
     return result.get("digest") == digest(spec) and spec.get("settings") == described
 
 
 def read_json(path: Path, wanted: Any = dict[str, Any]) -> Any:
-    """A file of plain values; None if it is not there, not whole or of another shape.
+    """Read a JSON file; None if it is missing, incomplete or of another shape.
 
     Args:
         path: the file.
-        wanted: its shape, see ``fit``.
+        wanted: the shape of its content, see ``fit``.
     """
     try:
         return parse_json(read_text(path), wanted)
@@ -362,12 +367,12 @@ def read_json(path: Path, wanted: Any = dict[str, Any]) -> Any:
 
 
 def write_json(path: Path, body: Mapping[str, Any]) -> None:
-    """Write a file at once or not at all."""
+    """Write a JSON file completely or not at all."""
     write_text(path, json.dumps(body, indent=1) + "\n")
 
 
 def _whole(folder: Path) -> Iterator[Path]:
-    """What lies in a folder, but for files that a killed process has not finished."""
+    """The entries of a folder, without the drafts that a killed process leaves."""
     return (path for path in folder.glob("*") if path.suffix != DRAFT)
 
 

@@ -1,4 +1,4 @@
-"""How far a cell is, in a file that another process can read."""
+"""The progress of a cell, in a file that another process can read."""
 
 import time
 from dataclasses import asdict, dataclass
@@ -16,7 +16,7 @@ _PAUSE_S = 0.5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """Where a cell stands.
+    """The progress of a cell.
 
     Example:
         >>> Progress(phase="training", done=50, total=200).share
@@ -24,11 +24,11 @@ class Progress:
     """
 
     phase: str
-    """What it is doing."""
+    """What the cell is doing."""
     done: Count = 0
     """Optimizer steps done."""
     total: Count = 0
-    """Optimizer steps of the phase; 0 where there are none."""
+    """Optimizer steps of the phase; 0 if it has none."""
 
     @property
     def share(self) -> float:
@@ -37,18 +37,18 @@ class Progress:
 
 
 def read_progress(folder: Path) -> Progress | None:
-    """What was written last; None if nothing was."""
+    """The progress that was written last; None if there is none."""
     return read_json(folder / PROGRESS_FILE, Progress)
 
 
 def write_progress(folder: Path, progress: Progress) -> None:
-    """Say where a cell stands."""
+    """Write the progress of a cell."""
     write_json(folder / PROGRESS_FILE, asdict(progress))
 
 
 @final
 class ProgressFile(TrainerCallback):
-    """Writes the step now and then; says in the log from where to where it trained.
+    """Writes the step twice a second at most; logs the first and the last step of training.
 
     Example:
         >>> ProgressFile(Path("runs/dsp-12-0"), "training", Console()).phase
@@ -56,14 +56,14 @@ class ProgressFile(TrainerCallback):
     """
 
     def __init__(self, folder: Path, phase: str, console: Console) -> None:
-        """Write into a folder, under the name of a phase."""
+        """Write progress into a folder, as that of a phase."""
         self.folder, self.phase, self._console = folder, phase, console
         self._wrote = 0.0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Where training begins, or goes on."""
+        """Log where training begins or goes on."""
         del args, control, kwargs
         self._say(state)
         self._console.print(f"{self.phase} from step {state.global_step} of {state.max_steps}")
@@ -71,7 +71,7 @@ class ProgressFile(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Where it is."""
+        """Write the step, unless that was done a moment ago."""
         del args, control, kwargs
         if time.monotonic() - self._wrote > _PAUSE_S:
             self._say(state)
@@ -79,7 +79,7 @@ class ProgressFile(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Where it ended."""
+        """Log where training ended."""
         del args, control, kwargs
         self._say(state)
         self._console.print(f"{self.phase} up to step {state.global_step} of {state.max_steps}")

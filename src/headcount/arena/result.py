@@ -1,4 +1,4 @@
-"""What came out of a cell: a value with a JSON form."""
+"""The result of a cell, with its JSON form."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -18,7 +18,7 @@ Bits = Annotated[str, Matching("[01]*", "a text of 0 and 1")]
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
-    """What came out of a cell.
+    """The result of a cell.
 
     Example:
         >>> result = Result(method="dsp", heads=2, seed=0, described={"name": "dsp"},
@@ -31,38 +31,39 @@ class Result:
     method: str
     """Name of the method, or ``dense``."""
     heads: Count | None
-    """Heads asked; None for all of them."""
+    """Number of heads asked for; None for all."""
     seed: Count
     """Seed of everything random."""
     described: Mapping[str, Any]
     """Name and settings of the method."""
     num_heads: Count
-    """Heads, recounted from the shapes of the saved weights."""
+    """Number of heads, counted from the shapes of the saved weights."""
     heads_per_layer: tuple[Count, ...]
-    """The same for each layer."""
+    """Number of heads of each layer, counted in the same way."""
     keep: Mapping[str, Bits]
-    """For each module with heads: ``1`` where a head stays, ``0`` where not."""
+    """Module -> one character for each head: ``1`` if it is kept, ``0`` if it was removed."""
     quality: Finite
-    """The task's number on the evaluation data."""
+    """The task's metric on the evaluation data."""
     num_steps: Count
-    """Optimizer steps until the decision."""
+    """Optimizer steps up to the decision."""
     train_s: Positive
-    """Seconds of them, or of looking at data, and of asking a teacher; of the last sitting."""
+    """Seconds of these steps or of looking at data, with those of the teacher. After a resume, only
+    those since then."""
     digest: str
-    """Short name of the specification, ``cell.json``."""
+    """Digest of the specification, ``cell.json``."""
     environment: Mapping[str, Any]
     """Versions and machine."""
     quality_once: Finite | None = None
-    """The same number as decided, before any training of the cut model; None for methods that
-    train the weights while they decide."""
+    """The metric right after the cut, before the cut model is trained; None for methods that train
+    the weights while they decide."""
     recover_steps: Count = 0
     """Optimizer steps after the cut."""
     recover_s: Positive = 0.0
-    """Seconds of them."""
+    """Seconds of these steps."""
     correct: Bits | None = None
-    """Right (``1``) or wrong (``0``), evaluation example by example; None where that is unknown."""
+    """One character for each evaluation example: ``1`` right, ``0`` wrong; None if not known."""
     only_class: str | None = None
-    """The label that every evaluation example is given, if it is one and the same."""
+    """The label, if the model gives every evaluation example the same one."""
     adopted: bool = False
     """Whether the run was trained elsewhere."""
     command: str | None = None
@@ -70,16 +71,16 @@ class Result:
 
     @property
     def cell(self) -> Cell:
-        """The cell."""
+        """The cell of this result."""
         return Cell(method=self.method, heads=self.heads, seed=self.seed)
 
     def plain(self) -> dict[str, Any]:
-        """Values that JSON can hold."""
+        """The result as values that JSON can hold."""
         return {**asdict(self), "heads_per_layer": list(self.heads_per_layer)}
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Self:
-        """Read what ``plain`` gave."""
+        """The result from the values that ``plain`` returned; unknown keys are passed over."""
         names = [field.name for field in fields(cls) if field.name in plain]
         return fit({name: plain[name] for name in names}, cls, plain=True)
 
@@ -88,7 +89,7 @@ def read_result(folder: Path) -> Result:
     """The result of a finished cell.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: there is no result, or it is damaged.
     """
     found = saved_result(folder)
     if not found:

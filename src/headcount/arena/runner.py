@@ -1,4 +1,4 @@
-"""Where cells run: in processes of their own, or in this one."""
+"""Run cells in this process, or each in a process of its own."""
 
 import abc
 import os
@@ -17,10 +17,11 @@ from headcount.errors import PruningError
 from headcount.reports.measure import environment
 
 _GRACE_S = 10.0
+"""Seconds that a process has to end after SIGTERM, before it is killed."""
 
 
 class Job(abc.ABC):
-    """A cell at work."""
+    """A running cell."""
 
     @abc.abstractmethod
     def is_over(self) -> bool:
@@ -28,18 +29,18 @@ class Job(abc.ABC):
 
     @abc.abstractmethod
     def failure(self) -> str | None:
-        """Why it failed, once it is over; None if it went well."""
+        """Why it failed; None if it finished. Asked once it is over."""
 
     @abc.abstractmethod
     def stop(self) -> None:
-        """End it; what it has done stays for the next time."""
+        """End it. Its checkpoints stay, and the next call goes on from them."""
 
 
 class Runner(abc.ABC):
     """Starts cells."""
 
     jobs: int = 1
-    """Cells at a time."""
+    """Number of cells at a time."""
 
     @abc.abstractmethod
     def start(self, cell: Cell) -> Job:
@@ -47,7 +48,7 @@ class Runner(abc.ABC):
 
     @abc.abstractmethod
     def wait(self) -> None:
-        """Let some time pass before jobs are looked at again."""
+        """Wait a moment before the jobs are asked again."""
 
 
 @final
@@ -68,12 +69,12 @@ class Here(Runner):
     """The command line, for the record."""
 
     def start(self, cell: Cell) -> Job:
-        """Run it."""
+        """Run a cell to its end."""
         attempt(self.output, cell, adopt=self.adopt, command=self.command)
         return _Over(self.output, cell)
 
     def wait(self) -> None:
-        """There is nothing to wait for."""
+        """Nothing runs, so there is nothing to wait for."""
 
 
 @final
@@ -94,20 +95,20 @@ class _Over(Job):
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Processes(Runner):
-    """Runs each cell in a process of its own; cores are shared out.
+    """Runs each cell in a process of its own. The jobs share the cores equally.
 
     Raises:
-        PruningError: fewer than one job.
+        PruningError: ``jobs`` is less than one.
     """
 
     output: Output
     """The folder of the comparison."""
     program: Sequence[str]
-    """The program that runs a cell: it is given the folder and the cell's name, then ``--adopt`` if
-    that is asked. Its standard input stays open for as long as it shall live: see
+    """The program that runs a cell. Its arguments are the folder, the cell's name and, if asked
+    for, ``--adopt``. Its standard input stays open as long as it should run, see
     ``end_with_parent``."""
     jobs: int = 1
-    """Cells at a time."""
+    """Number of cells at a time."""
     adopt: bool = False
     """Whether to take over runs that were trained elsewhere."""
 
@@ -116,7 +117,7 @@ class Processes(Runner):
             raise PruningError(f"compare(jobs={self.jobs}): give 1 or more.")
 
     def start(self, cell: Cell) -> Job:
-        """Start a process; what it prints goes to the cell's log."""
+        """Start a process for a cell. What it prints goes to the cell's log."""
         folder = self.output.folder(cell)
         folder.mkdir(parents=True, exist_ok=True)
         for name in (ERROR_FILE, PROGRESS_FILE):
@@ -128,17 +129,17 @@ class Processes(Runner):
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C comes to us, and we stop it
+                start_new_session=True,  # Ctrl-C reaches only us; we then stop the process
                 env={
                     **os.environ,
                     "OMP_NUM_THREADS": str(threads),
-                    "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait leave the core to others
+                    "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads leave their core to others
                 },
             )
         return _Process(self.output, cell, process)
 
     def wait(self) -> None:
-        """A moment."""
+        """Sleep for a moment."""
         time.sleep(0.2)
 
 
@@ -151,6 +152,7 @@ class _Process(Job):
         return self._process.poll() is not None
 
     def failure(self) -> str | None:
+        # The files decide, not the exit code: a process may crash after its result was written.
         code = self._process.wait()
         cast(IO[bytes], self._process.stdin).close()
         if self._output.is_finished(self._cell) and not self._output.is_gone(self._cell):
@@ -162,6 +164,7 @@ class _Process(Job):
         return self._output.failure(self._cell)
 
     def stop(self) -> None:
+        # To the whole group: the cell may have started processes, such as data loaders.
         for how in (signal.SIGTERM, signal.SIGKILL):
             if self._process.poll() is not None:
                 break
@@ -174,7 +177,7 @@ class _Process(Job):
 
 
 def end_with_parent() -> None:
-    """End this process as soon as its standard input is closed: the one that started it is gone."""
+    """End this process when its standard input closes: the process that started it is gone."""
 
     def watch() -> None:
         while os.read(0, 4096):  # not sys.stdin: its lock would be held when the process ends

@@ -1,4 +1,4 @@
-"""Which cell runs when: as many at a time as there are jobs, none before what it needs."""
+"""Decide which cell runs when: several at a time, and none before the cell that it needs."""
 
 from collections.abc import Callable, Collection, Sequence
 from typing import final
@@ -8,20 +8,20 @@ from headcount.arena.runner import Job, Runner
 
 
 class Watch:
-    """Is told what happens; does nothing by itself.
+    """Is called as cells begin and end. This class does nothing.
 
     Example:
         >>> Watch().began(Cell(method="dsp", heads=12, seed=0))
     """
 
     def began(self, cell: Cell) -> None:
-        """A cell has been started."""
+        """A cell starts."""
 
     def goes_on(self, running: Collection[Cell]) -> None:
-        """Some time has passed."""
+        """Called again and again while cells run."""
 
     def ended(self, cell: Cell, failure: str | None) -> None:
-        """A cell has ended, well (None) or not; or it cannot run at all."""
+        """A cell has finished (``failure`` is None), has failed, or cannot run at all."""
 
 
 def run_cells(
@@ -32,14 +32,14 @@ def run_cells(
     refused: Callable[[Cell], str | None],
     watch: Watch,
 ) -> dict[Cell, str]:
-    """Run cells; one that fails takes along those that need it, and no other.
+    """Run cells. If a cell fails, the cells that need it fail, too; all others run.
 
     Args:
-        cells: those that are not finished.
-        runner: where they run.
-        needs: the cell that must be finished before another.
-        refused: why a cell must not be started; None if it may.
-        watch: told what happens.
+        cells: the unfinished cells.
+        runner: runs them.
+        needs: cell -> the cell that must be finished before it, or None.
+        refused: cell -> why it must not be started, or None.
+        watch: called as cells begin and end.
 
     Returns:
         Failed cell -> why.
@@ -64,7 +64,7 @@ class _Schedule:
         self.failures: dict[Cell, str] = {}
 
     def give_up(self, needs: Callable[[Cell], Cell | None]) -> None:
-        """End the cells whose need has failed."""
+        """Fail the waiting cells whose needed cell has failed."""
         for cell in list(self.waiting):
             first = needs(cell)
             if first is not None and first in self.failures:
@@ -74,7 +74,7 @@ class _Schedule:
     def start(
         self, needs: Callable[[Cell], Cell | None], refused: Callable[[Cell], str | None]
     ) -> None:
-        """Start cells in their order, as far as there are jobs free."""
+        """Start waiting cells, in their order, while there are free jobs."""
         for cell in list(self.waiting):
             if len(self.running) >= self._runner.jobs:
                 return
@@ -90,7 +90,7 @@ class _Schedule:
             self.running[cell] = self._runner.start(cell)
 
     def look(self) -> None:
-        """Take in what has ended; then let some time pass."""
+        """Collect the cells that have ended, then wait a moment."""
         for cell, job in list(self.running.items()):
             if job.is_over():
                 del self.running[cell]

@@ -1,4 +1,4 @@
-"""What the finished cells say together: means, spreads, differences."""
+"""Statistics over the finished cells: means, standard deviations, differences."""
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,14 +12,14 @@ from headcount.arena.result import Result
 from headcount.maths.bootstrap import paired_difference
 
 Resampled = Literal["seeds and examples", "examples", "seeds", "nothing"]
-"""What the interval of a difference is over."""
+"""What the bootstrap of a difference resamples."""
 BOOTSTRAP_SEED = 0
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
-    """Quality of one method at one number of heads, over seeds.
+    """Quality of one method with one number of heads, over seeds.
 
     Example:
         >>> Line.of("dsp", 12, [0.5, 0.7]).mean
@@ -29,27 +29,28 @@ class Line:
     method: str
     """Name of the method, or ``dense``."""
     heads: int | None
-    """Heads asked; None for all of them."""
+    """Number of heads asked for; None for all."""
     num_seeds: int
-    """Seeds that are finished."""
+    """Number of finished seeds."""
     mean: float
-    """Mean over them."""
+    """Mean over these seeds."""
     std: float | None
-    """Standard deviation over them, n - 1 in the denominator; None for one seed."""
+    """Standard deviation over these seeds, with n - 1 in the denominator; None for one seed."""
     least: float
-    """Of the worst seed."""
+    """Quality of the worst seed."""
     greatest: float
-    """Of the best seed."""
+    """Quality of the best seed."""
     once_mean: float | None = None
-    """Mean as decided, before any training of the cut model, where that is something else."""
+    """Mean right after the cut, before the cut model is trained; None for methods that train the
+    weights while they decide."""
     once_std: float | None = None
-    """Standard deviation of the same."""
+    """Standard deviation right after the cut; None as above, and for one seed."""
 
     @classmethod
     def of(
         cls, method: str, heads: int | None, values: Sequence[float], once: Sequence[float] = ()
     ) -> "Line":
-        """From the qualities of all seeds."""
+        """A line from the qualities of all seeds; ``once`` has those right after the cut."""
         return cls(
             method=method,
             heads=heads,
@@ -66,7 +67,7 @@ class Line:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
-    """A method against another at one number of heads, seed by seed.
+    """Two methods compared with one number of heads, seed by seed.
 
     Example:
         >>> Difference(method="random", heads=12, num_seeds=2, mean=-0.1, low=-0.2, high=0.0,
@@ -77,27 +78,27 @@ class Difference:
     method: str
     """Name of the method."""
     heads: int
-    """Heads asked."""
+    """Number of heads asked for."""
     num_seeds: int
-    """Seeds that both have finished."""
+    """Number of seeds that both methods have finished."""
     mean: float
-    """Mean over these seeds; above zero, the method is better."""
+    """Mean difference over these seeds. Above zero, ``method`` is better than the other."""
     low: float | None
-    """Lower end of the 95% interval; None where there is nothing to resample."""
+    """Lower end of the 95% interval; None if there is nothing to resample."""
     high: float | None
-    """Upper end."""
+    """Upper end of the interval."""
     resampled: Resampled
-    """What the interval is over."""
+    """What the bootstrap resamples."""
 
 
 def lines(results: Iterable[Result]) -> list[Line]:
-    """Mean and spread of each method at each number of heads.
+    """Mean and standard deviation of each method with each number of heads.
 
     Args:
         results: finished cells.
 
     Returns:
-        One line for each; methods in the order of their first result, most heads first.
+        The lines, methods in the order of their first results, most heads first.
     """
     return [
         Line.of(
@@ -111,11 +112,14 @@ def lines(results: Iterable[Result]) -> list[Line]:
 
 
 def differences(results: Sequence[Result], against: str) -> list[Difference]:
-    """Each method against one of them, at each number of heads that both have.
+    """Each method compared with ``against``, for each number of heads that both have.
 
     Args:
         results: finished cells.
         against: name of the method that the others are compared with.
+
+    Returns:
+        The differences, in the order of ``lines``.
     """
     groups = _grouped(results)
     found = []
@@ -128,6 +132,8 @@ def differences(results: Sequence[Result], against: str) -> list[Difference]:
 
 
 def _difference(method: str, heads: int, pairs: Sequence[tuple[Result, Result]]) -> Difference:
+    # If every run says which examples it had right, and all of the same data, examples are paired.
+    # Otherwise each run is one number, and only seeds can be resampled.
     texts = [result.correct for pair in pairs for result in pair if result.correct is not None]
     whole = len(texts) == 2 * len(pairs) and len({len(text) for text in texts}) == 1
     if whole:
@@ -159,7 +165,7 @@ def _bits(correct: str) -> np.ndarray:
 
 
 def _grouped(results: Iterable[Result]) -> Mapping[tuple[str, int | None], list[Result]]:
-    """Results by method and number of heads: all heads first, then ever fewer."""
+    """Results by method and number of heads: dense first, then each method, most heads first."""
     everything = list(results)
     methods = list(dict.fromkeys(result.method for result in everything))
     groups: dict[tuple[str, int | None], list[Result]] = {}

@@ -1,4 +1,4 @@
-"""The comparison as tables: for the terminal, and in Markdown."""
+"""The tables of a comparison, for the terminal and in Markdown."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,18 +18,18 @@ NONE = "\N{EN DASH}"
 WIDTH = 80
 """Columns of a terminal."""
 _WIDEST = 28
-"""Columns of the first column; longer names go on in the next line."""
+"""Greatest width of the first column, in characters; longer names are wrapped."""
 _AROUND = 3
-"""Columns of blanks around a cell."""
+"""Blanks around a cell, in characters."""
 FEW = 3
-"""Seeds of which a 95% bootstrap interval is just the range."""
+"""With this many seeds or fewer, a 95% bootstrap interval over seeds is just their range."""
 T = TypeVar("T", Line, Difference)
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sheet:
-    """Cells of text under headings.
+    """A table of texts with a title and a note.
 
     Example:
         >>> sheet = Sheet(title="t", head=("method", "12"), rows=(("dsp", "0.5"),), note="n")
@@ -44,22 +44,22 @@ class Sheet:
     """
 
     title: str
-    """What it shows."""
+    """What the table shows."""
     head: tuple[str, ...]
-    """Headings."""
+    """Headings of the columns."""
     rows: tuple[tuple[str, ...], ...]
-    """Rows, as long as the head."""
+    """Rows, each as long as the head."""
     note: str
-    """What has to be known to read it."""
+    """How to read the table; stands below it."""
 
     def markdown(self) -> str:
-        """As Markdown."""
+        """Title, table and note as Markdown."""
         return f"**{self.title}**\n\n{table(self.head, self.rows)}\n\n{self.note}"
 
     def rich(self, width: int = WIDTH) -> Group:
-        """The cells, for a terminal: what follows a value stands below it.
+        """The table for a terminal. A cell's spread or interval stands below its value.
 
-        Columns that do not fit beside each other follow in further tables.
+        Columns for which the terminal is too narrow go into further tables.
 
         Args:
             width: columns of the terminal.
@@ -68,6 +68,7 @@ class Sheet:
         names = [row[0] for row in self.rows]
         first = min(_WIDEST, _longest([self.head[0], *names])) + _AROUND
         blocks: list[list[int]] = [[]]
+        # Columns are put into the current table while there is room; each has one at least.
         left = width - first
         for number, heading in enumerate(self.head[1:]):
             needed = _longest([heading, *(row[number] for row in cells)]) + _AROUND
@@ -100,17 +101,17 @@ def sheets(
     against: str,
     remarks: Sequence[str] = (),
 ) -> list[Sheet]:
-    """The tables of a comparison: quality, quality as decided, differences.
+    """The tables of a comparison: quality, quality right after the cut, differences.
 
     Args:
-        lines: means and spreads.
-        differences: against one of the methods.
-        metric: name of the quality.
-        against: name of that method.
-        remarks: what else has to be known to read the quality.
+        lines: means and standard deviations.
+        differences: each method compared with ``against``.
+        metric: name of the metric.
+        against: name of the method that the others are compared with.
+        remarks: further sentences for the note below the first table.
 
     Returns:
-        Those that have anything in them.
+        The tables that have rows.
 
     Example:
         >>> table = sheets([Line.of("dsp", 12, [0.5])], [], metric="accuracy", against="dsp")[0]
@@ -127,7 +128,7 @@ def sheets(
 
 
 def mean_text(mean: float | None, std: float | None, num_seeds: int | None = None) -> str:
-    """A mean with its standard deviation, and of how many seeds, where these are known.
+    """A mean, with standard deviation and number of seeds if these are given.
 
     Example:
         >>> mean_text(0.5, 0.01, 3), mean_text(0.5, None)
@@ -155,7 +156,7 @@ def _quality(lines: Sequence[Line], metric: str, remarks: Sequence[str]) -> Shee
 
 
 def _unequal(lines: Sequence[Line]) -> str:
-    """Which methods have had another training than the rest."""
+    """A note on the methods whose training was another one than that of the rest."""
     resting = [line for line in lines if line.once_mean is not None]
     if not resting:
         return ""
@@ -164,7 +165,7 @@ def _unequal(lines: Sequence[Line]) -> str:
         line.method for line in lines if line.method in decided or FINETUNED in line.method
     )
     text = (
-        f" The dense model, from which these start, was trained before, and that comes on top: "
+        f" These methods start from the fine-tuned dense model, whose training is not counted: "
         f"{', '.join(longer)}."
     )
     if all(line.once_mean == line.mean for line in resting):
@@ -197,7 +198,7 @@ def _against(differences: Sequence[Difference], metric: str, against: str) -> Sh
 
     others = "" if len(usual) == 1 else "; where over something else, it is named"
     interval = f" In brackets: 95% interval, bootstrap over {what}{others}."
-    # The ends of a bootstrap over so few values are the least and the greatest of them.
+    # The ends of a bootstrap interval over so few values are the least and the greatest value.
     few = any(d.resampled == "seeds" and d.num_seeds <= FEW for d in differences)
     ranges = f" Over {FEW} seeds or fewer alone it is no more than their range." if few else ""
     return Sheet(
@@ -210,7 +211,7 @@ def _against(differences: Sequence[Difference], metric: str, against: str) -> Sh
 def _grid(
     entries: Sequence[T], heads: Callable[[T], int | None], write: Callable[[T], str]
 ) -> dict[str, Any]:
-    """Methods down, numbers of heads across."""
+    """Head and rows of a table with a row for each method and a column for each head count."""
     columns = sorted({heads(entry) for entry in entries}, key=lambda k: -_order(k))
     methods = list(dict.fromkeys(entry.method for entry in entries))
     cells = {(entry.method, heads(entry)): write(entry) for entry in entries}

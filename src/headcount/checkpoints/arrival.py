@@ -1,13 +1,16 @@
-"""Do something to a module of somebody else's as soon as it is imported, and not before.
+"""Change a module of another package as soon as it is imported, without importing it.
 
-A module that is there already is changed at once. For one that is not, a finder stands first on
-``sys.meta_path``: it lets the others find the module, and wraps the loader that they give, so that
-the change follows the module's own code. A module that is being imported at this moment is past its
-finder; then its specification says when that is over.
+There are three cases:
 
-The finder stays where it is. To take it from the list while another thread goes through the list
-would make that thread skip a finder; and a module that is reloaded has new classes, which need the
-change again.
+- The module is imported already: it is changed at once.
+- It is not imported: a finder stands first on ``sys.meta_path``. It lets the other finders find the
+  module and wraps the loader that they return, so that the change follows the module's own code.
+- It is being imported at this moment: it is too late for a finder. Its specification then reports
+  the end of the import.
+
+The finder stays on the list, for two reasons. If it were taken off while another thread goes
+through the list, that thread would skip a finder. And a reloaded module has new classes, which need
+the change again.
 """
 
 import sys
@@ -22,12 +25,12 @@ Change = Callable[[ModuleType], None]
 
 
 def when_imported(name: str, holds: str, change: Change) -> None:
-    """Change a module now if it is imported, else as soon as it is, and after each reload.
+    """Change a module now if it is imported, else when it is; and again after each reload.
 
     Args:
         name: the full name of the module.
-        holds: a name in it that the change is about. Without it, the module is not ready.
-        change: gets the module; is called again for one that was changed before.
+        holds: a name in the module that the change needs. Until it is there, nothing is changed.
+        change: called with the module; after a reload it is called again.
 
     Example:
         >>> seen = []
@@ -41,11 +44,11 @@ def when_imported(name: str, holds: str, change: Change) -> None:
     spec = getattr(sys.modules.get(name), "__spec__", None)
     if _is_running(spec) and type(spec) is ModuleSpec:
         spec.__class__ = _Begun
-    finder.look(name)  # after that: it may have ended just now, in another thread
+    finder.look(name)  # last: in another thread, the import may have ended just now
 
 
 class _Finder(MetaPathFinder):
-    """First of the finders; finds nothing by itself."""
+    """The first finder on the list. It finds modules only by asking the others."""
 
     def __init__(self) -> None:
         self.wanted: dict[str, tuple[str, Change]] = {}
@@ -56,13 +59,13 @@ class _Finder(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """What the finders behind this one find, of the modules that are to be changed."""
-        for name in tuple(self.waiting):  # one may have got past this finder, in another thread
+        """For a module to be changed, the specification that the finders after this one return."""
+        for name in tuple(self.waiting):  # another thread may have imported one past this finder
             self.look(name)
         asked: set[str] = vars(self._asking).setdefault("names", set())
         if fullname not in self.wanted or fullname in asked:
             return None
-        asked.add(fullname)  # others may ask all finders in their turn
+        asked.add(fullname)  # other finders may ask all finders, and so this one again
         try:
             spec = self._found_behind(fullname, path, target)
         finally:
@@ -79,29 +82,30 @@ class _Finder(MetaPathFinder):
         return next((spec for spec in found if spec is not None), None)
 
     def look(self, name: str) -> None:
-        """Change a module if it is there and its code has run."""
+        """Change a module if it is imported and its code has run to the end."""
         module = sys.modules.get(name)
         if module is not None and not _is_running(module.__spec__):
             self.change(module, name)
 
     def change(self, module: ModuleType, name: str) -> None:
-        """Change a module if it has what the change is about."""
+        """Change a module if it has the name that the change needs."""
         holds, change = self.wanted[name]
         if holds in vars(module):
-            self.waiting.discard(name)  # before: the change itself may import, and come here
+            self.waiting.discard(name)  # first, since the change may import, and so come here
             change(module)
 
     def invalidate_caches(self) -> None:
-        """There are none."""
+        """Does nothing: there is no cache."""
 
 
 def _is_running(spec: object) -> bool:
-    """Whether a module's code is running, as Python's import system notes it."""
+    """Whether a module's code is running, according to Python's import system."""
     return bool(getattr(spec, "_initializing", False))
 
 
 def _finder() -> _Finder:
-    """The finder on ``sys.meta_path``; also that of an earlier import of this module."""
+    """The finder on ``sys.meta_path``; one from an earlier import of this module counts, too."""
+    # Compared by name: if this module was imported anew, the earlier finder is of another class.
     for finder in sys.meta_path:
         kind = type(finder)
         if (kind.__module__, kind.__qualname__) == (__name__, _Finder.__qualname__):
@@ -112,13 +116,16 @@ def _finder() -> _Finder:
 
 
 class _Changing(Loader):
-    """A loader with a change behind it. When the module's code runs, it has given way already."""
+    """A loader that changes the module after loading it.
+
+    Before the module's code runs, it puts the stock loader back in its place.
+    """
 
     def __init__(self, stock: Loader, finder: _Finder) -> None:
         self._stock, self._finder = stock, finder
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        """As the stock loader does it."""
+        """Create the module as the stock loader does."""
         return self._stock.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
@@ -143,7 +150,7 @@ def _itself(loader: Loader) -> Loader:
 
 
 class _Begun(ModuleSpec):
-    """The specification of a module whose code runs already: it is told when that is over."""
+    """The specification of a module whose code is running: it notices when the code has ended."""
 
     def __setattr__(self, name: str, value: object) -> None:
         super().__setattr__(name, value)

@@ -44,10 +44,13 @@ def completing(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _wrong(model: PreTrainedModel, paths: list[str], found: Any) -> list[str]:
     """Weights of units that are missing or have another shape, and weights of removed units."""
-    from headcount.architectures.discover import find_sites
+    from headcount.architectures.discover import discover
 
-    # Only weights of units: a new task head may well be missing in the file.
-    ours = {part.parameter for site in find_sites(model) for part in site.parts}
+    # Only weights of units: a new task head may well be missing in the file. Mostly nothing is
+    # amiss, and then the units need not be looked for.
+    amiss = bool(found.missing_keys or found.mismatched_keys)
+    sites = discover(model).sites if amiss else ()
+    ours = {part.parameter for site in sites for part in site.parts}
     missing = [f"{name} is missing" for name in found.missing_keys if name in ours]
     shapes = [
         f"{name} is {list(saved)} instead of {list(wanted)}"

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from headcount.architectures.config import relative
-from headcount.architectures.discover import find_sites
+from headcount.architectures.discover import Discovery, discover
 from headcount.architectures.mark import MARK, Left, check_left, mark_of
 from headcount.architectures.places import parts_of
 from headcount.architectures.stock import stock_class
@@ -53,7 +53,7 @@ def marks(model: PreTrainedModel) -> dict[str, Left]:
     return found
 
 
-def kept_of(model: PreTrainedModel, left: Left) -> dict[tuple[str, str], Tensor]:
+def kept_of(model: PreTrainedModel, found: Discovery, left: Left) -> dict[tuple[str, str], Tensor]:
     """The units of a dense model that correspond to those that are left.
 
     If the mark has only a number, the first units are taken: for the shape, which ones makes no
@@ -61,6 +61,7 @@ def kept_of(model: PreTrainedModel, left: Left) -> dict[tuple[str, str], Tensor]
 
     Args:
         model: the dense model.
+        found: what was discovered in it.
         left: the units in its mark. Each entry must be about a site of this model, or about a stack
             that the model lacks: an encoder that is loaded alone has no decoder.
 
@@ -68,10 +69,9 @@ def kept_of(model: PreTrainedModel, left: Left) -> dict[tuple[str, str], Tensor]
         CheckpointError: the model does not have a site, or has fewer units there.
     """
     kept: dict[tuple[str, str], Tensor] = {}
-    sites = find_sites(model)
-    num_heads = {site.module: site.num_units for site in sites if site.kind == "head"}
+    num_heads = {site.module: site.num_units for site in found.sites if site.kind == "head"}
     by_path: dict[str, list[Site]] = defaultdict(list)
-    for site in sites:
+    for site in found.sites:
         by_path[relative(model, site.module)].append(site)
     parts = {part for name, _ in model.named_modules() for part in name.split(".")}
     known = {(path, site.kind): site for path, named in by_path.items() for site in named}
@@ -96,18 +96,29 @@ def kept_of(model: PreTrainedModel, left: Left) -> dict[tuple[str, str], Tensor]
 def plan_again(model: PreTrainedModel) -> tuple[PreTrainedModel, Plan]:
     """The dense twin of a cut model, and the plan that turns it into the cut shape."""
     twin = dense_twin(model)
-    return twin, plan(twin, kept_again(model, twin))
+    found = discover(twin)
+    return twin, plan(twin, found, kept_again(model, twin, found))
 
 
-def kept_again(model: PreTrainedModel, twin: PreTrainedModel) -> dict[tuple[str, str], Tensor]:
-    """The units of a cut model's dense twin that correspond to those of the cut model."""
+def kept_again(
+    model: PreTrainedModel, twin: PreTrainedModel, found: Discovery
+) -> dict[tuple[str, str], Tensor]:
+    """The units of a cut model's dense twin that correspond to those of the cut model.
+
+    Args:
+        model: the cut model.
+        twin: its dense twin.
+        found: what was discovered in the twin.
+    """
     kept: dict[tuple[str, str], Tensor] = {}
     for owner, left in marks(model).items():
         inner = twin.get_submodule(owner)
         assert isinstance(inner, PreTrainedModel)
         front = f"{owner}." if owner else ""
-        found = kept_of(inner, left)
-        kept |= {(f"{front}{name}", kind): index for (name, kind), index in found.items()}
+        # A part with a mark of its own is discovered by itself, as when it is loaded: names and
+        # places of its sites are then seen from the part.
+        own = kept_of(inner, discover(inner) if owner else found, left)
+        kept |= {(f"{front}{name}", kind): index for (name, kind), index in own.items()}
     return kept
 
 

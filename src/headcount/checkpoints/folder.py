@@ -1,4 +1,4 @@
-"""What stands in a saved folder beside the weights: the decision and the model card."""
+"""Write the files beside the weights of a saved folder: the decision and the model card."""
 
 from pathlib import Path
 
@@ -18,8 +18,8 @@ CARD_FILE = "README.md"
 def after_save(model: PreTrainedModel, folder: str) -> None:
     """Write the decision and a card beside the weights of a model that was cut.
 
-    ``save_pretrained`` calls this; models that were not cut are left alone, and so is a card that
-    is there already.
+    ``save_pretrained`` calls this. It does nothing for a model that was not cut, and keeps a README
+    that is there.
     """
     decision = vars(model).get("headcount_decision")
     if decision is not None:
@@ -51,7 +51,7 @@ def write_card(
 
 
 def is_card(file: Path) -> bool:
-    """Whether a README is a card of ours, by its front matter.
+    """Whether a README is a card that headcount wrote, judged by its front matter.
 
     Example:
         >>> import tempfile
@@ -68,10 +68,10 @@ def is_card(file: Path) -> bool:
 
 
 def rung_of(model: PreTrainedModel) -> Rung:
-    """How a folder loads to which ``save_pretrained`` writes a model."""
+    """How a folder loads that ``save_pretrained`` writes for this model."""
     return "import" if is_uneven(model) else "stock"
 
 
 def how_to_load(model: PreTrainedModel, folder: Path) -> str:
-    """The lines a user needs to load a saved model."""
+    """The lines of Python that load a saved model."""
     return load_instructions(rung_of(model), auto_class(model), str(folder))

@@ -1,4 +1,4 @@
-"""When transformers is taught: as soon as its modules are imported, before anybody uses them."""
+"""Change transformers as soon as its modules are imported, before anybody uses them."""
 
 from types import ModuleType
 
@@ -6,10 +6,11 @@ from headcount.checkpoints.arrival import when_imported
 
 
 def install() -> None:
-    """Have transformers build and save uneven models, wherever headcount is imported as well.
+    """Teach transformers to build and save uneven models, in each process that imports headcount.
 
-    Which of the two is imported first makes no difference. Nothing of transformers is imported
-    here, nor while its own modules are: they need one another, and most need each other half-way.
+    The order of the two imports makes no difference. Nothing of transformers is imported here, or
+    while transformers imports its own modules: these import one another, and most are incomplete
+    at that time.
     """
     when_imported("transformers.configuration_utils", "PreTrainedConfig", _configurations)
     when_imported("transformers.modeling_utils", "PreTrainedModel", _models)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from headcount.architectures.alignment import restored
-from headcount.architectures.discover import find_sites
+from headcount.architectures.discover import Discovery, discover
 from headcount.architectures.maps import is_skipped
 from headcount.architectures.stock import stock_class
 from headcount.checkpoints.dense import dense_config, dense_twin, kept_again
@@ -49,7 +49,8 @@ def padded(model: PreTrainedModel) -> PreTrainedModel:
         )
     # The twin gives the plan, without memory; the dense model is filled by it.
     twin = dense_twin(model)
-    kept, planned = _plan_in_place(model, twin, call)
+    found = discover(twin)
+    kept, planned = _plan_in_place(model, twin, found, call)
     dense = stock_class(type(model))(dense_config(model.config)).eval()
     cast(nn.Module, dense).to(dtype=model.dtype)
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
@@ -63,7 +64,7 @@ def padded(model: PreTrainedModel) -> PreTrainedModel:
     # Generation configurations of the cut model name heads by its numbers, not by the dense ones.
     dense.tie_weights()
     if model.can_generate():
-        config = restored(model.generation_config, find_sites(twin), kept)
+        config = restored(model.generation_config, found.sites, kept)
         setattr(dense, "generation_config", config)
     return dense
 
@@ -116,7 +117,9 @@ def _put(target: Tensor, source: Tensor, dims: Mapping[int, Tensor]) -> None:
     target[torch.meshgrid(*places, indexing="ij")] = source
 
 
-def _plan_in_place(model: PreTrainedModel, twin: PreTrainedModel, call: str) -> tuple[Kept, Plan]:
+def _plan_in_place(
+    model: PreTrainedModel, twin: PreTrainedModel, found: Discovery, call: str
+) -> tuple[Kept, Plan]:
     """(units that stay, plan of the cut), with the units' true places if the decision is known.
 
     Without the decision, the mark says only how many units are left, and any places will do: the
@@ -124,11 +127,11 @@ def _plan_in_place(model: PreTrainedModel, twin: PreTrainedModel, call: str) -> 
     """
     # After a second cut, the decision is about the model in between, and the two plans differ.
     decision: Decision | None = vars(model).get("headcount_decision")
-    again = kept_again(model, twin)
-    planned = plan(twin, again)
-    if decision is not None and _is_about(twin, decision):
+    again = kept_again(model, twin, found)
+    planned = plan(twin, found, again)
+    if decision is not None and _is_about(found, decision):
         kept = {site.key: torch.tensor(site.kept, dtype=torch.long) for site in decision.sites}
-        original = plan(twin, kept)
+        original = plan(twin, found, kept)
         if _same_shape(original, planned):
             return kept, original
     if planned.copies:
@@ -140,8 +143,8 @@ def _plan_in_place(model: PreTrainedModel, twin: PreTrainedModel, call: str) -> 
     return again, planned
 
 
-def _is_about(model: PreTrainedModel, decision: Decision) -> bool:
-    sizes = {site.key: site.num_units for site in find_sites(model)}
+def _is_about(found: Discovery, decision: Decision) -> bool:
+    sizes = {site.key: site.num_units for site in found.sites}
     return all(sizes.get(site.key) == len(site.keep) for site in decision.sites)
 
 

@@ -1,14 +1,15 @@
 """The one module that touches transformers' moving internals: how a model is built and saved.
 
-headcount teaches ``PreTrainedModel`` to build uneven layers, in two steps that every model class
-goes through: at the start of ``__init__`` the account of what was cut is noted, and the stock class
-builds its dense shape; at the end, in ``post_init``, the layers are made smaller, before any weight
-is loaded. Configurations of such models are written with a guard that makes transformers refuse
-them where headcount is not imported. ``save_pretrained`` writes the decision and a model card
-beside the weights of a model that was cut. Models that headcount did not cut are left alone.
+headcount changes two methods of ``PreTrainedModel`` that every model class runs. ``__init__`` first
+notes the mark, which says what was cut; the stock class then builds its dense shape. ``post_init``
+makes the layers smaller, before any weight is loaded.
 
-This is imported in the middle of transformers' own import, so it imports nothing of transformers,
-and what the work itself needs only when there is work.
+Configurations of cut models are written with a guard, by which transformers refuses them unless
+headcount is imported. ``save_pretrained`` writes the decision and a model card beside the weights.
+Models that headcount did not cut are not affected.
+
+This module is imported in the middle of transformers' own import. So it imports nothing of
+transformers at its top, and the code that does the work only when there is work.
 """
 
 from __future__ import annotations
@@ -35,25 +36,27 @@ if TYPE_CHECKING:
     from transformers import GenerationMixin, PreTrainedConfig, PreTrainedModel
 
 _PENDING = "_headcount_pending"
+"""Attribute of a model between ``__init__`` and ``post_init``: its mark."""
 _INSTALLED = "_headcount_installed"
+"""Attribute of a class that was changed."""
 _LOCK = Lock()
 
 
 def teach_configurations(kind: type[PreTrainedConfig]) -> None:
-    """Have configurations of cut models written with the guard, and read without it.
+    """Make configurations of cut models be written with the guard, and read without it.
 
     Args:
-        kind: the class that transformers has now; done once for each.
+        kind: the class in transformers now. Each class is changed once.
     """
     changes = {"to_dict": guarding, "to_diff_dict": guarding, "__post_init__": unguarding}
     _change(kind, {**changes, PER_LAYER: unrepeated})
 
 
 def teach_models(kind: type[PreTrainedModel]) -> None:
-    """Have uneven models built, loaded and saved.
+    """Teach the class of models to build, load and save uneven models.
 
     Args:
-        kind: the class that transformers has now; done once for each.
+        kind: the class in transformers now. Each class is changed once.
     """
     changes = {
         "__init__": _building,
@@ -66,17 +69,20 @@ def teach_models(kind: type[PreTrainedModel]) -> None:
 
 
 def teach_serving(kind: type[GenerationMixin]) -> None:
-    """Have continuous batching ask first whether its cache fits the model.
+    """Make continuous batching check first whether its cache fits the model.
 
     Args:
-        kind: the class that transformers has now; done once for each.
+        kind: the class in transformers now. Each class is changed once.
     """
     if hasattr(kind, ENTRY):
         _change(kind, {ENTRY: asking})
 
 
 def _change(kind: type, changes: dict[str, Callable[[Any], Any]]) -> None:
-    """Replace attributes of a class by what is made of them; once, whoever comes first."""
+    """Replace attributes of a class by wrapped ones: attribute -> function that wraps it.
+
+    Whichever thread comes first does it; the others find it done.
+    """
     with _LOCK:
         if _INSTALLED not in vars(kind):
             for name, change in changes.items():
@@ -93,6 +99,8 @@ def _building(original: Callable[..., None]) -> Callable[..., None]:
         if mark and not _built_by_code(self, mark):
             check_mark(mark)
             outer = _under_construction(mark)
+            # Parts are built with the configuration of the whole, and so have its mark, or with a
+            # copy of it. Only the whole is cut by the mark.
             if outer is None:
                 self.__dict__[_PENDING] = mark
             elif config is not outer.config:  # a copy that the stock class made for a part
@@ -109,22 +117,23 @@ def _building(original: Callable[..., None]) -> Callable[..., None]:
 
 
 def _built_by_code(model: PreTrainedModel, mark: dict[str, Any]) -> bool:
-    """Whether code beside the weights makes what the mark says, of the model or of one around it.
+    """Whether code beside the weights cuts this model, or a model around it with the same mark.
 
-    The model around it is of a class there, its parts are of the stock classes.
+    In a standalone folder, only the whole model has a class of its own; its parts are of stock
+    classes.
     """
     around = (builder for _, builder in _builders() if mark_of(vars(builder).get("config")) == mark)
     return any(hasattr(type(one), STOCK) for one in (model, *around))
 
 
 def _is_inside(model: PreTrainedModel) -> bool:
-    """Whether a model is built while another one is."""
+    """Whether a model is built inside of another one."""
     others = (method == "__init__" for method, builder in _builders() if builder is not model)
     return next(others, False)
 
 
 def _builders() -> Iterator[tuple[str, PreTrainedModel]]:
-    """The methods of models that run in this thread, the innermost first, and their models."""
+    """(method, model) for each method of a model that runs in this thread, innermost first."""
     from transformers.modeling_utils import PreTrainedModel
 
     frame = sys._getframe(1)
@@ -136,9 +145,10 @@ def _builders() -> Iterator[tuple[str, PreTrainedModel]]:
 
 
 def _under_construction(mark: dict[str, Any]) -> PreTrainedModel | None:
-    """The model around the one that is being built, if the mark is about that one.
+    """The model that is being built around this one and has this mark; None if there is none.
 
-    The frames of this thread are asked, as nothing else knows when a construction fails.
+    The frames of this thread tell. A list of models under construction would keep those whose
+    construction failed.
     """
     found = (builder for _, builder in _builders() if vars(builder).get(_PENDING) == mark)
     return next(found, None)
@@ -185,7 +195,7 @@ def _pushing(original: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def _before_upload(model: PreTrainedModel) -> Iterator[None]:
-    """Inside, an upload finds what ``after_save`` writes, and its card instead of a template."""
+    """Inside the block, an upload includes the decision, and our card instead of a template."""
     from headcount.checkpoints.folder import after_save
 
     upload = model._upload_modified_files
@@ -209,21 +219,23 @@ def _before_upload(model: PreTrainedModel) -> Iterator[None]:
 
 
 _TEMPLATE = "This model card has been automatically generated."
-"""Stands in the card that transformers makes for a model that has none on the Hub."""
+"""A sentence of the card that transformers writes for a model without one on the Hub."""
 
 
 def shrink(model: PreTrainedModel, left: Left) -> None:
-    """Give a freshly built dense model the shape its configuration asks for.
+    """Cut a new dense model to the shape that its configuration asks for.
 
     Args:
-        model: as the stock class builds it, on any device.
-        left: what the sites that were cut have left.
+        model: the model as the stock class builds it, on any device.
+        left: the units that are left of each site that was cut.
 
     Raises:
-        CheckpointError: a site asks for more units than the dense model has, or is not in it.
+        CheckpointError: a site is not in the dense model, or asks for more units than it has.
     """
+    from headcount.architectures.discover import discover
     from headcount.checkpoints.dense import kept_of
     from headcount.surgery.cut import reduce
 
     with torch.device("cpu"):  # indices; from_pretrained makes everything else without memory
-        reduce(model, kept_of(model, left), in_place=True)
+        found = discover(model)
+        reduce(model, found, kept_of(model, found, left), in_place=True)

@@ -36,9 +36,9 @@ def refuse_uneven_cache(model: nn.Module) -> None:
         ArchitectureError: a layer has another number of key-value heads.
     """
     from headcount.architectures.config import is_uneven
-    from headcount.architectures.discover import find_sublayers
     from headcount.architectures.maps import is_skipped
     from headcount.architectures.places import nearest_config
+    from headcount.architectures.sublayers import find_sublayers
 
     if not is_uneven(model):
         return

@@ -1,4 +1,4 @@
-"""Which files of a folder headcount wrote: it replaces and deletes these and no others."""
+"""Keep a list of the files that headcount wrote: it replaces and deletes no others."""
 
 import errno
 import hashlib
@@ -15,17 +15,17 @@ from headcount.door.shape import Count, Misfit, fit
 from headcount.errors import CheckpointError
 
 LIST_FILE = "headcount-files.json"
-"""In a folder that headcount wrote: the names of its files, with size and digest."""
+"""Name of the list: the files that headcount wrote into the folder, with size and digest."""
 FORMAT = 1
 LARGEST_LIST = 1 << 24
-"""Bytes of a list that are read at most."""
+"""Most bytes of a list that is read."""
 
 Files = dict[str, tuple[int, str]]
-"""Name, seen from the folder, with slashes -> size and SHA-256."""
+"""Path relative to the folder, with slashes -> (size, SHA-256)."""
 
 
 def write_list(folder: Path) -> None:
-    """Note all files that stand in a folder now as written by headcount.
+    """List all files that are in a folder now as written by headcount.
 
     Args:
         folder: a folder that headcount alone has written to.
@@ -58,20 +58,21 @@ def take_place(
     list_file: str = LIST_FILE,
     body: Mapping[str, Any] | None = None,
 ) -> None:
-    """Move files into a folder that holds others, too, and note them as ours.
+    """Move files into a folder that also holds others, and list them as ours.
 
-    The list is written first, with what it said before: killed in between, both are ours.
+    The list is written first, and keeps its old entries. So if the process is killed in between,
+    old and new files are both listed.
 
     Args:
-        call: beginning of the message.
-        draft: a folder with nothing but the files, on the same disk.
-        folder: where to; made if needed.
+        call: beginning of the error message.
+        draft: a folder on the same disk that holds only these files.
+        folder: the target; created if needed.
         trusted: see ``check_takes_place``.
-        list_file: name of the list, a file of ours that may say more.
-        body: what else it says.
+        list_file: name of the list, a JSON file of ours that may have further keys.
+        body: these further keys.
 
     Raises:
-        CheckpointError: a file of the same name is there that headcount did not write.
+        CheckpointError: a file of the same name is there, and headcount did not write it.
     """
     new = {name: (path.stat().st_size, _digest(path)) for name, path in _entries(draft)}
     check_takes_place(call, folder, new, trusted=trusted, list_file=list_file)
@@ -122,11 +123,11 @@ def check_takes_place(
 
 
 def relist(folder: Path, names: Collection[str]) -> None:
-    """Note anew what was written into a folder that has a list; without one, there is none after.
+    """Update the list of a folder after files were written. A folder without a list gets none.
 
     Args:
         folder: the folder.
-        names: files that were written just now.
+        names: the files that were written.
     """
     listed = read_list(folder)
     if not listed:
@@ -137,7 +138,7 @@ def relist(folder: Path, names: Collection[str]) -> None:
 
 
 def read_list(folder: Path, key: str = "files", list_file: str = LIST_FILE) -> Files:
-    """What was noted as ours; nothing where there is no list, or none that can be read."""
+    """The files that a folder's list names; none if there is no list or it cannot be read."""
     path = folder / list_file
     try:
         if path.is_symlink():
@@ -150,14 +151,14 @@ def read_list(folder: Path, key: str = "files", list_file: str = LIST_FILE) -> F
 
 
 def foreign(folder: Path) -> list[str]:
-    """What stands in a folder and headcount did not write, or somebody has changed since.
+    """The files in a folder that headcount did not write, or that were changed since.
 
     Args:
         folder: any folder.
 
     Returns:
-        Names as seen from the folder, in order; a folder that holds nothing of ours has a slash
-        behind its name. Links are never ours.
+        Paths relative to the folder, in order. A folder with none of our files is one entry, with a
+        slash at its end. Links are never ours.
     """
     listed = read_list(folder)
     own = {LIST_FILE} if listed else set()
@@ -169,14 +170,14 @@ def foreign(folder: Path) -> list[str]:
 
 
 def check_replaceable(call: str, folder: Path) -> None:
-    """Refuse to replace a folder that holds anything headcount did not write.
+    """Refuse to replace a folder that holds anything that headcount did not write.
 
     Args:
-        call: beginning of the message, such as ``output``.
-        folder: the place of a result; nothing need be there.
+        call: beginning of the error message, such as ``output``.
+        folder: the place of a result, which need not exist.
 
     Raises:
-        CheckpointError: something else stands there; names it.
+        CheckpointError: something else is there; the message names it.
     """
     if not os.path.lexists(folder):
         return
@@ -199,12 +200,12 @@ def check_replaceable(call: str, folder: Path) -> None:
 
 
 def remove_written(folder: Path) -> list[str]:
-    """Delete what headcount wrote into a folder, and the folder once it is empty.
+    """Delete the files that headcount wrote into a folder, and the folder if it is empty then.
 
-    ``check_replaceable`` has compared the contents shortly before; here the sizes have to do.
+    Only sizes are compared: ``check_replaceable`` has compared the contents shortly before.
 
     Returns:
-        What stays because headcount did not write it, as ``foreign`` names it.
+        What stays since headcount did not write it, as ``foreign`` names it.
     """
     listed = read_list(folder)
     for name, path in [*_entries(folder)]:
@@ -217,7 +218,7 @@ def remove_written(folder: Path) -> list[str]:
 
 
 def remove_empty(folder: Path) -> None:
-    """Delete the folders below a folder, and itself, as far as they are empty."""
+    """Delete the empty folders below a folder, and the folder itself if it is empty then."""
     for place, _, _ in os.walk(folder, topdown=False):
         try:
             Path(place).rmdir()
@@ -229,10 +230,10 @@ def remove_empty(folder: Path) -> None:
 def check_no_links(call: str, folder: Path) -> None:
     """Refuse a folder of ours that holds links, devices or pipes: headcount makes none.
 
-    What a link leads to would be read, and its content copied into a result.
+    The target of a link would be read, and its content copied into a result.
 
     Raises:
-        CheckpointError: names them.
+        CheckpointError: there are some; the message names them.
     """
     odd = [name for name, path in _entries(folder) if not _is_plain(path)]
     if odd:
@@ -243,7 +244,7 @@ def check_no_links(call: str, folder: Path) -> None:
 
 
 def in_words(names: Collection[str]) -> str:
-    """A few names, and how many more there are.
+    """The first four names, and how many more there are.
 
     Example:
         >>> in_words(["a", "b"]), in_words([str(n) for n in range(9)])
@@ -255,12 +256,12 @@ def in_words(names: Collection[str]) -> str:
 
 
 def _entries(folder: Path, inside: Collection[str] | None = None) -> Iterator[tuple[str, Path]]:
-    """Files with their names, in order; links are not followed.
+    """(relative path, path) of each file below a folder, in order. Links are not followed.
 
     Args:
         folder: where to look.
-        inside: folders to look into, by name; any other is one entry. None looks into all, and has
-            no entry for an empty one.
+        inside: the folders to look into. Each other folder is one entry. None looks into all, and
+            then folders are no entries.
     """
     for place, folders, files in os.walk(folder, onerror=_raise):
         here = Path(place)
@@ -289,13 +290,13 @@ def _parents(names: Collection[str]) -> set[str]:
 
 
 def _is_plain(path: Path) -> bool:
-    """Whether it is a file in its own right: no link, device, pipe."""
+    """Whether a path is a regular file or a folder: no link, device or pipe."""
     mode = path.lstat().st_mode
     return stat.S_ISREG(mode) or (stat.S_ISDIR(mode) and not path.is_symlink())
 
 
 def _is_same(path: Path, listed: tuple[int, str] | None, *, content: bool = True) -> bool:
-    """Whether a file is as it was listed; the size first, since it is at hand."""
+    """Whether a file is as it was listed. The size is compared first, which takes no reading."""
     found = path.lstat()
     if listed is None or not stat.S_ISREG(found.st_mode) or found.st_size != listed[0]:
         return False

@@ -14,8 +14,9 @@ from headcount.units.decision import Decision
 from headcount.units.scores import MOST_IN_TEXT
 
 Rung = Literal["stock", "import", "standalone", "padded"]
-"""How a saved folder loads: in plain transformers; after ``import headcount``; with the code beside
-the weights; in plain transformers, with zeros for what was removed."""
+"""How a saved folder loads. ``stock``: with transformers alone. ``import``: once headcount is
+imported. ``standalone``: with the code beside the weights. ``padded``: with transformers alone,
+since zeros stand for the removed units."""
 
 FIGURE = "heads.png"
 """Name of the heat map in a saved folder."""
@@ -33,16 +34,16 @@ def model_card(
     report: Report | None,
     has_figure: bool,
 ) -> str:
-    """The README.md of a saved folder. Each number in it is in the decision or in the report.
+    """The README.md of a saved folder. All its numbers are from the decision or the report.
 
     Args:
-        name: the model's name, the title of the card.
-        decision: what was kept; None if it is not known.
+        name: the model's name, which is the title of the card.
+        decision: which units were kept; None if not known.
         rung: how the folder loads.
-        auto_class: name of transformers' class that loads it, for instance ``AutoModel``.
-        pipeline_task: the Hub's name of the task, for instance ``text-classification``.
-        report: the numbers; None if nothing was measured.
-        has_figure: whether ``heads.png`` lies beside the card.
+        auto_class: the transformers class that loads it, such as ``AutoModel``.
+        pipeline_task: the task's name on the Hub, such as ``text-classification``; None for none.
+        report: the measured numbers; None if nothing was measured.
+        has_figure: whether ``heads.png`` is beside the card.
 
     Returns:
         Markdown with YAML front matter.
@@ -72,7 +73,7 @@ def load_instructions(rung: Rung, auto_class: str, folder: str | Path) -> str:
 
     Args:
         rung: how the folder loads.
-        auto_class: name of transformers' class that loads it.
+        auto_class: the transformers class that loads it.
         folder: where the model was saved, or its name on the Hub.
 
     Returns:
@@ -95,7 +96,7 @@ def load_instructions(rung: Rung, auto_class: str, folder: str | Path) -> str:
 
 
 BEGIN, TAGS = "---\nlibrary_name: transformers\n", "tags:\n- headcount\n- pruned\n---"
-"""How the front matter of every card begins and ends."""
+"""Beginning and end of the front matter of every card, by which a card is recognised."""
 
 
 def _front_matter(pipeline_task: str | None) -> str:
@@ -142,7 +143,7 @@ _RUNGS: dict[Rung, str] = {
         "as slow as before pruning."
     ),
 }
-"""How a folder loads -> the card's words for it."""
+"""How a folder loads -> the paragraph of the card about it."""
 
 
 def _numbers(report: Report) -> str:
@@ -197,7 +198,7 @@ def _facts(decision: Decision | None, report: Report | None) -> Iterator[str]:
 
 
 def _told(decision: Decision | None, report: Report | None) -> dict[str, Any]:
-    """Where the model comes from: the decision's word, else the report's."""
+    """Method, budget, seed and steps: from the decision, else from the report."""
     told: dict[str, Any] = {"method": {}, "budget": {}}
     if report is not None:
         told |= {"method": report.method, "budget": report.budget, "seed": report.seed}

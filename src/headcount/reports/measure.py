@@ -18,7 +18,7 @@ from torch import Generator, Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from headcount.architectures.discover import find_sites
+from headcount.architectures.discover import discover
 from headcount.architectures.positions import max_tokens
 from headcount.errors import BudgetError, CheckpointError, PruningError
 
@@ -56,7 +56,7 @@ def heads_per_layer(model: nn.Module) -> tuple[int, ...]:
         (12, 12)
     """
     counts: dict[tuple[str, str, int], int] = {}
-    for site in find_sites(model):
+    for site in discover(model).sites:
         heads = site.num_units if site.kind == "head" else 0
         counts[site.place] = counts.get(site.place, 0) + heads
     return tuple(counts.values())

@@ -1,4 +1,4 @@
-"""The report as a table: for the terminal, and in Markdown."""
+"""The table of a report, for the terminal and in Markdown."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,20 +23,21 @@ MISSING = "n/a"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Column:
-    """One measured quantity."""
+    """A column of the table: one measured quantity."""
 
     field: str
-    """The row's field."""
+    """Name of the field of ``Row``."""
     title: str
-    """Heading."""
+    """Heading of the column."""
     write: Callable[[float], str]
-    """How the value is written."""
+    """Turns the value into text."""
 
 
 def render(report: Report) -> Table:
-    """The report for a terminal of 80 columns or more; numbers stay whole, names are folded.
+    """The report as a table for a terminal of 80 columns or more.
 
-    Each value stands above its share of the dense model's; what no row has is left out.
+    Below each value stands its share of the dense model's value. Quantities that no row has are
+    left out. Long names are wrapped, numbers never.
 
     Args:
         report: the report.
@@ -130,13 +131,13 @@ def _words(column: Column, row: Row, dense: Row | None) -> str:
 
 
 def _share(column: Column, row: Row, dense: Row | None) -> str | None:
-    """The ratio to the dense row, for every other row."""
+    """A value as a share of the dense row's; None for the dense row itself."""
     base = None if dense is None or row is dense else getattr(dense, column.field)
     return f"{100 * getattr(row, column.field) / base:.1f}%" if base else None
 
 
 def _notes(report: Report) -> Iterator[str]:
-    """What stands below the table in a terminal."""
+    """The lines below the table in a terminal."""
     yield "heads per layer"
     width = max(len(row.name) for row in report.rows)
     for row in report.rows:
@@ -145,7 +146,7 @@ def _notes(report: Report) -> Iterator[str]:
 
 
 def _measured(report: Report) -> Iterator[str]:
-    """How the numbers were measured: only what the table shows."""
+    """Sentences on how the numbers in the table were measured."""
     yield from one_class(
         {row.name: row.only_class for row in report.rows if row.quality is not None}, report.metric
     )

@@ -15,8 +15,7 @@ from headcount.architectures.config import (
     write_shape,
 )
 from headcount.architectures.depth import MOVED
-from headcount.architectures.discover import find_sites
-from headcount.architectures.discover import units as find_units
+from headcount.architectures.discover import Discovery, discover, examined, table_of
 from headcount.architectures.maps import uncompiled
 from headcount.architectures.state import forget_packing
 from headcount.door.arguments import checks_arguments
@@ -76,7 +75,8 @@ def cut(model: M, decision: Decision, *, in_place: bool = False) -> M:
     refuse_not_finite("cut", (site.key for site in decision.sites), scores)
     dense = cast(M, uncompiled(model))
     refuse(dense)
-    units = find_units(dense)
+    found = examined(dense)
+    units = table_of(dense, found)
     decision.check(units)
     _check_nesting(decision)
     refuse_torn(dense, units, decision)
@@ -84,10 +84,10 @@ def cut(model: M, decision: Decision, *, in_place: bool = False) -> M:
     kept = {site.key: torch.tensor(site.kept, dtype=torch.long) for site in decision.sites}
     # Before the cut: Whisper's alignment heads are numbered as in the dense model.
     generation = realigned(dense, units.sites, kept, renumber=True)
-    small = reduce(dense, kept, in_place=in_place)
+    small = reduce(dense, found, kept, in_place=in_place)
     for name, config in generation.items():
         setattr(small.get_submodule(name), "generation_config", config)
-    _recount(small, decision)
+    cut_found = _recount(small, decision)
     # A copy has its own configurations already. Without this, an in-place cut would also write its
     # counts into every other model that shares the configuration object.
     if in_place:
@@ -97,19 +97,20 @@ def cut(model: M, decision: Decision, *, in_place: bool = False) -> M:
     vars(small).pop(MOVED, None)
     vars(small)["headcount_decision"] = decision
     forget_packing(small)
-    write_shape(small, kept)
+    write_shape(small, cut_found, kept)
     if in_place:
         forget_compiled()
     return model if in_place else small
 
 
-def reduce(model: M, kept: Kept, *, in_place: bool) -> M:
+def reduce(model: M, found: Discovery, kept: Kept, *, in_place: bool) -> M:
     """Keep the listed units of each named site; sites that are not named stay whole.
 
     The configuration is not changed.
 
     Args:
         model: the model.
+        found: what was discovered in it.
         kept: indices of the units to keep, by site (module, kind).
         in_place: change this model instead of a copy.
 
@@ -119,7 +120,7 @@ def reduce(model: M, kept: Kept, *, in_place: bool) -> M:
     Raises:
         SurgeryError: one tensor has two names, and each name would need a different slice.
     """
-    planned = plan(model, kept)
+    planned = plan(model, found, kept)
     # All slices and copies are made before anything is replaced: in place, a source may be gone
     # afterwards, and an error here leaves the model as it was.
     tensors = _slices(model, planned)
@@ -210,13 +211,18 @@ def _orphans(outer: SiteDecision, inner: SiteDecision) -> bool:
     return gone and any(inner.keep) and holds(outer.module, outer.kind, inner.module)
 
 
-def _recount(model: nn.Module, decision: Decision) -> None:
+def _recount(model: nn.Module, decision: Decision) -> Discovery:
     """Compare the units that the new weights have with the decision.
+
+    Returns:
+        What was discovered in the cut model.
 
     Raises:
         SurgeryError: a site has another number of units than decided.
     """
-    found = {site.key: site.num_units for site in find_sites(model)}
+    # A walk of its own: what the plan knew would only confirm the plan.
+    after = discover(model)
+    found = {site.key: site.num_units for site in after.sites}
     # Two cases may differ. Attention without heads has no weights by which its key-value heads or
     # the sublayer could be counted. A layer may be left with no weights at all (see _bare).
     hollow = {site.module for site in decision.sites if site.kind in SLICES and not any(site.keep)}
@@ -232,6 +238,7 @@ def _recount(model: nn.Module, decision: Decision) -> None:
             f"cut: recounted from the weights, these sites have (found, decided) units: {wrong}. "
             "This is an error of headcount; please report it."
         )
+    return after
 
 
 def _bare(layer: SiteDecision, decision: Decision, hollow: set[str]) -> bool:

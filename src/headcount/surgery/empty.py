@@ -15,9 +15,9 @@ from headcount.architectures.attention import (
     skips,
     whole_norms,
 )
-from headcount.architectures.discover import Sublayer
 from headcount.architectures.maps import child, width
 from headcount.architectures.match import resolve
+from headcount.architectures.sublayers import Sublayer
 from headcount.surgery.counts import new_counts
 from headcount.surgery.draft import Draft
 

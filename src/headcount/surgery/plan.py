@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from headcount.architectures import names
 from headcount.architectures.attention import Attention
-from headcount.architectures.discover import Sublayer, find_sites, find_sublayers
+from headcount.architectures.discover import Discovery
+from headcount.architectures.sublayers import Sublayer
 from headcount.errors import SurgeryError
 from headcount.surgery.biases import (
     OWN_BIAS,
@@ -34,18 +35,19 @@ Kept = Mapping[tuple[str, str], Tensor]
 """Site (module, kind) -> indices of the units that stay, ascending. Sites not named stay whole."""
 
 
-def plan(model: nn.Module, kept: Kept) -> Plan:
+def plan(model: nn.Module, found: Discovery, kept: Kept) -> Plan:
     """Plan a cut.
 
     Args:
         model: the model; not changed.
+        found: what was discovered in it.
         kept: the units that stay, site by site.
 
     Raises:
         SurgeryError: key-value heads would keep different numbers of query heads, or the experts
             of one tensor different numbers of neurons.
     """
-    planner = _Planner(model, kept)
+    planner = _Planner(model, found, kept)
     # Layers first: what lies in a removed layer is emptied with it and needs no slices.
     planner.layers()
     for sublayer in planner.sublayers:
@@ -63,10 +65,10 @@ class _Planner:
     attention module keeps.
     """
 
-    def __init__(self, model: nn.Module, kept: Kept) -> None:
+    def __init__(self, model: nn.Module, found: Discovery, kept: Kept) -> None:
         self.model, self.kept, self.draft = model, kept, Draft(model)
-        self.sublayers = find_sublayers(model)
-        self.sites = {site.key: site for site in find_sites(model, self.sublayers)}
+        self.sublayers = found.sublayers
+        self.sites = {site.key: site for site in found.sites}
         self.gone: set[str] = set()
         self.heads: dict[str, tuple[int, ...]] = {}
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, set_seed
 
-from headcount.architectures.discover import find_sublayers
 from headcount.architectures.discover import units as find_units
+from headcount.architectures.sublayers import find_sublayers
 from headcount.errors import ArchitectureError, PruningError
 from headcount.surgery.cut import cut
 from headcount.surgery.masked import masked

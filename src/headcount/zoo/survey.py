@@ -1,4 +1,4 @@
-"""Check many model types, each in a process of its own, and remember what is done."""
+"""Check many model types, each in a process of its own, and save each record."""
 
 import json
 import multiprocessing
@@ -44,19 +44,19 @@ MUST = (
     "bart", "mbart", "marian", "pegasus", "m2m_100", "whisper", "vit", "deit", "beit", "dinov2",
     "clip", "siglip", "wav2vec2", "hubert",
 )  # fmt: skip
-"""The types that have to be exact."""
+"""The types of which every check must be exact."""
 
 PACKAGES = ("headcount", "transformers", "torch")
 
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
-    # Weights that are read from a file may lie at other addresses than weights in memory; without
-    # this, MKL multiplies them by other instructions, and the last bit of a result differs.
+    # Without this, MKL chooses its instructions by where the weights lie in memory. That may differ
+    # for weights read from a file, and then the last bit of a result differs, too.
     "MKL_CBWR": "COMPATIBLE",
     "OMP_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
-"""What the processes are started with; read by the libraries when they are imported."""
+"""Environment variables of the processes. Libraries read them when they are imported."""
 
 
 def check_type(
@@ -66,16 +66,17 @@ def check_type(
     address: str = "",
     report: Callable[[Record], None] = lambda record: None,
 ) -> Record:
-    """Run every check on a tiny model of a type; an error is what came out of its check.
+    """Run every check on a tiny model of a type. An error becomes the outcome of its check.
 
     Args:
         model_type: the type, such as ``"bert"``, or a variant of it.
-        onnx: whether the cut model is exported, too, which takes longer than all the rest.
-        address: of a process without headcount; without one nothing is loaded there.
-        report: called before each check with what is known so far.
+        onnx: also export the cut model, which takes longer than all other checks together.
+        address: address of a process without headcount, which loads the saved models; empty for
+            none.
+        report: called before each check with the record so far.
 
     Returns:
-        The record.
+        The record of all checks.
 
     Example:
         >>> print(check_type("nonesuch", onnx=False).reason("built"))
@@ -88,6 +89,7 @@ def check_type(
         if subject is not None:
             visit = Visit(address) if address else None
             saved = Folders(subject=subject, stack=stack, visit=visit)
+            # Variants are many, so some checks run for types alone.
             full = type_of(model_type) == model_type
             for name, check in _plan(subject, saved, onnx).items():
                 if full or name not in TYPES_ONLY:
@@ -97,7 +99,7 @@ def check_type(
 
 
 TYPES_ONLY = ("beams", "reload", "siblings", "onnx")
-"""The checks that a variant is spared."""
+"""The checks that run for types, and not for their variants."""
 
 
 def _plan(subject: Subject, saved: Folders, onnx: bool) -> dict[str, Callable[[], Outcome]]:
@@ -124,7 +126,7 @@ def _plan(subject: Subject, saved: Folders, onnx: bool) -> dict[str, Callable[[]
 
 
 def _subject(sheet: "_Sheet") -> Subject | None:
-    """Build the model, run it and find its units; None if there is nothing more to check."""
+    """Build the model, run it and find its units; None if one of these fails."""
     found: dict[str, Any] = {}
     for name, step in {"built": checks.build, "forward": checks.run, "units": checks.find}.items():
         outcome = sheet.run(name, lambda step=step: step(sheet.record, found))
@@ -135,7 +137,7 @@ def _subject(sheet: "_Sheet") -> Subject | None:
 
 
 class _Sheet:
-    """The record of a type while it is being filled in."""
+    """The record of a type while its checks run."""
 
     def __init__(self, model_type: str, report: Callable[[Record], None]) -> None:
         self.record, self._report = Record(model_type=model_type), report
@@ -166,15 +168,15 @@ class Survey:
     """How types are checked."""
 
     work: Path
-    """Folder with a file for each type that is done."""
+    """Folder with a file for each type that was checked."""
     jobs: int = 2
-    """Types at a time."""
+    """Number of types at a time."""
     limit_s: float = 300.0
-    """Seconds a type may take."""
+    """Most seconds for a type."""
     onnx: bool = True
-    """Whether the cut models are exported, too."""
+    """Whether to export the cut models, too."""
     fresh: bool = False
-    """Whether types that are done are checked again."""
+    """Whether to check again the types that were checked before."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -187,13 +189,13 @@ class Survey:
     def run(
         self, types: Iterable[str], on_done: Callable[[Record], None] = lambda record: None
     ) -> dict[str, Record]:
-        """Check types, those that are done already excepted.
+        """Check types. A type with a record from an earlier run is not checked again.
 
-        A type that crashes or takes too long is recorded as such, with what was known by then.
+        If a type crashes or takes too long, its record says so and keeps the checks before that.
 
         Args:
             types: the types.
-            on_done: called with each record, those that were done already first.
+            on_done: called with each record, first with those of earlier runs.
 
         Returns:
             Type -> its record, in the order of ``types``.
@@ -209,7 +211,7 @@ class Survey:
         return {model_type: records[model_type] for model_type in types}
 
     def _checked(self, waiting: deque[str]) -> Iterator[Record]:
-        """Keep as many processes running as there are jobs; yield what each of them leaves."""
+        """Keep ``jobs`` processes running, and yield the record of each when it ends."""
         running: dict[int, _Job] = {}
         scratch = Path(tempfile.mkdtemp())
         with ExitStack() as stack:
@@ -238,11 +240,13 @@ class Survey:
         late = job.process.is_alive()
         job.stop()
         record = job.record()
+        # A process that finished has no running check. Else, the running check has failed.
         if record.running:
             why = f"took more than {self.limit_s:g} s" if late else job.exit_reason()
             outcome = Outcome(state="fails", reason=why)
             record = replace(record, running="", checks={**record.checks, record.running: outcome})
             late = late and record.state("onnx") == "unchecked"
+        # The limit stands in the file of a late type: with a higher one, it is worth another try.
         body = {"key": self._key(), "limit_s": self.limit_s if late else 0, **record.to_dict()}
         _write(self._file(job.model_type), body)
         shutil.rmtree(job.folder, ignore_errors=True)
@@ -255,19 +259,20 @@ class Survey:
         return {**versions(), "onnx": self.onnx}
 
     def _done(self, model_type: str) -> Record | None:
-        """The record of a type that was checked with the same versions and as much time."""
+        """The saved record of a type; None if versions differ now, or it had less time than now."""
         try:
             body: _Done = parse_json(read_text(self._file(model_type)), _Done)
             key, limit_s = body["key"], body["limit_s"]
             record = Record.of({k: v for k, v in body.items() if k not in ("key", "limit_s")})
         except (OSError, Misfit):
             return None
+        # A record with the export serves a run without it, too.
         same = key == self._key() or key == {**self._key(), "onnx": True}
         return record if same and not 0 < limit_s < self.limit_s else None
 
 
 class _Done(TypedDict):
-    """What stands in a type's file beside its record."""
+    """What a type's file has beside the record."""
 
     key: dict[str, Any]
     limit_s: Positive
@@ -288,7 +293,7 @@ class _Job:
         self.process.join()
 
     def record(self) -> Record:
-        """What the process wrote last."""
+        """The record that the process wrote last; an empty one if there is none."""
         try:
             return parse_json(read_text(self.folder / RECORD_FILE), Record)
         except (OSError, Misfit):
@@ -304,7 +309,7 @@ RECORD_FILE = "record.json"
 
 
 def versions() -> dict[str, str]:
-    """The versions that decide what comes out.
+    """The versions of the packages that the results depend on.
 
     Example:
         >>> sorted(versions())
@@ -314,7 +319,7 @@ def versions() -> dict[str, str]:
 
 
 def _context() -> Any:
-    """A server that has imported everything and forks a process for each type."""
+    """A context whose server imports everything once, and forks a process for each type."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     with _environment():
@@ -345,7 +350,8 @@ def _environment() -> Iterator[None]:
 
 
 def _work(model_type: str, onnx: bool, folder: Path, address: str) -> None:
-    """What one process does: check a type, and write what is known before each check."""
+    """The work of one process: check a type, and write the record before each check."""
+    # Whatever the libraries print, also from C, would go through the lines of the survey.
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), 1)
         os.dup2(nowhere.fileno(), 2)

@@ -1,4 +1,4 @@
-"""What is known about model types, as JSON and as Markdown."""
+"""The records of model types as JSON and as Markdown."""
 
 import json
 import re
@@ -16,33 +16,33 @@ TITLE = "# Which models can be pruned"
 """The first line of the page."""
 
 NO_ONNX = "--no-onnx"
-"""The flag of a command that exports nothing."""
+"""Flag of the command line: export no model."""
 
 SHOWN = 36
-"""Characters of a reason in a cell of the table."""
+"""Most characters of a reason in a cell of the table."""
 
 Records = Mapping[str, Record]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class About:
-    """Where a table comes from."""
+    """How a table was made."""
 
     versions: Mapping[str, str]
-    """Version of each package."""
+    """Package -> version."""
     date: str
-    """Day on which it was made."""
+    """Day on which the table was made."""
     command: str
-    """What makes it again."""
+    """The command that makes it again."""
     must: tuple[str, ...]
-    """The types that have to be exact."""
+    """The types that must be exact."""
 
 
 def summary(records: Records, about: About) -> dict[str, int]:
-    """Count what was found.
+    """Count types and variants by what the checks found.
 
     Returns:
-        What is counted -> how many types, or how many variants.
+        What is counted -> number of types, or of variants.
 
     Example:
         >>> about = About(versions={}, date="", command="", must=("bert",))
@@ -77,21 +77,22 @@ def summary(records: Records, about: About) -> dict[str, int]:
 
 
 VERDICTS = ("exact", "refused", "not found", "not exact")
-"""What becomes of a type or variant with attention that is built and runs."""
+"""The verdicts on a type or variant that has attention, is built and runs."""
 
 
 def _parted(records: Records) -> tuple[list[Record], list[Record]]:
-    """The types, and the variants that are not the default under another name."""
+    """The records of types, and of variants that differ from their type's default."""
     types = [record for name, record in records.items() if type_of(name) == name]
     variants = [record for name, record in records.items() if type_of(name) != name]
     return types, [record for record in variants if record.verdict != "the default"]
 
 
 def as_json(records: Records, about: About) -> str:
-    """The records, their verdicts and counts, as text: a line for each type and variant.
+    """Counts, records and verdicts as JSON, with one line for each type and variant.
 
-    A check is its state, with the reason behind it where there is one.
+    A check is written as its state, followed by the reason if there is one.
     """
+    # One line for each: indented throughout, a change of one type would be spread over many lines.
     body = {**asdict(about), "summary": summary(records, about)}
     head = json.dumps(body, indent=1, ensure_ascii=False).removesuffix("\n}")
     lines = [f"  {_dumped(name)}: {_dumped(_entry(record))}" for name, record in records.items()]
@@ -113,7 +114,7 @@ def _entry(record: Record) -> dict[str, Any]:
 
 
 def as_markdown(records: Records, about: About) -> str:
-    """The records as a page."""
+    """The records as a Markdown page."""
     sections = (_head, _counts, _meanings, _all_types, _failures, _again)
     return "\n".join(line for section in sections for line in section(records, about)) + "\n"
 
@@ -203,7 +204,7 @@ def _cell(record: Record, check: str) -> str:
 
 
 def _failures(records: Records, about: About) -> list[str]:
-    """Every failure, grouped by its reason."""
+    """All failures, grouped by reason."""
     types, variants = _parted(records)
     both = [*types, *variants]
     found = [record for record in both if record.units]
@@ -238,7 +239,7 @@ def _in_state(
 
 
 def _grouped(title: str, failures: list[tuple[Record, str]]) -> list[str]:
-    """A list of reasons, the most frequent first, and the types and columns of each."""
+    """A list of reasons, the most frequent first, with the types and checks of each."""
     if not failures:
         return []
     texts: dict[str, str] = {}
@@ -261,7 +262,7 @@ def _named(types: Mapping[str, list[str]]) -> str:
 
 
 def _essence(reason: str) -> str:
-    """What differs from message to message: the classes that were found and no row explains.
+    """The part of a reason that differs between types: the classes that fit no row of a table.
 
     Example:
         >>> _essence("units(A): no table describes how its attention is built. Found B (c). Looked")
@@ -272,17 +273,21 @@ def _essence(reason: str) -> str:
 
 
 def _kind(reason: str) -> str:
-    """Equal for reasons that differ in numbers and places only."""
+    """A reason without numbers and places in the code, by which reasons are grouped."""
     return re.sub(r"\d+(\.\d+)?(e-?\d+)?", "N", re.sub(r" \(\w+\.py:\d+\)", "", _essence(reason)))
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown leaves alone; what ends a cell is left to the table."""
+    """Text with Markdown's signs escaped, except those that end a cell: the table does that."""
     return re.sub(r"([<>*_`\[\]])", r"\\\1", text)
 
 
 def _again(records: Records, about: About) -> list[str]:
-    """What to call; a call that exports nothing goes on from one that exported some types."""
+    """The commands that make the page again.
+
+    If only some types were exported, these need a command of their own first. The command without
+    export goes on from there.
+    """
     exported = [name for name, record in records.items() if record.state("onnx") in ("ok", "fails")]
     title, calls = ["## Make this page again", ""], [about.command]
     if exported and NO_ONNX in about.command:

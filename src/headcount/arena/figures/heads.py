@@ -1,4 +1,4 @@
-"""A figure of the heads that each method keeps: a panel for each method and number of heads."""
+"""Draw which heads each method keeps: one panel for each method and number of heads."""
 
 import textwrap
 from collections.abc import Sequence
@@ -23,13 +23,13 @@ _NARROWEST = 5.2
 
 
 def draw_heads(results: Sequence[Result], path: Path) -> None:
-    """Draw, as a PNG, the share of seeds in which each head is kept; layers down, heads across.
+    """Draw a PNG of the share of seeds that keep each head. Layers go down, heads across.
 
-    A method that always keeps the same heads has only the darkest and the lightest shade; one that
-    chooses by chance has all of them.
+    A method that keeps the same heads with every seed shows only the darkest and the lightest
+    shade. A random choice shows the shades in between.
 
     Args:
-        results: finished cells; the dense ones are left out.
+        results: finished cells; dense ones are left out.
         path: the PNG file.
 
     Example:
@@ -53,6 +53,7 @@ def draw_heads(results: Sequence[Result], path: Path) -> None:
     }
     num_layers, num_heads = next(iter(shares.values())).shape
     left = 0.35 + _LETTER * max(len(method) for method in methods)
+    # Smaller tiles where all panels of a row would be wider than 16 inches.
     tile = min(_TILE, 16 / (len(heads) * num_heads))
     across, down = num_heads * tile, num_layers * tile
     wanted = left + len(heads) * (across + _GAP) + _RIGHT
@@ -77,7 +78,7 @@ def draw_heads(results: Sequence[Result], path: Path) -> None:
 
 
 def _shares(results: Sequence[Result]) -> np.ndarray:
-    """The share of results in which each head stays, [sites, heads]; no number where no head is."""
+    """The share of results that keep each head, [sites, heads]; nan where there is no head."""
     tables = []
     for result in results:
         most = max(len(keep) for keep in result.keep.values())
@@ -104,7 +105,7 @@ def _draw_panel(axes: Axes, shares: np.ndarray | None, shape: tuple[int, int]) -
 
 
 def _legend(figure: Figure, width: float, high: float, results: Sequence[Result]) -> None:
-    """The shades, and how to read rows and columns."""
+    """Draw the scale of shades, and a sentence on how to read the panels."""
     axes = figure.add_axes((0.35 / width, 0.3 / high, 1.5 / width, 0.1 / high))
     axes.pcolormesh(np.linspace(0, 1, 60)[None, :], cmap=_SHADES, vmin=0, vmax=1)
     axes.set(xticks=[0, 60], yticks=[])

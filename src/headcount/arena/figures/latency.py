@@ -1,4 +1,4 @@
-"""A figure of quality against measured latency: one point for each method and number of heads."""
+"""Draw quality against measured latency: one point for each method and number of heads."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,17 +37,17 @@ def draw_latency(
     metric: str,
     looks: Mapping[str, Style] | None = None,
 ) -> None:
-    """Draw mean quality against the ratio of latencies as a PNG.
+    """Draw a PNG of mean quality against latency relative to the dense model.
 
-    Bars are one standard deviation over seeds; the numbers are heads kept, left out where they
-    would lie on each other. The grey line joins the points that no other beats: the Pareto front.
+    Bars are one standard deviation over seeds. The numbers are heads kept; a number that would
+    cover another is left out. The grey line joins the points that no other beats: the Pareto front.
 
     Args:
-        lines: means and spreads.
-        latencies: by method and number of heads; others are not drawn.
+        lines: means and standard deviations.
+        latencies: (method, number of heads) -> latency; lines without one are not drawn.
         path: the PNG file.
-        metric: name of the quality.
-        looks: a style for each method, for several figures that are to agree.
+        metric: name of the metric.
+        looks: method -> style, if several figures should share their styles.
 
     Example:
         >>> import tempfile
@@ -73,6 +73,7 @@ def draw_latency(
     looks = {**{method: known[method] for method in methods}, DENSE: _DENSE}
     for method, look in looks.items():
         _draw_method([point for point in points if point.line.method == method], axes, look)
+    # Numbers are placed in this order, so points on the front get theirs first.
     _number(sorted(points, key=lambda point: (point.x, point.y) not in front), axes, looks)
     keys = [
         Line2D([], [], marker=look.mark, color=look.color, label=method)
@@ -112,7 +113,7 @@ def _draw_method(points: Sequence[_Point], axes: Axes, look: Style) -> None:
 
 
 def _number(points: Sequence[_Point], axes: Axes, looks: Mapping[str, Style]) -> None:
-    """Heads kept beside the points, first come first served: no number lies on another."""
+    """Write heads kept beside the points. A number that would cover an earlier one is left out."""
     figure = axes.get_figure(root=True)
     renderer = cast(FigureCanvasAgg, cast(Figure, figure).canvas).get_renderer()
     taken: list[Bbox] = []
@@ -135,19 +136,20 @@ def _number(points: Sequence[_Point], axes: Axes, looks: Mapping[str, Style]) ->
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The points that no other beats: none is as fast and better, or as good and faster.
+    """The points that no other beats, by being as fast and better, or as good and faster.
 
     Args:
-        points: (latency, quality); the less and the more the better.
+        points: (latency, quality); less latency and more quality are better.
 
     Returns:
-        From fast to slow.
+        These points, from fast to slow.
 
     Example:
         >>> pareto([(1.0, 0.9), (0.5, 0.8), (0.6, 0.7)])
         [(0.5, 0.8), (1.0, 0.9)]
     """
     front: list[tuple[float, float]] = []
+    # From fast to slow, a point is on the front if it is better than all faster ones.
     for latency, quality in sorted(points, key=lambda point: (point[0], -point[1])):
         if not front or quality > front[-1][1]:
             front.append((latency, quality))

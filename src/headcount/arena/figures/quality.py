@@ -1,4 +1,4 @@
-"""A figure of quality against heads kept: one line for each method, a band for its spread."""
+"""Draw quality against heads kept: one line for each method, with a band for its spread."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,16 +25,16 @@ _WIDTH, _HEIGHT, _GAP = 7.4, 4.6, 0.052
 def draw_quality(
     lines: Sequence[Line], path: Path, *, metric: str, looks: Mapping[str, Style] | None = None
 ) -> None:
-    """Draw mean quality by heads kept as a PNG; the fewer heads, the further to the right.
+    """Draw a PNG of mean quality against heads kept, with fewer heads to the right.
 
-    Bands are one standard deviation over seeds to either side; the dense model is the dashed line.
-    With one number of heads, methods stand side by side.
+    Bands are one standard deviation over seeds to either side. The dashed line is the dense model.
+    With a single number of heads, methods stand side by side.
 
     Args:
-        lines: means and spreads.
+        lines: means and standard deviations.
         path: the PNG file.
-        metric: name of the quality.
-        looks: a style for each method, for several figures that are to agree.
+        metric: name of the metric.
+        looks: method -> style, if several figures should share their styles.
 
     Example:
         >>> import tempfile
@@ -63,7 +63,7 @@ def draw_quality(
 
 
 def _shifts(lines: Sequence[Line], methods: Sequence[str]) -> dict[str, float]:
-    """How far from its number of heads each method is drawn."""
+    """Method -> how far from its number of heads it is drawn; 0 unless there is a single number."""
     several = len({line.heads for line in lines if line.heads is not None}) > 1
     step = 0.0 if several else -1.2 / max(len(methods), 2)
     return {method: (i - (len(methods) - 1) / 2) * step for i, method in enumerate(methods)}
@@ -94,7 +94,7 @@ def _draw_method(lines: Sequence[Line], axes: Axes, look: Style, shift: float) -
 
 
 def _scale(lines: Sequence[Line], axes: Axes) -> None:
-    """Ever fewer heads to the right, evenly in powers of two where the numbers are far apart."""
+    """Scale the axis of heads: fewer to the right, and logarithmic from a factor of four on."""
     heads = sorted({line.heads for line in lines if line.heads is not None}, reverse=True)
     if not heads:
         axes.set_xticks([])
@@ -122,7 +122,7 @@ def _draw_dense(lines: Sequence[Line], axes: Axes) -> None:
 def _label(
     lines: Sequence[Line], axes: Axes, looks: Mapping[str, Style], shifts: Mapping[str, float]
 ) -> None:
-    """The name of each line at its end, moved apart where names would overlap."""
+    """Write the name of each line at its end. Names that would overlap are moved apart."""
     ends: dict[str, tuple[float, float]] = {}  # method -> x and y of its last point
     for line in lines:
         if line.heads is not None:

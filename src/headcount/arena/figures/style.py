@@ -1,4 +1,4 @@
-"""How the pictures of a comparison look: one colour, mark and dash for each method."""
+"""The style of a comparison's figures: one colour, mark and dash for each method."""
 
 import re
 from collections import Counter
@@ -15,7 +15,7 @@ DOTS_PER_INCH = 160
 INK, PALE, TRACK = "#1b2733", "#7b8794", "#e3e8ec"
 LABEL_SIZE = 8.5
 
-# Apart for every kind of colour vision (after Okabe and Ito); marks tell them apart in grey.
+# Distinct for every kind of colour vision (after Okabe and Ito); in grey, the marks differ.
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8c6bb1", "#56b4e9", "#b8860b", "#4d4d4d")
 _MARKS = ("o", "s", "^", "D", "v", "P", "X", "<")
 _DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
@@ -42,15 +42,16 @@ class Style:
 def styles(methods: Iterable[str]) -> dict[str, Style]:
     """A style for each method.
 
-    What comes behind the name (``+finetuned``, ``, as decided``) changes mark and dash, not the
-    colour. After eight methods the colours come again, likewise with another mark and dash.
+    Variants of a method, named by a suffix (``+finetuned``, ``, as decided``), have its colour and
+    another mark and dash. The ninth method has the colour of the first, also with another mark and
+    dash.
 
     Example:
         >>> looks = styles(["dsp", "random", "dsp+finetuned"])
         >>> looks["dsp+finetuned"].color == looks["dsp"].color
         True
     """
-    rows: dict[str, int] = {}  # name without what comes behind it -> its place among these
+    rows: dict[str, int] = {}  # name without its suffix -> its number
     taken: Counter[str] = Counter()
     found: dict[str, Style] = {}
     for method in methods:
@@ -64,14 +65,14 @@ def styles(methods: Iterable[str]) -> dict[str, Style]:
 
 
 def page(width: float, height: float) -> Figure:
-    """An empty figure, in inches, that draws without a display."""
+    """An empty figure of this size in inches, which needs no display."""
     figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
 
 def dress(axes: Axes) -> None:
-    """Two axes, a light grid, small numbers."""
+    """Draw two axes only, a light grid and small numbers."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
@@ -82,20 +83,23 @@ def dress(axes: Axes) -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG; the same figure gives the same bytes."""
+    """Write a PNG. The same figure gives the same bytes, since no version is written into it."""
     figure.savefig(path, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
 
 
 def spread_out(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Places near the wanted ones, in their order, at least ``gap`` apart and within two ends.
+    """Places near the wanted ones, in the same order, at least ``gap`` apart, within two ends.
 
-    Where there is no room for the gap, it is smaller.
+    If the room is too small for this gap, the gap is made smaller.
 
     Args:
-        wanted: places, in any order.
-        gap: least distance.
+        wanted: the wanted places, in any order.
+        gap: least distance between two places.
         low: lowest place.
         high: highest place.
+
+    Returns:
+        One place for each wanted one.
 
     Example:
         >>> spread_out([1.0, 1.0, 5.0], 2.0, 0.0, 10.0)
@@ -103,7 +107,9 @@ def spread_out(wanted: Sequence[float], gap: float, low: float, high: float) -> 
     """
     order = sorted(range(len(wanted)), key=lambda i: (wanted[i], i))
     gap = min(gap, (high - low) / max(len(wanted) - 1, 1))
-    blocks: list[tuple[float, int]] = []  # lowest place, number
+    # A block is a run of places exactly a gap apart: (lowest place, number of places). From low to
+    # high, a new place joins the block below it if it is too close, and moves the block.
+    blocks: list[tuple[float, int]] = []
     for i in order:
         start, size = wanted[i], 1
         start = min(max(start, low), high)
