@@ -352,7 +352,7 @@ class TestBadInput:
         assert sorted(tmp_path.rglob("*")) == before
 
     def test_a_bare_model_is_not_fine_tuned(self, inputs, tmp_path):
-        message = r"lacks .*classifier\.weight.*, which would be random\. Give a fine-tuned model"
+        message = r"lacks .*classifier\.weight.*; they would be random\. Give a fine-tuned model"
         self.refuse(inputs, tmp_path, hc.CheckpointError, message, finetuned=True)
 
     @pytest.mark.parametrize(

@@ -23,16 +23,16 @@ def evaluate(
     task: str | Task = "nli",
     recipe: Recipe | None = None,
 ) -> dict[str, float]:
-    """Load a fine-tuned model, pruned or not, and measure it.
+    """Load a fine-tuned model, pruned or not, and measure its quality.
 
     Args:
         folder: a saved folder or hub id.
         eval: evaluation files.
         task: ``nli``, or a task of your own.
-        recipe: batch size and maximal length are taken from it.
+        recipe: gives the batch size and the longest input.
 
     Returns:
-        The task's numbers, such as ``accuracy``.
+        The task's primary metric by its name, such as ``accuracy``.
 
     Raises:
         DataError: unknown task, data that does not fit, or a model without the task's labels.

@@ -1,4 +1,4 @@
-"""The whole way in one call: train, decide, cut, save, measure."""
+"""Everything in one call: train, decide, cut, save, measure."""
 
 import shutil
 from collections.abc import Sequence
@@ -53,12 +53,12 @@ from headcount.units.latency import LatencyTable
 
 BASELINES = ("dense", "random")
 TABLE = "latency.json"
-"""Name of a run's table of latencies, in its working folder and in the result's."""
+"""Name of the table of latencies, in the working folder and in the result's folder."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
-    """What ``prune`` does around the pruning itself.
+    """Settings of ``prune`` beside model, data, budget and method.
 
     Example:
         >>> Options(baselines=("dense",)).resume
@@ -70,22 +70,23 @@ class Options:
     pipelined_epochs: float = 1.0
     """Epochs for the logits when the method is pipelined."""
     recover_epochs: float = 0.0
-    """Epochs that the cut model is trained for, by the recipe, where the method decides while the
-    weights rest; 0 leaves it as it was decided."""
+    """Epochs of training after the cut, by the recipe, for methods that decide while the weights
+    rest; 0 leaves the model as decided."""
     num_examples: int = NUM_EXAMPLES
-    """Training examples that a method looks at which decides without training; 0 takes all."""
+    """Training examples for a method that decides from data; 0 takes all."""
     finetuned: bool = False
-    """Whether the model is fine-tuned on the task already; methods that need such a model then
-    start from it instead of fine-tuning the dense model first. Its checkpoint must have the task's
-    head."""
+    """Whether the model is already fine-tuned on the task. Methods that need such a model then
+    start from it; otherwise the dense model is fine-tuned first. The checkpoint must have the
+    task's head."""
     distil: bool = False
-    """Learn from the fine-tuned dense model as well as from the labels; it is trained first, unless
-    the model is fine-tuned already."""
+    """Learn from the fine-tuned dense model as well as from the labels. The dense model is trained
+    first, unless ``finetuned`` is set."""
     baselines: tuple[str, ...] = ()
-    """Arms trained by the recipe, for comparison: ``dense`` (all heads), ``random`` heads. A method
-    whose weights rest while it decides is trained after it for ``recover_epochs`` alone."""
+    """Further runs for comparison: ``dense`` (all units), ``random`` (a random choice). They are
+    trained by the recipe. A method that decides while the weights rest is trained only for
+    ``recover_epochs``, after the cut."""
     resume: bool = False
-    """Go on with an interrupted run of the same output folder."""
+    """Resume an interrupted ``prune`` call with the same output folder."""
     latency_batch: int = 8
     """Batch size of the latency measurement."""
     latency_length: int = 64
@@ -108,7 +109,7 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pruned:
-    """What ``prune`` hands back.
+    """The result of ``prune``.
 
     Example:
         >>> [field for field in Pruned.__dataclass_fields__]
@@ -118,11 +119,11 @@ class Pruned:
     model: PreTrainedModel
     """The smaller model, in evaluation mode."""
     decision: Decision
-    """Which heads stayed, with their scores."""
+    """The units that stayed, with their scores."""
     report: Report
-    """Quality, size and speed, beside the dense architecture."""
+    """Quality, size and speed, compared with the dense architecture."""
     folder: Path | None
-    """Where it is saved."""
+    """Folder of the saved result; None if ``output`` was None."""
 
 
 @checks_arguments
@@ -137,7 +138,7 @@ def prune(
     output: str | Path | None = None,
     options: Options | None = None,
 ) -> Pruned:
-    """Prune a model on a task to an exact budget, and measure what came out.
+    """Prune a model on a task to an exact budget, and measure the result.
 
     Args:
         model: hub id or folder of a pretrained or fine-tuned model.
@@ -146,15 +147,15 @@ def prune(
         budget: what must remain.
         task: ``nli``, or a task of your own.
         method: how to choose; ``DSP()`` by default.
-        output: folder for the result, not that of the model; an older result there is replaced,
-            anything else refused. None keeps it in memory.
+        output: folder for the result, other than the model's. An older result there is replaced;
+            anything else is refused. None saves nothing.
         options: training recipe, baselines, resuming, measurement.
 
     Returns:
         The model, the decision and the report.
 
     Raises:
-        PruningError: bad input of any kind; nothing is left behind.
+        PruningError: bad input of any kind; no half-written result is left.
 
     Example:
         >>> import headcount as hc
@@ -172,9 +173,10 @@ def prune(
     check_model(str(model), whole, budget, output, opts)
     with TemporaryDirectory() as scratch:
         target = expanded(output) if output is not None else Path(scratch) / "pruned"
+        # All is made in the working folder and published at the end, so no result is half-written.
         with workspace(target, settings, resume=opts.resume) as work:
             budget = with_table(budget, whole, opts, work / TABLE)
-            del whole
+            del whole  # the runs load their own models
             specs = plan(str(model), chosen, budget, opts, work)
             trained = carry_out_all(specs, task_data, work, opts)
             with counting(opts.console, "measuring latency") as told:
@@ -205,10 +207,10 @@ def settings_of(
     data: dict[str, Sequence[str | Path]],
     options: Options,
 ) -> dict[str, Any]:
-    """What a resumed run must have in common with the interrupted one: plain values.
+    """Settings that a resumed ``prune`` call must share with the interrupted one: plain values.
 
     Raises:
-        ArgumentError: no list of files.
+        ArgumentError: ``train`` or ``eval`` is not a list.
     """
     for name, sources in data.items():
         check_argument("prune", name, sources, Sequence, "a list of files or hub data sets")
@@ -233,7 +235,7 @@ def settings_of(
 def check_model(
     name: str, model: PreTrainedModel, budget: Budget, output: str | Path | None, options: Options
 ) -> None:
-    """Refuse a model that cannot be pruned so, and a disk without room for it.
+    """Refuse a model that cannot be pruned by these settings, and a disk without room.
 
     Raises:
         PruningError: says why.
@@ -245,22 +247,22 @@ def check_model(
     example_batch(model, options.latency_batch, options.latency_length)
     if output is not None and not options.resume:
         size = sum(p.numel() * p.element_size() for p in model.parameters())
-        check_room("output", resolved(output), size)  # the whole model is saved beside the small
+        check_room("output", resolved(output), size)  # runs may save the whole model too
 
 
 def check_call(
     model: str | Path, method: Method, budget: Budget, output: str | Path | None, options: Options
 ) -> None:
-    """Refuse what can be seen to be wrong before anything is read.
+    """Refuse wrong arguments before anything is read.
 
     Raises:
         ArgumentError: something of the wrong type.
-        BudgetError: options that the method has no use for.
-        CheckpointError: the output would take the place of the model or of what headcount did not
-            write, or it cannot be written.
+        BudgetError: an option that does not go with the method.
+        CheckpointError: the output would replace the model, or files that headcount did not
+            write; or the folder cannot be written.
     """
     check_argument("prune", "options", options, Options, "hc.Options(...)")
-    example = "a hub id or folder; write a model of yours to one with save_pretrained"
+    example = "a hub id or folder; save a model of your own to one with save_pretrained"
     check_argument("prune", "model", model, (str, Path), example)
     check_argument("prune", "method", method, Method, "an instance, such as hc.DSP()")
     check_argument("prune", "budget", budget, Budget, "a budget, such as hc.Budget(heads=12)")
@@ -282,10 +284,10 @@ def check_call(
 
 
 def with_table(budget: Budget, model: PreTrainedModel, options: Options, file: Path) -> Budget:
-    """A budget of latency gets its table: measured once for a run, read back when it is resumed.
+    """Give a latency budget its table: measured once, and read back after resuming.
 
     Raises:
-        BudgetError: the model cannot be so fast.
+        BudgetError: the model cannot be as fast as the budget asks.
     """
     if budget.latency is None or budget.costs is not None:
         return budget
@@ -299,13 +301,14 @@ def with_table(budget: Budget, model: PreTrainedModel, options: Options, file: P
                 told=told,
             )
         table.save(file)
+    # Read from the file in any case, so that a resumed call has the very same numbers.
     measured = replace(budget, costs=LatencyTable.load(file))
     measured.quotas(units(model))
     return measured
 
 
 def plan(model: str, method: Method, budget: Budget, options: Options, work: Path) -> list[RunSpec]:
-    """What has to be trained, in order; the asked method comes last.
+    """The runs to carry out, in order; the asked method comes last.
 
     A method that needs a fine-tuned model starts from the dense run's result, unless the model is
     fine-tuned already.
@@ -337,10 +340,10 @@ def plan(model: str, method: Method, budget: Budget, options: Options, work: Pat
 def carry_out_all(
     specs: list[RunSpec], task_data: TaskData, work: Path, options: Options
 ) -> list[RunResult]:
-    """The results of the runs; the last is trained on for the epochs of recovery.
+    """Carry out the runs; with ``recover_epochs``, train the last one's cut model further.
 
-    The last result then adds up time and steps of pruning and recovery, and the result before
-    recovery is the row above it.
+    The last result then adds up time and steps of pruning and recovery. The result before recovery
+    precedes it.
     """
     trained = [carry_out(spec, task_data, work / spec.name, options.console) for spec in specs]
     if options.recover_epochs:
@@ -360,9 +363,9 @@ def carry_out_all(
 def write_folder(
     asked: RunResult, report: Report, task_data: TaskData, draft: Path, name: str
 ) -> PreTrainedModel:
-    """The result's folder, complete: weights, tokenizer, decision, report, figure and card."""
+    """Write the result's folder: weights, tokenizer, decision, report, figure and card."""
     check_no_links(f"{asked.spec.name}:", asked.folder)
-    if draft.exists():  # of a run that was killed here
+    if draft.exists():  # left by a call that was killed at this point
         clear(draft, {path.name for path in asked.folder.iterdir()})
     shutil.copytree(asked.folder, draft)
     report.save(draft)

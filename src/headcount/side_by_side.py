@@ -1,4 +1,4 @@
-"""Measure the models of a run side by side."""
+"""Measure the models of a ``prune`` call side by side."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,19 +36,19 @@ def side_by_side(
     command: str | None,
     told: Told | None = None,
 ) -> Report:
-    """Measure every run's model beside the dense architecture, all in this process.
+    """Measure the model of every run and the dense architecture, all in this process.
 
-    Where no dense run was trained, the architecture alone is measured: its size and speed do not
-    depend on the weights, its quality is left empty.
+    Without a dense run, the dense architecture is measured all the same: its size and speed do not
+    depend on the weights. Its quality is left empty.
 
     Args:
-        trained: the runs; the last is the one asked for.
-        task_data: makes the models.
-        settings: of the run; model, task, budget and method are taken from it.
-        batch: examples of a timed forward pass.
-        length: tokens of each.
+        trained: the results of the runs; the asked one comes last.
+        task_data: loads the models.
+        settings: settings of the call: model, task, budget and method are used.
+        batch: examples in a timed forward pass.
+        length: tokens of each example.
         command: the command line, for the report.
-        told: see ``latency_s``.
+        told: reports progress; see ``latency_s``.
     """
     folders = {spec.spec.name: spec.folder for spec in trained}
     models = {name: task_data.fresh_model(str(path)).eval() for name, path in folders.items()}
@@ -57,6 +57,7 @@ def side_by_side(
         folders = {DENSE: folders[trained[-1].spec.name].parent / "architecture", **folders}
         dense.save_pretrained(folders[DENSE])
         models = {DENSE: dense, **models}
+    # All models are timed together: alternating passes share whatever slows the machine down.
     inputs = example_batch(models[DENSE], batch, length)
     samples = latency_s(models, inputs, num_runs=NUM_RUNS, warmup=3, told=told)
     measured = {spec.spec.name: spec for spec in trained}
@@ -90,7 +91,7 @@ def make_row(
     samples: list[float],
     trained: RunResult | None,
 ) -> Row:
-    """Recount and measure one model."""
+    """Recount the heads of one model, and measure it."""
     times = summary(samples)
     heads = heads_per_layer(model)
     return Row(

@@ -72,7 +72,7 @@ def two_processes(monkeypatch):
 @pytest.mark.parametrize("method", [hc.GradientImportance(), hc.Fisher()], ids=lambda m: m.name)
 def test_looking_at_a_part_of_the_data_is_refused(method):
     batches = [{**batch(), "labels": torch.tensor([0, 1, 2])}]
-    message = "there are 2 processes, and each would decide by the data that it has itself"
+    message = "there are 2 processes, and each would decide from its own part of the data"
     with pytest.raises(hc.TrainingError, match=rf"decide\(method=\w+\): {message}"):
         hc.decide(bert(), method, hc.Budget(heads=5), batches)
     with pytest.raises(hc.TrainingError, match=message):

@@ -116,10 +116,13 @@ def swap(path):
 
 DAMAGE = {
     "missing": (lambda path: path.unlink(), "which is not there"),
-    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-8]), "damaged or of another"),
-    "empty": (lambda path: path.write_bytes(b""), "damaged or of another"),
-    "flipped": (flip, "damaged or of another"),
-    "swapped": (swap, "damaged or of another"),
+    "truncated": (
+        lambda path: path.write_bytes(path.read_bytes()[:-8]),
+        "damaged or belongs to another",
+    ),
+    "empty": (lambda path: path.write_bytes(b""), "damaged or belongs to another"),
+    "flipped": (flip, "damaged or belongs to another"),
+    "swapped": (swap, "damaged or belongs to another"),
     "folder": (lambda path: (path.unlink(), path.mkdir()), "cannot be read: it is a folder"),
 }
 

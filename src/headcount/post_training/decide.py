@@ -1,4 +1,4 @@
-"""Decide without training."""
+"""Decide without training, at once or from data."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -30,28 +30,28 @@ def decide(
     seed: Seed = 0,
     progress: Callable[[Step], None] | None = None,
 ) -> Decision:
-    """The decision of a method that needs no training.
+    """Decide with a method that needs no training.
 
     Args:
         model: the model to prune; unchanged afterwards.
         method: for instance ``Random(seed=0)`` or ``Magnitude()``.
         budget: what must remain.
-        batches: keyword arguments of the model with labels, on its device; only methods that look
-            at data (``method.phase`` is "from data") use them. They are gone through once for
-            each of the method's rounds; an iterator is kept as a list if there are several.
-        seed: seed of the method's generator, unless it has its own.
-        progress: called after each pass over the data, with the rounds done and their number.
+        batches: keyword arguments of the model with labels, on its device; used only by
+            methods that decide from data (``method.phase`` is "from data"). Each round goes
+            through them once; with several rounds, an iterator is first made a list.
+        seed: seed of the method's generator; the method's own ``seed`` comes first.
+        progress: called after each round, with the rounds done and their total.
 
     Returns:
         Exactly the asked number of units.
 
     Raises:
         ArgumentError: something of the wrong type, such as one batch for ``batches``.
-        TrainingError: the method learns by training; or it needs batches and got none, or some
-            for which the model gives no loss, or one that is not finite; or it looks at data in
-            one of several processes.
-        PruningError: inside the model an example is several rows (choices, windows); then each
-            batch has to hold one.
+        TrainingError: the method learns by training; it needs batches and got none; the model
+            gives no loss, or one that is not finite; or there are several processes, each with
+            its own part of the data.
+        PruningError: the model splits an example into several rows (choices, windows), and a batch
+            has more than one example.
         BudgetError: the model cannot meet the budget.
 
     Example:
@@ -75,15 +75,15 @@ def decide(
 
 
 def check_batches(call: str, batches: object, *, needed: bool = False) -> None:
-    """Refuse one batch where several are wanted.
+    """Refuse a single batch in place of a list of batches.
 
     Args:
         call: the function that was called.
-        batches: what was given for them.
-        needed: refuse everything else that cannot be gone through, such as None.
+        batches: the argument to check.
+        needed: also refuse what is not iterable, such as None.
 
     Raises:
-        ArgumentError: a mapping was given, or nothing where batches are needed.
+        ArgumentError: a mapping was given; or batches are needed and missing.
     """
     if needed:
         check_argument(call, "batches", batches, Iterable, "a list of batches: [batch]")
@@ -96,10 +96,10 @@ def check_batches(call: str, batches: object, *, needed: bool = False) -> None:
 
 
 def each(call: str, batches: Batches) -> Iterator[Mapping[str, Any]]:
-    """The batches, each looked at as it comes.
+    """Yield the batches, each after a check.
 
     Raises:
-        ArgumentError: one is no mapping of names to tensors.
+        ArgumentError: a batch is no mapping of names to tensors.
     """
     for batch in batches:
         check_argument(call, "batches", batch, Mapping, "batches as the model takes them by name")
@@ -109,12 +109,12 @@ def each(call: str, batches: Batches) -> Iterator[Mapping[str, Any]]:
 def _observe_gradients(
     session: Session, batches: Batches | None, progress: Callable[[Step], None] | None
 ) -> None:
-    """Let the method look at the data, as often as it asks for."""
+    """Show the data to the method, once for each of its rounds."""
     method = session.method
     if batches is None:
         raise TrainingError(f"{_call(session)}: the method looks at data. Give batches.")
     rounds = max(method.num_rounds(quota) for quota in session.quotas)
-    if rounds > 1 and iter(batches) is batches:  # can be gone through only once
+    if rounds > 1 and iter(batches) is batches:  # an iterator, which can be used only once
         batches = list(batches)
     session.begin(rounds)
     with evaluating(session.model):
@@ -125,7 +125,7 @@ def _observe_gradients(
 
 
 def _look(session: Session, batches: Batches) -> None:
-    """One pass over the data."""
+    """One round over the data."""
     gates, num_batches = session.draw(), 0
     for num_batches, batch in enumerate(each("decide", batches), 1):
         _look_at(session, batch, gates, f"batch {num_batches}")
@@ -139,8 +139,9 @@ def _look(session: Session, batches: Batches) -> None:
 
 
 def _look_at(session: Session, batch: Mapping[str, Any], gates: Tensor, place: str) -> None:
-    """One batch: what its passes show is observed by the session itself."""
+    """Show one batch; the session observes the evidence of each pass by itself."""
     with session.looking():
+        # ``GateGrads`` runs the model itself, forward and backward; the rest needs no gradient.
         if GateGrads.field in session.method.evidence:
             grads = GateGrads.take(
                 session.model, batch, gates, held=session.held, call=_call(session), place=place

@@ -1,4 +1,4 @@
-"""Pruning a fine-tuned model without training it again."""
+"""Prune a fine-tuned model without training it again."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -32,7 +32,7 @@ def prune_post_training(
     seed: Seed = 0,
     report: Callable[[str], None] | None = None,
 ) -> tuple[M, Decision]:
-    """Decide, tune the scales of what stays, cut, and fold the scales in; in minutes.
+    """Decide, fit scales for the units that stay, cut, and fold the scales in: in minutes.
 
     Args:
         model: a fine-tuned model; not changed.
@@ -40,13 +40,13 @@ def prune_post_training(
         budget: what must remain.
         batches: keyword arguments of the model with labels, on its device; about 2,000 examples
             of the training data are plenty.
-        scales: ``tuned`` as ``rescale`` does it, or ``ones``.
+        scales: ``tuned`` by ``rescale``, or ``ones``.
         seed: seed of the method's generator.
         report: called with a line at each stage, for instance ``console.print``.
 
     Returns:
-        The smaller model, in evaluation mode, and the decision. It is an ordinary model: save it,
-        or train it on.
+        The smaller model, in evaluation mode, and the decision. The model is an ordinary one: save
+        it, or train it further.
 
     Raises:
         ArgumentError: something of the wrong type, such as one batch for ``batches``.
@@ -69,6 +69,7 @@ def prune_post_training(
         raise BudgetError(f"prune_post_training(scales={scales!r}): give 'tuned' or 'ones'.")
     check_batches("prune_post_training", batches, needed=True)
     say = report or (lambda line: None)
+    # Deciding and fitting go through the batches several times: an iterator would be used up.
     inputs = list(each("prune_post_training", batches))
     began = perf_counter()
     decision = decide(model, method, budget, inputs, seed=seed)

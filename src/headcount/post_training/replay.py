@@ -1,4 +1,4 @@
-"""A model run again and again up to some module, without what lies before it."""
+"""Run a model up to some module again and again, without computing earlier layers anew."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ Call = tuple[tuple[Any, ...], Any]
 
 
 class Reached(Exception):  # noqa: N818 - it ends a forward pass and is no error
-    """All that was asked for has been seen.
+    """Ends a forward pass early: all modules asked for have been called.
 
     Example:
         >>> issubclass(Reached, Exception)
@@ -24,7 +24,7 @@ class Reached(Exception):  # noqa: N818 - it ends a forward pass and is no error
 def finishing_order(
     model: nn.Module, batch: Mapping[str, Any], names: Sequence[str]
 ) -> tuple[str, ...]:
-    """The order in which modules finish in a forward pass, each as often as it is called.
+    """The order in which modules finish in a forward pass, with an entry for each call.
 
     Args:
         model: the model.
@@ -48,15 +48,16 @@ def finishing_order(
 
 
 class Replay:
-    """What goes into modules and comes out of them, batch by batch, in the model's order.
+    """Inputs and outputs of modules, batch by batch, in the order of the model.
 
-    A pass ends as soon as the asked modules have been called. Layers that lie before them are not
-    computed again: they hand on what they gave in an earlier pass, which is held in memory, one
-    output of a layer for each batch. So going through all modules costs a few passes through the
-    model, not one for each module.
+    A pass ends as soon as the modules asked for have been called. Earlier layers are not computed
+    again: they return their outputs of an earlier pass, which are held in memory, one for each
+    batch. So going through all modules costs a few passes through the model, not one for each
+    module.
 
-    What changes the model between the passes (gates, say) must do so at the last asked module or
-    behind it. Modules are asked for in order; with ``steady``, each of them once.
+    Ask for modules in the model's order; with ``steady``, for each of them once. Between calls, the
+    model (its gates, say) may change only at the module asked for last or behind it: outputs of
+    layers before it are not renewed.
 
     Example:
         >>> import transformers
@@ -78,16 +79,16 @@ class Replay:
         *,
         steady: bool = False,
     ) -> None:
-        """Nothing is held yet.
+        """Start without outputs.
 
         Args:
             model: the model, in evaluation mode.
             batches: keyword arguments of the model.
-            order: what will be asked for, and the layers; see ``finishing_order``.
-            layers: those of ``order`` that may be left out once they have been computed. Those
-                that are called more than once never are.
-            steady: whether nothing changes the model. Then the pass for the last module of a layer
-                goes on to the end of the layer, and no pass of its own is needed for that.
+            order: the modules that will be asked for, and the layers; see ``finishing_order``.
+            layers: layers in ``order``, whose outputs may be held. A layer that is called more
+                than once is always computed.
+            steady: whether the model never changes. Then the pass for the last module of a layer
+                goes on to the end of the layer, which saves a pass for the layer's output.
         """
         self._steady = steady
         self._model, self._batches, self._order = model, batches, tuple(order)
@@ -97,20 +98,23 @@ class Replay:
         self._done: list[list[str]] = [[] for _ in batches]
 
     def calls(self, index: int, *names: str) -> dict[str, list[Call]]:
-        """All calls of some modules in batch ``index``; a module of ``order`` each."""
+        """All calls of modules in batch ``index``; each name must be in ``order``."""
         first = min(self._order.index(name) for name in names)
         before = [name for name in self._order[:first] if name in self._layers]
+        # Layers before the modules are final by now: one pass holds the outputs that are missing.
         new = before[len(self._done[index]) :]
         if new:
             self._hold(index, self._run(index, new))
         if not self._steady:
             return self._run(index, names)
+        # In a steady model the layer's output is final by now, so the same pass can fetch it.
         last = max(place for place, name in enumerate(self._order) if name in names)
         following = [name for name in self._order[last + 1 : last + 2] if name in self._layers]
         asked = list(dict.fromkeys([*names, *following]))
         seen = self._run(index, asked)
         for layer in self._layers.intersection(asked):
-            if {*asked} >= {*self._order[first : self._order.index(layer)]}:  # all of it was seen
+            # A held layer does not call its modules: hold it only if none is still to be asked for.
+            if {*asked} >= {*self._order[first : self._order.index(layer)]}:
                 self._hold(index, {layer: seen[layer]})
         return seen
 
@@ -140,7 +144,10 @@ class Replay:
 
     @contextmanager
     def _left_out(self, index: int) -> Iterator[None]:
-        """Layers that are done hand on the last output of their list of layers."""
+        """Skip the layers that are done: each returns the last output of its list of layers.
+
+        Every one returns the same, so the next layer gets its input, and only one output is held.
+        """
         modules = {name: vars(self._model.get_submodule(name)) for name in self._done[index]}
         own = {name: values.get("forward") for name, values in modules.items()}
         for name, values in modules.items():
@@ -151,7 +158,7 @@ class Replay:
         finally:
             for name, values in modules.items():
                 del values["forward"]
-                if own[name] is not None:  # others replace it too
+                if own[name] is not None:  # others (accelerate, say) replace it too
                     values["forward"] = own[name]
 
 
@@ -160,7 +167,7 @@ def _list_of(layer: str) -> str:
 
 
 def _copy(output: Any) -> Any:
-    """An output whose tensors may be changed in place."""
+    """A copy of an output: code may change its tensors in place."""
     if isinstance(output, tuple):
         return tuple(_copy(value) for value in output)
     return output.clone() if isinstance(output, Tensor) else output

@@ -1,4 +1,4 @@
-"""Scales of the units that stay, layer by layer: they stand in for those that go."""
+"""Fit scales for the kept units, layer by layer, to make up for the removed ones."""
 
 import logging
 import math
@@ -36,39 +36,39 @@ def rescale(
     largest: float = 10.0,
     report: Callable[[str], None] | None = None,
 ) -> Float[Tensor, " n"]:
-    """Scales of the kept units that bring each layer nearest to what the dense one gives.
+    """Fit scales of the kept units that bring each sublayer closest to its dense output.
 
-    One attention module or feed-forward network after another, in the order in which the model
-    runs them. With ``a_tu`` what unit u adds to the output at token t of the masked model, whose
-    earlier sublayers have their scales already, ``r_t`` what the output is added to, and primes
-    for the dense model, the scales ``s`` make this least:
+    Attention modules and feed-forward networks are fitted one after another, in the order in which
+    the model runs them. In the masked model, whose earlier sublayers have their scales already, let
+    ``a_tu`` be the contribution of unit u to the output at token t, and ``r_t`` the residual stream
+    to which the output is added. Primes denote the dense model. The scales ``s`` minimise, damped:
 
-    ``sum_t || r_t + sum_u s_u a_tu - r'_t - sum_u a'_tu ||^2``, damped.
+    ``sum_t || r_t + sum_u s_u a_tu - r'_t - sum_u a'_tu ||^2``
 
-    So a sublayer also mends what is wrong in the residual stream that it adds to. Where a layer
-    does not simply add (it scales or normalises the output first), the terms in r are left out,
-    which is logged. Tokens of padding do not count.
+    So a sublayer also corrects errors in the residual stream from earlier sublayers. If a layer
+    scales or normalises the output before adding it, the terms in r are left out, with a warning.
+    Padding does not count.
 
     Heads, key-value heads and neurons get scales; sublayers, layers and the neurons of experts keep
-    theirs at one. The model is not changed; ``fold`` puts the scales into weights, ``masked`` tries
-    them out. A model in half precision runs in float32 until the scales are found; then it has its
-    own weights again.
+    ones. The model is not changed: ``fold`` puts the scales into weights, ``masked`` applies them
+    for a trial. A model in half precision runs in float32 while scales are fitted, and then has
+    its own weights again.
 
     Args:
         model: the dense model the decision is about.
         decision: what stays.
         batches: keyword arguments of the model, on its device; labels are not needed.
-        damping: how much the scales are held at one; see ``headcount.maths.scales.fit_scales``.
-        largest: a sublayer with any scale beyond this, up or down, keeps ones.
+        damping: how strongly scales are pulled to one; see ``headcount.maths.scales.fit_scales``.
+        largest: a sublayer with any scale of a larger absolute value keeps ones.
         report: called with a line for each sublayer.
 
     Returns:
-        A scale for each unit that the decision is about, in its order; zero for those that go.
+        A scale for each unit of the decision, in its order; zero for removed units.
 
     Raises:
         ArgumentError: something of the wrong type, such as one batch for ``batches``.
         DecisionError: the decision is about another model.
-        TrainingError: no batches, or one of several processes.
+        TrainingError: there are no batches, or several processes; or an output is not finite.
         BudgetError: a setting out of range.
         PruningError: the model has gates already.
 
@@ -82,8 +82,8 @@ def rescale(
 
     Source: Kwon et al. 2022, arXiv 2204.09656, mask tuning.
     Differs: normal equations and Cholesky instead of LSMR; damping relative to the size of the
-        contributions; a sublayer whose scales are too large is passed over, and those behind it
-        are tuned all the same.
+        contributions; a sublayer whose scales are too large keeps ones, and the sublayers behind
+        it are tuned all the same.
     """
     check_batches("rescale", batches, needed=True)
     for name, value in (("damping", damping), ("largest", largest)):
@@ -99,6 +99,7 @@ def rescale(
     try:
         with _in_single_precision(model):
             tuner = _Tuner(model, decision, [_single(batch) for batch in inputs], gates)
+            # In the model's order: each fit must see the errors left by the sublayers before it.
             for site, span in tuner.places():
                 found = fit_scales(*tuner.moments(site, span), damping=damping)
                 tuned = bool(found.abs().max() <= largest)
@@ -120,9 +121,9 @@ HALF = (torch.float16, torch.bfloat16)
 
 @contextmanager
 def _in_single_precision(model: nn.Module) -> Iterator[None]:
-    """Weights of half precision as float32 for a while, afterwards the same tensors again.
+    """Run the model in float32 inside the block; afterwards it has the same tensors again.
 
-    A sum in half precision moves by what was added only up to a rounding that can be larger.
+    In half precision, rounding can change a sum by more than what was added to it.
     """
     every = (*model.parameters(), *model.buffers())
     own = [(tensor, tensor.data) for tensor in every if tensor.dtype in HALF]
@@ -143,7 +144,7 @@ def _single(batch: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Tuner:
-    """The dense model and the masked one side by side, at one sublayer after another."""
+    """Compares the dense and the masked model, one sublayer after another."""
 
     def __init__(
         self,
@@ -168,7 +169,7 @@ class _Tuner:
         self.masked = Replay(model, batches, order, layers)
 
     def _find_sums(self) -> dict[str, Sum]:
-        """Where the projections that are called once have been added to the residual stream."""
+        """Where the outputs of projections called once are added to the residual stream."""
         once = [name for name in self.order if self.order.count(name) == 1]
         tried = {name: find_sum(self.model, self.batches[0], name) for name in dict.fromkeys(once)}
         sums = {name: found for name, found in tried.items() if found is not None}
@@ -178,7 +179,7 @@ class _Tuner:
         if without:
             logger.warning(
                 "rescale: for %d of %d sublayers no sum with the residual stream was found; their "
-                "scales do not see it: %s",
+                "scales are fitted to their outputs alone: %s",
                 len(without),
                 len(set(self.order)),
                 ", ".join(without),
@@ -186,9 +187,9 @@ class _Tuner:
         return sums
 
     def places(self) -> Iterable[tuple[Site, slice]]:
-        """A site of each projection that something goes into, in the order of the model.
+        """A site for each projection that keeps units, in the order of the model.
 
-        Where heads and key-value heads are decided upon, it is the heads that are scaled.
+        If the decision is about heads and key-value heads, the heads are scaled.
         """
         found = {
             site.gate: (site, span)
@@ -201,12 +202,13 @@ class _Tuner:
                 yield site, span
 
     def moments(self, site: Site, span: slice) -> tuple[Tensor, Tensor]:
-        """Products of the contributions, [k, k], and of them with what is missing, [k]."""
+        """Inner products of the contributions, [k, k], and of each with what is missing, [k]."""
         kept = self.scales[span].nonzero().flatten()
         columns = (kept[:, None] * site.width + torch.arange(site.width)).flatten()
         # Not every accelerator has float64; sums over tokens are held on the CPU.
         exact = torch.float32 if self.device.type == "mps" else torch.float64
         weight = output_weight(self.model, site)[columns.to(self.device)].to(exact)
+        # Least squares needs only these sums over tokens, so no contribution [T, k, o] is stored.
         second = torch.zeros(len(columns), len(columns), dtype=torch.float64)
         along = torch.zeros(len(columns), dtype=torch.float64)
         for index in range(len(self.batches)):
@@ -216,14 +218,14 @@ class _Tuner:
                 along += (own * (missing.to(exact) @ weight.T)).sum(0).cpu()
         if not along.isfinite().all():
             raise TrainingError(
-                f"rescale: what goes into or comes out of {site.gate} is not finite. Look at the "
-                "data and the model."
+                f"rescale: an input or an output of {site.gate} is not finite. Look at the data "
+                "and the model."
             )
         products = contributions(second, weight.cpu().double(), width=site.width)
         return products, along.unflatten(0, (-1, site.width)).sum(1)
 
     def _tokens(self, site: Site, index: int) -> Iterable[tuple[Tensor, Tensor]]:
-        """Inputs of the masked projection, [T, i], and what its output lacks, [T, o]."""
+        """Inputs of the masked projection, [T, i], and dense minus masked output, [T, o]."""
         found = self.sums.get(site.gate)
         names = [site.gate] if found is None else [site.gate, found.module]
         self.gates.value = None
@@ -237,7 +239,7 @@ class _Tuner:
             yield x[counts], (wanted - had)[counts]
 
     def _counted(self, site: Site, index: int, x: Tensor) -> Bool[Tensor, "..."]:
-        """The tokens that are not padding, where a mask of the right shape says so."""
+        """True for tokens that are not padding; all if no mask of a fitting shape is given."""
         config = vars(self.model).get("config")
         decodes = site.stack == "decoder" and bool(getattr(config, "is_encoder_decoder", False))
         name = "decoder_attention_mask" if decodes else "attention_mask"
@@ -245,16 +247,16 @@ class _Tuner:
 
 
 def counted_tokens(mask: Any, x: Tensor) -> Bool[Tensor, "..."]:
-    """The tokens of a module's input that are no padding, by the attention mask.
+    """Find the tokens of a module's input that are not padding, by the attention mask.
 
     Args:
-        mask: 1 for tokens and 0 for padding, [B, T]; anything else says nothing.
-        x: what goes into the module: [B, T, D], or [B * T, D] where the model puts all tokens one
-            below the other, example after example.
+        mask: 1 for tokens and 0 for padding, [B, T]; anything else is ignored.
+        x: the module's input: [B, T, D], or [B * T, D] if the model flattens batch and tokens,
+            example after example.
 
     Returns:
-        True for the tokens that count, all of them where the mask does not say; in the shape of
-        ``x`` without its last dimension.
+        True for tokens that count, in the shape of ``x`` without its last dimension. All count if
+        the mask does not fit.
 
     Example:
         >>> counted_tokens(torch.tensor([[1, 1], [1, 0]]), torch.zeros(4, 8))
@@ -262,14 +264,14 @@ def counted_tokens(mask: Any, x: Tensor) -> Bool[Tensor, "..."]:
     """
     shape = x.shape[:-1]
     if isinstance(mask, Tensor) and mask.ndim == 2:
-        below = len(shape) == 1 and mask.numel() == len(x)  # one below the other
+        below = len(shape) == 1 and mask.numel() == len(x)  # batch and tokens flattened
         if below or mask.shape == shape:
             return mask.reshape(shape).bool()
     return torch.ones(shape, dtype=torch.bool, device=x.device)
 
 
 def _reads_all_tokens(site: Site) -> bool:
-    """Whether scales can be found for a site: the units of experts keep theirs at one."""
+    """Whether scales are fitted for a site; an expert reads only some tokens, so it keeps ones."""
     return site.gated == "input" and not site.routed
 
 

@@ -1,4 +1,4 @@
-"""Where the output of a sublayer has been added to the residual stream."""
+"""Find where the output of a sublayer is added to the residual stream."""
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
@@ -13,12 +13,12 @@ from headcount.architectures.places import layer_path
 from headcount.post_training.replay import Reached
 
 TOLERANCE = 1e-2
-"""Relative; a sum moves by exactly what was added, but for rounding."""
+"""Relative error allowed: a sum moves by exactly the noise, up to rounding."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """A tensor that is a sublayer's output plus something that does not depend on it.
+    """The place of a tensor that is a sublayer's output plus a term independent of it.
 
     Example:
         >>> Sum("norm", "input").of((torch.ones(2),), torch.zeros(2))
@@ -28,27 +28,27 @@ class Sum:
     module: str
     """Qualified name of a module."""
     side: Literal["input", "output"]
-    """Whether the sum goes into it or comes out of it."""
+    """Whether the sum is the module's input or its output."""
 
     def of(self, args: tuple[Any, ...], output: Any) -> Tensor:
-        """The sum, from a call of the module."""
+        """The sum, from the arguments and the output of a call of the module."""
         return _first(args if self.side == "input" else output)
 
 
 def find_sum(model: nn.Module, batch: Mapping[str, Any], gate: str) -> Sum | None:
-    """Find where the output of a projection is part of a sum, within its layer.
+    """Find the sum within a layer that the output of a projection is added to.
 
-    It is found by trying, not by names: noise is added to the output, and the first tensor in the
-    layer that moves by just this noise, and is not the output itself, is the sum.
+    It is found by a trial, not by names. Noise is added to the output. The first tensor in the
+    layer that changes by exactly this noise, and is not the output itself, is the sum.
 
     Args:
         model: the model, in evaluation mode.
         batch: keyword arguments of the model.
-        gate: qualified name of the projection, which is called once.
+        gate: qualified name of the projection, which must be called only once.
 
     Returns:
-        None if there is no such place: the output is scaled or normalised before it is added, or
-        the layer does something that this search does not see.
+        None if no sum is found: the output is scaled or normalised before it is added, or the sum
+        is not the first input or output of a module in the layer.
 
     Example:
         >>> import transformers
@@ -63,6 +63,7 @@ def find_sum(model: nn.Module, batch: Mapping[str, Any], gate: str) -> Sum | Non
     noise: list[Tensor] = []
 
     def add_noise(output: Tensor) -> Tensor:
+        # As large as the output: smaller noise is lost in rounding, larger leaves the usual range.
         drawn = torch.randn(output.shape, generator=Generator().manual_seed(0))
         noise.append(drawn.to(output) * output.std())
         return output + noise[0]
@@ -72,6 +73,7 @@ def find_sum(model: nn.Module, batch: Mapping[str, Any], gate: str) -> Sum | Non
         watch.run(model, batch)
     own = next(tensor for place, tensor in plain.seen if place == Sum(gate, "output"))
     for (place, before), (_, after) in zip(plain.seen, moved.seen, strict=True):
+        # Dropout and the like pass the output on as it is: that moves as well, but is no sum.
         other = before.shape == own.shape and not torch.equal(before, own)
         if other and (after - before - noise[0]).norm() <= TOLERANCE * noise[0].norm():
             return place
@@ -79,14 +81,14 @@ def find_sum(model: nn.Module, batch: Mapping[str, Any], gate: str) -> Sum | Non
 
 
 class _Watch:
-    """What goes into and comes out of the modules of a layer, once a projection has run."""
+    """Records inputs and outputs of a layer's modules, from a projection's output on."""
 
     def __init__(self, gate: str, layer: str, change: Callable[[Tensor], Tensor]) -> None:
         self._gate, self._layer, self._change = gate, layer, change
         self.seen: list[tuple[Sum, Tensor]] = []
 
     def run(self, model: nn.Module, batch: Mapping[str, Any]) -> None:
-        """A forward pass up to the end of the layer."""
+        """Run a forward pass up to the end of the layer."""
         with ExitStack() as hooks, torch.no_grad():
             for path, module in model.get_submodule(self._layer).named_modules():
                 name = f"{self._layer}.{path}" if path else self._layer
@@ -117,5 +119,5 @@ class _Watch:
 
 
 def _first(values: Any) -> Any:
-    """The first of a tuple; what is no tuple is itself."""
+    """The first value of a tuple; any other value itself."""
     return values[0] if isinstance(values, tuple) and values else values

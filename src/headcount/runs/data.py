@@ -1,4 +1,4 @@
-"""The data of a run, tokenised, and how its models are made."""
+"""The data that all runs share, tokenised, and the way to make their models."""
 
 import hashlib
 import logging
@@ -34,7 +34,7 @@ logger = logging.getLogger("headcount")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskData:
-    """What all runs share: the data, and how a fresh model is made.
+    """What all runs share: data, metrics, and a function that makes a fresh model.
 
     Example:
         >>> list(TaskData.__dataclass_fields__)[:4]
@@ -42,7 +42,7 @@ class TaskData:
     """
 
     fresh_model: Callable[[str], PreTrainedModel]
-    """Makes the model of a name or folder, with the task's head on it."""
+    """Loads a model by name or folder, with the task's head."""
     tokenizer: PreTrainedTokenizerBase
     """The model's tokenizer."""
     train: Dataset
@@ -52,32 +52,32 @@ class TaskData:
     collator: Callable[[list[dict[str, Any]]], dict[str, Any]]
     """Makes a batch out of examples."""
     metrics: Callable[[Any], dict[str, float]]
-    """From predictions to numbers."""
+    """From predictions to the task's measures of quality."""
     metric: str
-    """The number that counts."""
+    """The measure by which models are compared, higher = better."""
     correct: Callable[[Any], np.ndarray | None]
-    """From predictions to right or wrong, example by example; to None where the number that
-    counts is not the share of right ones."""
+    """From predictions to right or wrong for each example; None if ``metric`` is not the share of
+    right ones."""
     predicted: Callable[[Any], np.ndarray | None]
-    """From predictions to the number of each example's label; to None where there are none."""
+    """From predictions to the index of each example's label; None for tasks without labels."""
 
 
 def gather(
     model: str, task: str | Task, train: Sequence[Any], evaluate: Sequence[Any], recipe: Recipe
 ) -> TaskData:
-    """The data of a run, tokenised, and a way to make fresh models.
+    """Read and tokenise the data, and make the function that loads fresh models.
 
     Args:
         model: hub id or folder of the model.
         task: name of a task, or a task.
         train: training files, or ids of data sets.
         evaluate: evaluation files, likewise.
-        recipe: length of the examples and seed of fresh weights are taken from it.
+        recipe: gives the length of the examples and the seed of fresh weights.
 
     Raises:
-        DataError: unknown task, data that does not fit it, or longer examples than the model
+        DataError: unknown task, data that does not fit it, or examples longer than the model
             reads.
-        CheckpointError: there is no such model.
+        CheckpointError: there is no such model, or it has no tokenizer.
 
     Example:
         >>> gather("small", "poetry", ["train.tsv"], ["dev.tsv"], Recipe())
@@ -89,6 +89,7 @@ def gather(
     model = expanded_name(model)
     if not train or not evaluate:
         raise DataError("train=..., eval=...: give at least one file for each.")
+    # Cheap checks come first; the data need the tokenizer and the model's order of labels.
     names = label_names(model)
     tokenizer = load_tokenizer(model)
     check_length(model, recipe.max_length)
@@ -97,7 +98,7 @@ def gather(
     )
 
     def fresh_model(name: str) -> PreTrainedModel:
-        set_seed(recipe.seed)
+        set_seed(recipe.seed)  # a new head is random: it must be the same in every run
         with loading(name):
             return kind.load_model(name, labels)
 
@@ -115,10 +116,10 @@ def gather(
 
 
 def task_of(task: str | Task) -> Task:
-    """A task by its name, or a task of one's own.
+    """Find a task by its name, or check a task of your own.
 
     Raises:
-        DataError: there is no task of this name, or the task does not say what every task has to.
+        DataError: there is no task of this name, or the task lacks a class attribute.
 
     Example:
         >>> task_of("nli").primary_metric
@@ -140,7 +141,7 @@ def task_of(task: str | Task) -> Task:
 
 
 def check_length(model: str, max_length: int) -> None:
-    """Refuse examples that are longer than a model reads.
+    """Refuse a length of examples that the model cannot read.
 
     A model without a table of positions reads any length, whatever its configuration says.
 
@@ -160,15 +161,15 @@ def check_length(model: str, max_length: int) -> None:
 
 
 def sampled(task_data: TaskData, num_train: int, seed: int) -> TaskData:
-    """With a random part of the training examples, in their order.
+    """Keep a random sample of the training examples, in their order.
 
     Args:
-        task_data: with all of them.
-        num_train: how many; 0 or as many as there are takes all.
-        seed: of the draw, from Python's ``random``.
+        task_data: with all training examples.
+        num_train: examples to keep; 0 keeps all.
+        seed: seed of the sample, drawn by Python's ``random``.
 
     Raises:
-        DataError: more than there are, or fewer than none.
+        DataError: ``num_train`` is negative, or more than there are.
     """
     total = len(task_data.train)
     if not 0 <= num_train <= total:
@@ -182,17 +183,16 @@ def sampled(task_data: TaskData, num_train: int, seed: int) -> TaskData:
 
 
 def check_finetuned(source: str, model: PreTrainedModel) -> None:
-    """Refuse a model as fine-tuned on the task whose weights are in part new and random.
+    """Refuse a model that is said to be fine-tuned, but has new, random weights.
 
-    A classifier that does not name its labels is taken to have them in the order of the data, and
-    that is logged.
+    If a classifier does not name its labels, their order in the data is assumed, with a warning.
 
     Args:
         source: hub id or folder of the model.
-        model: what was loaded from there, with the task's head.
+        model: the model loaded from there, with the task's head.
 
     Raises:
-        CheckpointError: the head, or other weights, are not in the checkpoint.
+        CheckpointError: the checkpoint lacks weights, such as those of the head.
     """
     kind = cast(Any, type(model))
     with loading(source):
@@ -202,21 +202,21 @@ def check_finetuned(source: str, model: PreTrainedModel) -> None:
         shown = ", ".join(missing[:4]) + (", ..." if len(missing) > 4 else "")
         raise CheckpointError(
             f"finetuned: model {source!r} is not fine-tuned on the task: its checkpoint lacks "
-            f"{shown}, which would be random. Give a fine-tuned model, or leave finetuned "
+            f"{shown}; they would be random. Give a fine-tuned model, or leave finetuned "
             "(--finetuned) out: the dense model is then fine-tuned first where that is needed."
         )
     if all(name == f"label_{number}" for number, name in enumerate(label_names(source))):
         order = ", ".join(str(name) for _, name in sorted((model.config.id2label or {}).items()))
         logger.warning(
             "finetuned: model %r does not name its labels (LABEL_0, ...); taken to be, in this "
-            "order: %s. If it was trained with another order, name its labels in id2label of its "
+            "order: %s. If it was trained with another order, name the labels in id2label of its "
             "config.json.",
             *(source, order),
         )
 
 
 def label_names(model: str) -> tuple[str, ...]:
-    """The labels a model's configuration names, in order; placeholders where it names none.
+    """The labels in a model's configuration, in order; ``label_0``, ... where it names none.
 
     Raises:
         CheckpointError: there is no such model.
@@ -230,11 +230,11 @@ def label_names(model: str) -> tuple[str, ...]:
 def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a model.
 
-    transformers makes one without a vocabulary where a folder has no files of it, and every word is
-    unknown to it then.
+    For a folder without tokenizer files, transformers makes a tokenizer without a vocabulary, to
+    which every word is unknown. That is refused.
 
     Raises:
-        CheckpointError: there is none, or it knows no words.
+        CheckpointError: there is no tokenizer, or it knows no words.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
@@ -245,14 +245,14 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
         ) from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise CheckpointError(
-            f"model {model!r} has no tokenizer of its own: what transformers makes of it knows no "
-            "word. Save the tokenizer that it was trained with into its folder."
+            f"model {model!r} has no tokenizer of its own: the one that transformers makes for it "
+            "knows no word. Save the tokenizer that it was trained with into its folder."
         )
     return tokenizer
 
 
 def describe_source(source: str | Path) -> list[Any]:
-    """A data source as a resumed run has to find it again: a file's name and digest, or an id.
+    """Identify a data source, so that resuming notices a change: name and digest, or an id.
 
     Example:
         >>> describe_source("nyu-mll/multi_nli")
@@ -266,7 +266,7 @@ def describe_source(source: str | Path) -> list[Any]:
 
 
 def describe_model(model: str | Path) -> list[Any]:
-    """A model's name, and for a folder a digest of its configuration and weights.
+    """Identify a model: its name, and for a folder a digest of configuration and weights.
 
     Example:
         >>> describe_model("bert-base-uncased")

@@ -1,4 +1,4 @@
-"""A progress bar for training that shows what pruning users want to see."""
+"""A progress bar for training: steps, loss, temperature, heads changed."""
 
 import time
 from typing import Any, final
@@ -15,16 +15,16 @@ from rich.progress import (
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 EVERY_S = 5.0
-"""Seconds without a line after which a step is worth one."""
+"""Without a terminal, a line is printed at least this often, in seconds."""
 
 FIELDS = (("loss", "loss {:.3f}"), ("temperature", "T {:.1e}"), ("heads_changed", "changed {:.0f}"))
 
 
 @final
 class ProgressBar(TrainerCallback):
-    """Step, loss, temperature and heads changed; lines where there is no terminal.
+    """Show step, loss, temperature and heads changed: as a bar, or as lines without a terminal.
 
-    Every hundredth step has one, and a slow run every few seconds, however few steps it has.
+    A line is printed every 100 steps, and every few seconds if the steps are slow.
 
     Example:
         >>> from rich.console import Console
@@ -41,7 +41,7 @@ class ProgressBar(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Draw the bar."""
+        """Start the bar."""
         del args, control, kwargs
         columns = (
             TextColumn("{task.description}"),
@@ -76,7 +76,7 @@ class ProgressBar(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Show the numbers."""
+        """Show the new numbers."""
         del args, control, kwargs
         known = logs or {}
         numbers = "  ".join(text.format(known[key]) for key, text in FIELDS if key in known)
@@ -88,7 +88,7 @@ class ProgressBar(TrainerCallback):
             self._say(state)
 
     def _say(self, state: TrainerState) -> None:
-        """A line, where there is no bar."""
+        """Print a line in place of the bar."""
         self._said = time.monotonic()
         line = f"{self.name}: step {state.global_step}/{state.max_steps}  {self._numbers}"
         self._console.print(line.rstrip())

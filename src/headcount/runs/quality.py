@@ -1,4 +1,4 @@
-"""How good a model is on the evaluation data: in all, and example by example."""
+"""Measure a model's quality on the evaluation data, as a whole and for each example."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from headcount.runs.recipe import Recipe
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Quality:
-    """What an evaluation found.
+    """The result of an evaluation.
 
     Example:
         >>> Quality(value=0.5, correct="10").correct
@@ -21,29 +21,30 @@ class Quality:
     """
 
     value: float
-    """The task's number that counts, higher = better."""
+    """The task's primary metric, higher = better."""
     correct: str | None
-    """``1`` for each example that is right and ``0`` for each that is not, in the order of the
-    data; None where the number is not the share of right examples."""
+    """For each example ``1`` if it is right, else ``0``, in the order of the data; None if the
+    metric is not the share of right examples."""
     only_class: str | None = None
-    """The label that every example is given, if it is one and the same."""
+    """The label predicted for every example, if it is the same for all."""
 
 
 def quality(model: PreTrainedModel, task_data: TaskData, recipe: Recipe, scratch: Path) -> Quality:
     """Measure a model on the evaluation data.
 
-    Examples of similar length share a batch; what comes out is in the order of the data.
+    Examples of similar length share a batch. The result is in the order of the data.
 
     Args:
-        model: the model; it goes to the device that the recipe trains on.
+        model: the model; it is moved to the device that the recipe trains on.
         task_data: the data.
         recipe: batch size and device.
-        scratch: a folder the Trainer may call its own.
+        scratch: a folder for the Trainer's own files.
     """
     args = recipe.arguments(scratch)
-    args.train_sampling_strategy = "random"  # for evaluation: one after the other
+    args.train_sampling_strategy = "random"  # else evaluation data are reordered as well
     trainer = Trainer(model=model, args=args, data_collator=task_data.collator)
     trainer.remove_callback(PrinterCallback)
+    # Sorted by length, batches need little padding. The inverse order ``back`` undoes the sorting.
     order = np.argsort([len(ids) for ids in task_data.eval["input_ids"]], kind="stable")
     found = trainer.predict(task_data.eval.select(order))  # pyright: ignore[reportArgumentType]
     back = np.argsort(order)
@@ -59,7 +60,7 @@ def quality(model: PreTrainedModel, task_data: TaskData, recipe: Recipe, scratch
 
 
 def _only_class(predicted: np.ndarray | None, model: PreTrainedModel) -> str | None:
-    """A model that says the same of all examples has learnt nothing that tells them apart."""
+    """The label of all examples if there is only one: such a model cannot tell them apart."""
     if predicted is None or len(predicted) < 2 or len(np.unique(predicted)) > 1:
         return None
     number = str(int(predicted[0]))
@@ -68,7 +69,7 @@ def _only_class(predicted: np.ndarray | None, model: PreTrainedModel) -> str | N
 
 
 def _reordered(values: Any, index: np.ndarray) -> Any:
-    """Arrays, or tuples of them, example by example in another order."""
+    """Reorder the examples of an array, or of each array in a tuple."""
     if isinstance(values, tuple):
         return tuple(_reordered(value, index) for value in values)
     return None if values is None else values[index]

@@ -1,4 +1,4 @@
-"""How long and how fast to train: the settings shared by every run of a comparison."""
+"""Training settings, the same for every run of a comparison."""
 
 import math
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from headcount.door.arguments import check_fields
 from headcount.errors import TrainingError
 
 LARGEST_SEED = 2**32
-"""Greater ones NumPy does not take."""
+"""NumPy takes only seeds below this."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """Settings of a training run.
+    """How long and how fast to train.
 
     Example:
         >>> Recipe(epochs=1, batch_size=16).learning_rate
@@ -29,19 +29,19 @@ class Recipe:
     epochs: float = 3.0
     """Passes over the training data."""
     batch_size: int = 32
-    """Examples a step."""
+    """Examples in each step."""
     learning_rate: float = 1e-4
     """Peak learning rate of the weights (AdamW, linear decay)."""
     weight_decay: float = 0.01
     """Weight decay of the weights."""
     warmup: float = 0.1
-    """Share of the steps in which the learning rate rises."""
+    """Share of the steps at the start in which the learning rate rises."""
     max_length: int = 128
-    """Tokens kept of an example."""
+    """Longest example in tokens; longer ones are truncated."""
     save_steps: int = 100
-    """Steps between checkpoints, from which a killed run resumes."""
+    """Steps between checkpoints; a killed run resumes from the last one."""
     seed: int = 0
-    """Seed of the weights' start, the data order, dropout and the method."""
+    """Seed of new weights, the order of the data, dropout and the method."""
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -1,4 +1,4 @@
-"""One run: fine-tune, or choose with a method and cut; and remember the result."""
+"""Carry out one run: fine-tune, or choose with a method and cut; keep the result in a file."""
 
 import json
 import random
@@ -35,12 +35,12 @@ from headcount.units.decision import Decision
 
 RESULT_FILE = "result.json"
 NUM_EXAMPLES = 2048
-"""Training examples that a method looks at, unless asked otherwise."""
+"""Default number of training examples for a method that decides from data."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunSpec:
-    """One way to come to a model: fine-tuned whole, or made smaller by a method.
+    """One way to a model: fine-tune it whole, or prune it with a method.
 
     Example:
         >>> dense_run("bert-base-uncased", Recipe()).method is None
@@ -48,21 +48,21 @@ class RunSpec:
     """
 
     name: str
-    """Names the run in tables and folders."""
+    """Name of the run in tables and folders."""
     method: Method | None = None
-    """How units are chosen; None for plain fine-tuning."""
+    """How to choose units; None for plain fine-tuning."""
     budget: Budget | None = None
-    """What remains; None for everything, and only then without a method."""
+    """What must remain; None exactly if there is no method."""
     start: str
-    """Name or folder of the model to begin with."""
+    """Name or folder of the model to start from."""
     recipe: Recipe
     """How to train."""
     num_examples: int = NUM_EXAMPLES
-    """Training examples for a method that decides by looking at data; 0 takes all."""
+    """Training examples for a method that decides from data; 0 takes all."""
     teacher: str = ""
-    """Folder of a fine-tuned model whose answers are learnt, too; empty for labels alone."""
+    """Folder of a fine-tuned model to learn from; empty to learn from the labels alone."""
     decided: Decision | None = None
-    """What ``start`` was cut by, if it was. The run is then its recovery: plain fine-tuning."""
+    """The decision by which ``start`` was cut; the run is then its recovery, plain fine-tuning."""
 
     def __post_init__(self) -> None:
         if self.num_examples < 0:
@@ -84,7 +84,7 @@ class RunSpec:
 
 
 class _Result(TypedDict):
-    """What ``write_result`` writes."""
+    """The content of the result file."""
 
     quality: Finite
     train_s: Positive
@@ -99,24 +99,24 @@ class RunResult:
 
     spec: RunSpec
     quality: float
-    """The task's number on the evaluation data, measured on the cut model."""
+    """The task's primary metric on the evaluation data, measured on the cut model."""
     train_s: float
-    """Seconds of training, or of looking at data, and of asking the teacher; of the last sitting,
-    where a run was resumed."""
+    """Seconds of training or of deciding from data, with those of asking the teacher. After
+    resuming, the time before the interruption is not included."""
     num_steps: int
     """Optimizer steps."""
     decision: Decision | None
-    """What stayed; None where nothing was to be removed."""
+    """The units that stayed; None for a dense run."""
     folder: Path
-    """Where the cut model is saved."""
+    """Folder of the saved model."""
     correct: str | None = None
-    """Right (``1``) or wrong (``0``), evaluation example by example, if that was noted."""
+    """Right (``1``) or wrong (``0``) for each evaluation example; see ``Quality.correct``."""
     only_class: str | None = None
-    """The label that the model gives every evaluation example, if it is one and the same."""
+    """The label predicted for every evaluation example, if it is the same for all."""
 
 
 def dense_run(start: str, recipe: Recipe) -> RunSpec:
-    """The run in which everything stays: plain fine-tuning.
+    """The run without a method: plain fine-tuning.
 
     Example:
         >>> dense_run("bert-base-uncased", Recipe()).describe()
@@ -126,7 +126,7 @@ def dense_run(start: str, recipe: Recipe) -> RunSpec:
 
 
 def recipe_of(method: Method, recipe: Recipe, pipelined_epochs: float) -> Recipe:
-    """The recipe of a method's run: logits alone are trained for so many epochs.
+    """The recipe for a method: ``pipelined_epochs`` if it trains logits alone.
 
     Example:
         >>> from headcount.methods.dsp import DSP
@@ -143,18 +143,18 @@ def carry_out(
     console: Console,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> RunResult:
-    """Choose, cut, evaluate and save; a finished run is read back, a killed one goes on.
+    """Choose, cut, evaluate and save; read a finished run back, and resume a killed one.
 
-    A method that looks at data decides about the model it is given, which is then cut and not
-    trained any more; ``RunSpec.decided`` is for training it on. Any other method trains. A decision
-    that stands before the first step is cut before it: the same as masking, and it costs less.
+    There are three ways. Without a method, or with ``spec.decided``, the model is fine-tuned as it
+    is. A method that decides from data decides on the given model, which is cut and not trained
+    after. Any other method trains: it is cut before training if it decides at once, else after it.
 
     Args:
         spec: what to run.
         task_data: the data, and how a fresh model is made.
-        work: the run's own folder; made if absent.
+        work: the folder of this run; made if absent.
         console: where progress is shown.
-        callbacks: further callbacks of the training.
+        callbacks: further callbacks for the training.
 
     Returns:
         The result; the cut model lies in ``work / "model"``.
@@ -167,7 +167,7 @@ def carry_out(
         console.print(f"{spec.name}: finished before, kept", highlight=False)
         return read_run(spec, work)
     work.mkdir(parents=True, exist_ok=True)
-    set_seed(spec.recipe.seed)
+    set_seed(spec.recipe.seed)  # no run may depend on those before it
     if spec.method is None or spec.decided is not None:
         return _tuned(spec, task_data, work, console, callbacks)
     if spec.method.phase == "from data":
@@ -182,17 +182,17 @@ def recover(
     console: Console,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> RunResult:
-    """Train a cut model with the recipe of its run; it lies in ``recovered/model`` then.
+    """Train a cut model by the recipe of its run; save it in ``recovered/model``.
 
     Args:
-        trained: the result of the spec.
+        trained: the result of the run that made the cut model.
         task_data: the data.
-        epochs: how long.
+        epochs: epochs of recovery.
         console: where progress is shown.
         callbacks: further callbacks of the training.
 
     Returns:
-        The result, with the decision of the spec.
+        The result, with the decision of the first run.
     """
     spec, folder = trained.spec, trained.folder.parent
     whole = replace(
@@ -206,7 +206,7 @@ def recover(
 
 
 def read_run(spec: RunSpec, work: Path) -> RunResult:
-    """The result of a finished run, from its folder."""
+    """Read the result of a finished run from its folder."""
     give = "Delete that file to have it run again."
     result: _Result = read_json(work / RESULT_FILE, _Result, call=f"{spec.name}: read", give=give)
     return RunResult(
@@ -228,9 +228,10 @@ def _trained(
     console: Console,
     callbacks: Sequence[TrainerCallback],
 ) -> RunResult:
-    """Train with a method, and cut: before training if the decision stands, else after it."""
+    """Train with a method; cut before training if the method decides at once, else after it."""
     method, budget = cast(Method, spec.method), cast(Budget, spec.budget)
     if method.phase == "at once":
+        # Training the cut model is the same as training it masked, and faster.
         model = task_data.fresh_model(spec.start)
         decided = decide(model, method, budget, seed=spec.recipe.seed)
         small = cut(model, decided, in_place=True)
@@ -260,7 +261,7 @@ def _tuned(
     callbacks: Sequence[TrainerCallback],
     model: PreTrainedModel | None = None,
 ) -> RunResult:
-    """Train all that there is, without gates: the dense model, or one that was cut."""
+    """Fine-tune the dense model or a cut one, without gates."""
     train, asking_s = _taught(spec, task_data, work, console)
     tuner = FineTuner(
         task_data.fresh_model(spec.start) if model is None else model,
@@ -280,7 +281,7 @@ def _tuned(
 def _taught(
     spec: RunSpec, task_data: TaskData, work: Path, console: Console
 ) -> tuple[Dataset, float]:
-    """The training data, with the teacher's answers if there is one, and the seconds it took."""
+    """The training data, with the answers of a teacher if there is one; seconds of asking it."""
     if not spec.teacher:
         return task_data.train, 0.0
     console.print(f"{spec.name}: asking the teacher about {len(task_data.train)} examples")
@@ -296,7 +297,7 @@ def _train(
     console: Console,
     callbacks: Sequence[TrainerCallback],
 ) -> float:
-    """Train, or go on with what was interrupted; the seconds of this sitting."""
+    """Train, or resume from the last complete checkpoint; return the seconds."""
     trainer.remove_callback(PrinterCallback)
     for callback in (ProgressBar(spec.name, console), *callbacks):
         trainer.add_callback(callback)
@@ -306,7 +307,7 @@ def _train(
 
 
 def _decided(spec: RunSpec, task_data: TaskData, work: Path, console: Console) -> RunResult:
-    """Decide from data and cut; nothing is trained."""
+    """Decide from data and cut; train nothing."""
     method, budget = cast(Method, spec.method), cast(Budget, spec.budget)
     model = task_data.fresh_model(spec.start).to(spec.recipe.arguments(work).device)  # pyright: ignore[reportArgumentType]
     batches = example_batches(spec, task_data, model.device)
@@ -329,7 +330,7 @@ def _decided(spec: RunSpec, task_data: TaskData, work: Path, console: Console) -
 def example_batches(
     spec: RunSpec, task_data: TaskData, device: torch.device
 ) -> list[dict[str, Tensor]]:
-    """The training examples that a method looks at: drawn with the run's seed, in their order."""
+    """Batches of training examples for a method: drawn by the run's seed, in their order."""
     total = len(task_data.train)
     num = min(spec.num_examples or total, total)
     rows = sorted(random.Random(spec.recipe.seed).sample(range(total), num))
@@ -368,5 +369,5 @@ def _finish(
 
 
 def write_result(work: Path, result: dict[str, Any]) -> None:
-    """Write the result of an run, at once or not at all."""
+    """Write the result of a run, whole or not at all: the file marks the run as finished."""
     write_text(work / RESULT_FILE, json.dumps(result) + "\n")

@@ -1,4 +1,4 @@
-"""The interface of a task: how its data are read, which task head it needs, how it is measured."""
+"""The interface of a task: reading its data, loading its task head, measuring predictions."""
 
 import abc
 from collections.abc import Callable, Sequence
@@ -21,10 +21,9 @@ from headcount.tasks.files import read_table
 class Task(abc.ABC):
     """Data, collator, task head and metric of one task. See the page "Your own task".
 
-    A subclass says how a table of text becomes the columns that the model takes (``encode``), which
-    labels there are, which model has the task's head, and how predictions are measured. The rest
-    has defaults: files are read by their columns, batches are padded to their longest row. The loss
-    is the model's own.
+    A subclass turns a table of text into the model's inputs (``encode``), lists the labels, loads a
+    model with the task's head, and measures predictions. The rest has defaults: files are read by
+    their columns, and a batch is padded to its longest row. The loss is the model's own.
 
     ``prune`` and ``evaluate`` take an instance in place of a task's name. To give a task a name on
     the command line, add it to ``headcount.tasks.TASKS``.
@@ -42,7 +41,7 @@ class Task(abc.ABC):
     columns: ClassVar[tuple[str, ...]]
     """Columns that a table must have."""
     primary_metric: ClassVar[str]
-    """The key of ``metrics`` by which models are compared, higher = better."""
+    """Key of ``metrics`` for comparing models, higher = better."""
 
     @final
     def dataset(
@@ -63,7 +62,7 @@ class Task(abc.ABC):
             split: ``train``, ``validation`` or ``test``. It selects the split of hub data sets and
                 is named in messages.
             labels: the labels in the model's order. For evaluation data ``labels(train)``; for
-                training data None, since these determine the labels.
+                training data None: they determine the labels.
 
         Returns:
             The columns that the model takes, and a column ``labels``.
@@ -87,8 +86,8 @@ class Task(abc.ABC):
     ) -> tuple[tuple[str, ...], Dataset, Dataset]:
         """Labels, training data and evaluation data.
 
-        If ``order`` has the same labels, it is their order. Give it for a model that is already a
-        classifier: its outputs have this order.
+        If ``order`` has the same labels as the training data, the labels get this order. Give it
+        for a model that is already a classifier: its outputs have this order.
         """
         # The training data determine the labels, so they are read once to learn them, and again if
         # their numbers have to follow another order.
@@ -105,7 +104,7 @@ class Task(abc.ABC):
         return labels, train_set, eval_set
 
     def read(self, sources: Sequence[str | Path], *, split: str) -> Dataset:
-        """Read the rows of all sources as text: the ``columns``, unless a subclass reads otherwise.
+        """Read the ``columns`` of all sources as text. A subclass may read otherwise.
 
         Args:
             sources: files (tsv, csv, jsonl, parquet; gzip too), or data sets of the hub.
@@ -133,7 +132,7 @@ class Task(abc.ABC):
         """The labels of an encoded data set in the model's order; empty for generation."""
 
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[Any]], Any]:
-        """The function that makes a batch of encoded rows: padded to the longest, unless told.
+        """The function that makes a batch of encoded rows, by default padded to the longest.
 
         Raises:
             DataError: the tokenizer has no padding token.
@@ -154,7 +153,7 @@ class Task(abc.ABC):
         """Measures of quality, for the Trainer's ``compute_metrics``."""
 
     def predicted(self, eval_prediction: EvalPrediction) -> np.ndarray | None:
-        """The number of the predicted label of each example, [E]; None for tasks without labels."""
+        """The index of the predicted label of each example, [E]; None for tasks without labels."""
         return None
 
     def correct(self, eval_prediction: EvalPrediction) -> np.ndarray | None:

@@ -14,14 +14,15 @@ from headcount.units.budget import Budget
 def attach(
     model: nn.Module, method: Method, budget: Budget, *, num_steps: int, seed: Seed = 0
 ) -> Session:
-    """Put a method to work on a live model; the way to prune in one's own training loop.
+    """Put a method to work on a live model, to prune in your own training loop.
 
     Args:
         model: the model to train; it is gated in place and restored by ``Session.close``.
         method: for instance ``DSP()``.
         budget: what must remain; checked against the model now.
-        num_steps: optimizer steps of the whole run; schedules are stretched over them.
-        seed: seed of the method's generator (start of the logits, noise), unless it has its own.
+        num_steps: optimizer steps of the whole training; schedules are stretched over them.
+        seed: seed of the method's generator (initial logits, noise); the method's own ``seed``
+            comes first.
 
     Returns:
         The session, a context manager.

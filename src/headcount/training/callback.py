@@ -1,4 +1,4 @@
-"""What moves a session along with a Trainer's loop."""
+"""Callbacks that keep sessions and checkpoints in step with a Trainer's loop."""
 
 import logging
 from typing import TYPE_CHECKING, Any, final
@@ -16,7 +16,7 @@ logger = logging.getLogger("headcount")
 
 @final
 class CheckpointCallback(TrainerCallback):
-    """Completes each checkpoint that the Trainer has written, so that it can be resumed from.
+    """Adds our files to each checkpoint of the Trainer, so that a run can resume from it.
 
     Example:
         >>> issubclass(CheckpointCallback, TrainerCallback)
@@ -37,7 +37,7 @@ class CheckpointCallback(TrainerCallback):
 
 @final
 class SessionCallback(TrainerCallback):
-    """Begins a session, and moves it on step by step.
+    """Starts or restores a session, and counts its steps.
 
     Example:
         >>> issubclass(SessionCallback, TrainerCallback)
@@ -53,6 +53,7 @@ class SessionCallback(TrainerCallback):
     ) -> None:
         """Restore the session, or start it anew."""
         resume, session = self._trainer.resume_from, self._trainer.session
+        # Without resuming, a second call of ``train`` must give what the first one gave.
         if session.num_done and resume is None:
             session.restart()
             self._trainer.forget_moments()
@@ -63,23 +64,23 @@ class SessionCallback(TrainerCallback):
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Clip what the method learns, apart from the weights."""
+        """Clip the gradient of the method's parameters, apart from that of the weights."""
         self._trainer.session.clip_grad()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Move the schedules on."""
+        """Count the step: schedules move on."""
         self._trainer.session.step()
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Say so where a callback has ended the run before its last step."""
+        """Warn if a callback has ended the training before its last step."""
         session = self._trainer.session
         if session.method.learns and state.global_step < session.num_steps:
             logger.warning(
                 "train: stopped after %d of %d steps, before the units are settled. The decision "
-                "is that of the moment; the weights have not been trained with it.",
+                "comes from the scores so far; the weights have not been trained with it.",
                 *(state.global_step, session.num_steps),
             )

@@ -1,4 +1,4 @@
-"""A method at work on the units of a budget, without a model."""
+"""A method's states and choice for all units of a budget, without a model."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,11 +23,10 @@ from headcount.units.table import UnitTable
 
 @final
 class Choice:
-    """A method's states, one for each number of a budget, seen as vectors over all units.
+    """A method's states, one for each quota of a budget, seen as vectors over all units.
 
-    A method handles one number of a budget at a time. Here the numbers come together: gates and
-    scores are joined, evidence is shared out, and a keep of inner units heeds the outer ones that
-    are removed.
+    A method handles one quota at a time. This class joins them: it joins gates and scores, splits
+    evidence between the states, and keeps no inner unit of an outer unit that is removed.
 
     Example:
         >>> import headcount as hc, transformers
@@ -38,13 +37,13 @@ class Choice:
     """
 
     def __init__(self, found: UnitTable, method: Method, budget: Budget, *, seed: int) -> None:
-        """The states at the start.
+        """Make the states of the start.
 
         Args:
             found: all units of the model.
             method: how to choose.
             budget: what must remain.
-            seed: seed of the generator, unless the method has its own.
+            seed: seed of the generator; the method's own ``seed`` comes first.
 
         Raises:
             BudgetError: the model cannot meet the budget.
@@ -57,12 +56,12 @@ class Choice:
         self.states = nn.ModuleList(method.init(quota, self.generator) for quota in self.quotas)
 
     def observe(self, evidence: Mapping[str, Any]) -> None:
-        """Share evidence over all units out to the states."""
+        """Give each state its part of the evidence over all units."""
         for state, own in zip(self.states, self.shared(evidence), strict=True):
             self._method.observe(state, own)
 
     def shared(self, evidence: Mapping[str, Any]) -> list[Evidence]:
-        """The evidence of each state."""
+        """The part of each state in the evidence over all units."""
         return [Evidence(**share_of(dict(evidence), span)) for span in self._spans()]
 
     def draw(self, step: Step) -> Float[Tensor, " n"]:
@@ -76,19 +75,19 @@ class Choice:
         return torch.stack([self._method.penalty(state, step, own) for state, own in shares]).sum()
 
     def finish_round(self, step: Step) -> None:
-        """Say that a pass over the data is done."""
+        """Tell the method that a round over the data is done."""
         for state in self.states:
             self._method.finish_round(state, step)
 
     def scores(self) -> Float[Tensor, " n"]:
-        """The scores of the moment, [N]."""
+        """The current scores, [N]."""
         return torch.cat([self._method.scores(state) for state in self.states])
 
     def keep(self) -> Bool[Tensor, " n"]:
-        """The exact keep of the moment, [N]; what lies in a removed unit goes too."""
+        """The current keep, exact, [N]; units inside a removed unit are removed too."""
         removed: set[tuple[str, str]] = set()
         keeps = []
-        # Quotas come outermost first, so what is removed is known before what lies in it.
+        # Quotas come outermost first: a removed layer is known before its heads are chosen.
         for quota, state in zip(self.quotas, self.states, strict=True):
             keep = quota.keep(
                 self._method.scores(state),
@@ -101,10 +100,10 @@ class Choice:
         return torch.cat(keeps)
 
     def decision(self, progress: Mapping[str, Any]) -> Decision:
-        """The exact decision of the moment.
+        """The current decision, exact.
 
         Args:
-            progress: where the run stands, for the provenance.
+            progress: how far the training is, for the provenance.
         """
         keep = self.keep()
         reached: dict[str, Any] = {}
@@ -115,10 +114,10 @@ class Choice:
 
     @contextmanager
     def at(self, budget: Budget) -> Iterator[None]:
-        """With another budget of the same units for a while; the scores stay.
+        """Use another budget of the same units inside the block; the scores stay.
 
         Raises:
-            BudgetError: the model cannot meet the budget, or it is about other units.
+            BudgetError: the model cannot meet the budget, or the budget is about other units.
         """
         quotas = budget.quotas(self._found, additive=self._method.additive)
         about = [[site.key for site in quota.units.sites] for quota in quotas]
@@ -140,7 +139,7 @@ class Choice:
             cast(State, state).quota = quota
 
     def metrics(self, step: Step) -> dict[str, float]:
-        """The method's numbers for the log; of several quotas with kind and place in front."""
+        """The method's numbers for the log; of several quotas, after kind and place."""
         named = {}
         for quota, state in zip(self.quotas, self.states, strict=True):
             place = [quota.units.sites[0].kind, *quota.place.split(".")]
@@ -150,6 +149,6 @@ class Choice:
         return named
 
     def _spans(self) -> list[slice]:
-        """Where each quota's units stand in a vector over all units."""
+        """The slice of each quota's units in a vector over all units."""
         ends = torch.tensor([0] + [len(quota.units) for quota in self.quotas]).cumsum(0).tolist()
         return [slice(a, b) for a, b in pairwise(ends)]

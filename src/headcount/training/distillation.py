@@ -15,13 +15,13 @@ from headcount.door.arguments import check_fields, checks_arguments
 from headcount.errors import TrainingError
 
 TEACHER = "teacher_logits"
-"""The column of a training set that holds what the teacher says."""
+"""The column of a training set that holds the teacher's logits."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Distillation:
-    """How much the answers of a teacher count beside the labels, and how soft they are.
+    """Weight and temperature of a teacher's answers, which are learnt beside the labels.
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
@@ -34,7 +34,7 @@ class Distillation:
     weight: float = 0.7
     """Share of the teacher in the loss; the labels have the rest."""
     temperature: float = 2.0
-    """Both answers are divided by it before the softmax; more makes them softer."""
+    """Divides the logits of teacher and model before the softmax; higher is softer."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -51,12 +51,12 @@ class Distillation:
         """``T^2 KL(teacher || own)`` at temperature T, mean over examples.
 
         Raises:
-            TrainingError: the teacher has other labels; or the answers are not a choice of one
-                label for each example.
+            TrainingError: the two differ in shape; or they are not [batch, labels] with two labels
+                or more.
         """
         if logits.ndim != 2 or logits.shape[1] < 2:
             raise TrainingError(
-                f"Distillation.loss: logits {list(logits.shape)}. The loss is about one answer for "
+                f"Distillation.loss: logits {list(logits.shape)}. The loss compares one answer for "
                 "each example: give logits [batch, labels], of a classifier of whole examples with "
                 "two labels or more."
             )
@@ -68,14 +68,15 @@ class Distillation:
             )
         own, taught = (log_softmax(x / self.temperature, -1) for x in (logits, teacher))
         divergence = kl_div(own, taught, log_target=True, reduction="batchmean")
+        # The gradient falls with 1 / T^2; without this factor, T would change the teacher's weight.
         return divergence * self.temperature**2
 
     def check_model(self, call: str, model: Any) -> None:
-        """Refuse a model whose answers are no choice of one label.
+        """Refuse a model that does not choose one label for each example.
 
         Args:
             call: the function that was called.
-            model: the one that learns, or its teacher.
+            model: the model that learns, or its teacher.
 
         Raises:
             TrainingError: its labels are independent of each other, or numbers.
@@ -88,10 +89,10 @@ class Distillation:
             )
 
     def check(self, labels: Any) -> None:
-        """Refuse a batch whose labels are not one class for each example.
+        """Refuse a batch without exactly one whole number as the label of each example.
 
         Raises:
-            TrainingError: they are floats, or several for an example.
+            TrainingError: labels are floats, or an example has several.
         """
         if isinstance(labels, Tensor) and (labels.ndim != 1 or labels.is_floating_point()):
             raise TrainingError(
@@ -101,7 +102,7 @@ class Distillation:
 
 
 ONE_LABEL = (
-    "A teacher's answers are learnt by a softmax over the labels, of which one is right for each "
+    "Learning from a teacher compares softmaxes over the labels, of which one is right for each "
     "example. Give a classifier of this sort, with labels [batch] of whole numbers, or train "
     "without a teacher."
 )
@@ -115,20 +116,20 @@ def taught(
     *,
     batch_size: int = 32,
 ) -> Dataset:
-    """A training set with what a teacher says of each example, asked once.
+    """Add a teacher's logits for each example to a training set.
 
     Args:
         dataset: tokenised examples of a classification task.
         teacher: a classifier with the same labels; it is put into evaluation mode.
         collator: makes a batch out of examples.
-        batch_size: examples asked at a time.
+        batch_size: examples in a forward pass of the teacher.
 
     Returns:
         The same rows with a column ``teacher_logits``.
 
     Raises:
-        TrainingError: the teacher gives no logits for whole examples, has one label only, or is
-            no classifier of which one label is right (independent labels, numbers).
+        TrainingError: the data set is empty; or the teacher gives no logits for whole examples,
+            has one label only, or does not choose one label (independent labels, numbers).
 
     Example:
         >>> train = taught(train, dense, collator)  # doctest: +SKIP
@@ -146,7 +147,7 @@ def taught(
         _check_answer(teacher, answers[0])
     if not answers:
         raise TrainingError("taught(dataset): the data set is empty. Give one with examples.")
-    own = generate_random_fingerprint()  # not a hash of all answers, in which Ctrl-C is swallowed
+    own = generate_random_fingerprint()  # hashing all answers would swallow Ctrl-C
     return dataset.add_column(TEACHER, torch.cat(answers).tolist(), new_fingerprint=own)
 
 
@@ -158,6 +159,6 @@ def _check_answer(teacher: nn.Module, logits: Tensor) -> None:
         )
     if logits.shape[1] < 2:
         raise TrainingError(
-            f"taught({type(teacher).__name__}): the teacher has one label, of which every answer "
-            "is sure. Give a classifier of two labels or more."
+            f"taught({type(teacher).__name__}): the teacher has one label, so its softmax is "
+            "always one. Give a classifier of two labels or more."
         )

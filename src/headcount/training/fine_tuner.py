@@ -1,4 +1,4 @@
-"""transformers' Trainer for runs that resume to the same result, without pruning."""
+"""A Trainer without pruning, whose runs resume to the same result."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -28,21 +28,22 @@ from headcount.training.shares import Counting, Division
 
 
 class FineTuner(Restoring, Trainer):
-    """A ``transformers.Trainer`` for the runs of this project: no gates, no method.
+    """A ``transformers.Trainer`` for dense runs and for recovery: no gates, no method.
 
-    It differs from ``Trainer`` in four ways. A run that was killed resumes to the same result, and
-    a checkpoint that is damaged or of another run is refused. A loss that is not finite ends the
-    run. Batches of like length come in an order that only the seed and the epoch decide. A teacher
-    may be learnt from. ``PruningTrainer`` is the same with a session inside.
+    It differs from ``Trainer`` in four ways. A killed run resumes to the same result; a checkpoint
+    that is damaged or belongs to another run is refused. A loss that is not finite ends the run.
+    Batches of similar length come in an order that depends only on seed and epoch. The model can
+    learn from a teacher. ``PruningTrainer`` adds a session to this class.
 
     Args:
         model: as for ``Trainer``.
         args: as for ``Trainer``.
-        distillation: learn from a teacher, too; the training data come from ``taught`` then.
+        distillation: also learn from a teacher; ``taught`` adds its answers to the training data.
         **kwargs: as for ``Trainer``.
 
     Raises:
-        TrainingError: nobody has asked the teacher.
+        TrainingError: with ``distillation``: the training data have no teacher's answers, or the
+            model does not choose one label for each example.
 
     Example:
         >>> import transformers
@@ -82,11 +83,12 @@ class FineTuner(Restoring, Trainer):
         """Train; resume from a checkpoint folder, or with True from the last complete one.
 
         Raises:
-            CheckpointError: the checkpoint is incomplete, or that of another run.
+            CheckpointError: the checkpoint is incomplete, damaged, or belongs to another run.
             TrainingError: the loss is not a finite number.
         """
         self._before_training()
         self.resume_from = self._resolve(resume_from_checkpoint)
+        # Checked before the Trainer loads anything into the model.
         if self.resume_from is not None:
             check_run(self.resume_from, self.fingerprint())
             whole = cast(nn.Module, self.accelerator.unwrap_model(self.model))
@@ -95,7 +97,7 @@ class FineTuner(Restoring, Trainer):
         return super().train(resume_from_checkpoint=path, **kwargs)
 
     def fingerprint(self) -> dict[str, Any]:
-        """What a checkpoint must have in common with the run that resumes it: plain values."""
+        """Settings that a checkpoint must share with the run that resumes it: plain values."""
         return {"method": None, "seed": self.args.seed}
 
     def complete(self, folder: Path) -> None:
@@ -103,25 +105,25 @@ class FineTuner(Restoring, Trainer):
         write_run(folder, self.fingerprint())
 
     def trained(self) -> nn.Module:
-        """The trained model itself, without what wraps it, in evaluation mode."""
+        """The trained model itself, without wrappers, in evaluation mode."""
         model = cast(nn.Module, self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False))
-        vars(model).pop("forward", None)  # what is left of the mixed-precision wrapper
+        vars(model).pop("forward", None)  # accelerate leaves its mixed-precision wrapper there
         return model.eval()
 
     def _before_training(self) -> None:
-        """For subclasses: refuse settings that may have changed since the start."""
+        """For subclasses: refuse settings that may have changed since ``__init__``."""
 
     def _with_penalty(self, loss: Tensor, share: float) -> Tensor:
-        """For subclasses: the loss of a batch with what else is minimised.
+        """For subclasses: add other terms to the loss of a batch.
 
         Args:
-            loss: the task's loss, and the teacher's.
-            share: what the mean of anything over the batch has to be multiplied by.
+            loss: the task's loss and the teacher's, scaled to the batch's part of the step.
+            share: factor for the mean of any other term over the batch; see ``Division``.
         """
         return loss
 
     def _asking(self) -> AbstractContextManager[Any]:
-        """For subclasses: around a forward pass that only asks what the loss does to its count."""
+        """For subclasses: the context of a forward pass that only tests how the loss is scaled."""
         return nullcontext()
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -141,7 +143,7 @@ class FineTuner(Restoring, Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """The task's loss; in training with the teacher's part, and what a subclass adds."""
+        """The task's loss; in training, the teacher's and a subclass's terms are added."""
         teacher = inputs.pop(TEACHER, None)
         if not model.training:
             return super().compute_loss(
@@ -149,6 +151,7 @@ class FineTuner(Restoring, Trainer):
             )
         if self.distillation is not None:
             self.distillation.check(inputs.get("labels"))
+        # With gradient accumulation or several processes, each term must be scaled alike.
         whole = self._division(model, inputs, num_items_in_batch)
         with whole.told(self):
             found = super().compute_loss(
@@ -167,12 +170,12 @@ class FineTuner(Restoring, Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def _learnt(self, outputs: Any, teacher: Tensor | None) -> Tensor:
-        """The teacher's part of the loss, mean over the batch."""
+        """The teacher's term of the loss, mean over the batch."""
         given = cast(Distillation, self.distillation)
         if teacher is None:
             raise TrainingError(
                 f"train(distillation={given}): a batch has no {TEACHER!r}. "
-                "Give a collator that hands on this column of the training data."
+                "Give a collator that keeps this column of the training data."
             )
         own = outputs.get("logits") if isinstance(outputs, Mapping) else None
         if own is None:
@@ -185,9 +188,10 @@ class FineTuner(Restoring, Trainer):
     def _division(
         self, model: nn.Module, inputs: dict[str, Any], count: Tensor | int | None
     ) -> Division:
-        """What the Trainer does to the loss of this batch."""
+        """How the loss of this batch is scaled to its part of the step; see ``Counting``."""
 
         def ask(count: Tensor | int) -> Tensor:
+            # The test pass leaves no trace: no gradient, and the same random state after it.
             device = self.args.device
             devices = [device] if device.type == "cuda" else []
             with torch.no_grad(), torch.random.fork_rng(devices), self._asking(), catch_warnings():
@@ -208,6 +212,7 @@ class FineTuner(Restoring, Trainer):
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
+        # The Trainer drops columns that the model's ``forward`` does not name.
         columns = cast(list[str], self._signature_columns)
         if self.distillation is not None and TEACHER not in columns:
             columns.append(TEACHER)

@@ -1,4 +1,4 @@
-"""Weights that rest while a method decides."""
+"""Freeze the weights of a model while only logits are trained."""
 
 from collections.abc import Iterator
 from typing import Any, final
@@ -12,7 +12,7 @@ from headcount.gates.hooks import Hooks
 
 @final
 class Frozen(Hooks):
-    """A model whose parameters do not require gradients, for as long as this is attached.
+    """While this is attached, the parameters of a model do not require gradients.
 
     Example:
         >>> model = nn.Linear(2, 2)
@@ -25,7 +25,7 @@ class Frozen(Hooks):
     """
 
     def __init__(self, model: nn.Module) -> None:
-        """Freeze what is trained until now."""
+        """Freeze all parameters that require gradients now."""
         self._model = model
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._attached = False
@@ -44,7 +44,7 @@ class Frozen(Hooks):
             yield module.register_forward_hook(self._give_gradient)
 
     def remove(self) -> None:
-        """Thaw what was frozen."""
+        """Let the frozen parameters require gradients again."""
         super().remove()
         self._attached = False
         for parameter in self._parameters:
@@ -56,14 +56,15 @@ class Frozen(Hooks):
             try:
                 found = find() if find is not None else None
             except (NotImplementedError, AttributeError):
-                continue  # a part without any
+                continue  # this part has no embeddings
             if isinstance(found, nn.Module):
                 yield found
 
     def _give_gradient(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        """Let a gradient pass through what is checkpointed.
+        """Let gradients reach the gates inside checkpointed layers.
 
-        With ``use_reentrant=True``, a layer has one only if its input has.
+        With ``use_reentrant=True``, a checkpointed layer has a gradient only if its input requires
+        one. With frozen embeddings no input does, so the embeddings' output is made to.
         """
         del module, args
         modules = self._model.modules()

@@ -1,4 +1,4 @@
-"""In which order a run sees its training data."""
+"""The order in which training examples are seen."""
 
 from collections.abc import Iterator
 from typing import final
@@ -11,15 +11,16 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 @final
 class GroupedByLength(Sampler[int]):
-    """Batches of like length, in an order that the seed and the number of the epoch decide alone.
+    """Batches of similar length, in an order that depends only on the seed and the epoch.
 
-    ``LengthGroupedSampler`` as the Trainer makes it draws from torch's global generator. That has a
-    new state after a restart, and moves with every call of dropout: a run resumed after its first
-    epoch would see some examples twice and others never, and two methods would part after an epoch.
+    The Trainer's own ``LengthGroupedSampler`` draws from torch's global generator. Restarting
+    changes the state of that generator, and so does every call of dropout. A run resumed after its
+    first epoch would see some examples twice and others never, and two methods would see different
+    orders from the second epoch on.
 
     Args:
-        inner: what groups the examples.
-        seed: the run's.
+        inner: the sampler that groups examples by length.
+        seed: seed of the run.
 
     Example:
         >>> order = GroupedByLength(LengthGroupedSampler(2, lengths=[3, 5, 2, 4]), seed=0)
@@ -35,7 +36,7 @@ class GroupedByLength(Sampler[int]):
         self._inner, self._seed, self._epoch = inner, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Told by the Trainer before each epoch."""
+        """Set the epoch; the Trainer calls this before each one."""
         self._epoch = epoch
 
     def __len__(self) -> int:

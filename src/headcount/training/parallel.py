@@ -1,4 +1,4 @@
-"""Models and data that several processes or devices share."""
+"""Training on several processes or devices: checks, and the averaging of gradients."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -12,24 +12,24 @@ from headcount.errors import PruningError, TrainingError
 
 
 def check_whole(model: nn.Module) -> None:
-    """Refuse a model that is wrapped for several devices already.
+    """Refuse a model that is already wrapped for several devices.
 
     Raises:
-        PruningError: it is.
+        PruningError: the model is wrapped.
 
     Example:
         >>> check_whole(nn.Linear(2, 2))
     """
     if isinstance(model, DataParallel | DistributedDataParallel):
         raise PruningError(
-            f"attach({type(model).__name__}): the names of its units would be those of the wrapper "
-            "(module....). Attach to the model itself, before it is wrapped or given to "
-            "accelerate's prepare."
+            f"attach({type(model).__name__}): units would get the wrapper's names "
+            "(module....), which the cut model does not have. Attach to the model itself, before "
+            "it is wrapped or given to accelerate's prepare."
         )
 
 
 def check_alone(call: str) -> None:
-    """Refuse to look at data in one of several processes, which has a part of it only.
+    """Refuse to decide from data in several processes, each of which sees only a part of it.
 
     Args:
         call: the function that was called.
@@ -42,14 +42,14 @@ def check_alone(call: str) -> None:
     """
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         raise TrainingError(
-            f"{call}: there are {dist.get_world_size()} processes, and each would decide by the "
-            "data that it has itself. Decide in a run of one process, save the decision "
+            f"{call}: there are {dist.get_world_size()} processes, and each would decide from its "
+            "own part of the data. Decide in a single process, save the decision "
             "(decision.save), and load it here (Decision.load)."
         )
 
 
 def average_gradients(parameters: Sequence[nn.Parameter], device: torch.device) -> None:
-    """Average gradients over all processes; nothing in a single one.
+    """Average gradients over all processes; a single process does nothing.
 
     Args:
         parameters: each with a gradient.
@@ -64,6 +64,7 @@ def average_gradients(parameters: Sequence[nn.Parameter], device: torch.device) 
     """
     if not (dist.is_available() and dist.is_initialized()):
         return
+    # Logits lie on the CPU, and some backends (NCCL) exchange tensors of the accelerator only.
     for parameter in parameters:
         grad = cast(Tensor, parameter.grad)
         shared = grad.to(device, copy=True)

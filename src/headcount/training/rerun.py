@@ -1,4 +1,4 @@
-"""Passes that are run without gradients first, and with them later."""
+"""Passes that run twice: first without gradients, later again with them."""
 
 import hashlib
 from collections import deque
@@ -11,17 +11,17 @@ from torch import Generator, Tensor
 from headcount.gates.passes import in_backward
 
 MOST = 4096
-"""Passes without gradients that are remembered within a step."""
+"""Most passes without gradients that are remembered within a step."""
 
 
 @final
 class Reruns:
-    """Draws gates; a pass that is run again gets those that it had.
+    """Draws gates; a pass that runs again gets the same gates as before.
 
     Contrastive losses over large batches (GradCache, and the ``Cached...`` losses of
-    sentence-transformers) embed a batch in parts without gradients, and later each part again with
-    them. For dropout they put back the state of torch's random generator. By that state, such a
-    pass is recognised here.
+    sentence-transformers) embed the parts of a batch without gradients, and later each part again
+    with gradients. Both embeddings must agree, so these losses restore the state of torch's random
+    generator for dropout. A pass that begins in a state seen before is therefore a rerun.
 
     Example:
         >>> generator = Generator().manual_seed(0)
@@ -40,17 +40,17 @@ class Reruns:
     """
 
     def __init__(self, generator: Generator) -> None:
-        """Nothing has been run yet; gates are drawn with the generator."""
+        """Draw gates with this generator; no pass has run yet."""
         self._generator = generator
         self._seen: deque[tuple[bytes, Tensor]] = deque(maxlen=MOST)
         self._last = b""
 
     def step(self) -> None:
-        """Forget what was run before the optimizer's step."""
+        """Forget the passes before the optimizer's step."""
         self._seen.clear()
 
     def gates(self, draw: Callable[[], Tensor], device: torch.device) -> Tensor:
-        """Gates of a pass in training that begins now, on the device that draws its dropout."""
+        """Gates of a training pass that begins now; ``device`` is where its dropout is drawn."""
         if not torch.is_grad_enabled():
             self._last = _random_state(device)
             self._seen.append((self._last, self._generator.get_state()))
@@ -58,6 +58,7 @@ class Reruns:
         found = self._find(device) if self._seen else None
         if found is None:
             return draw()
+        # A rerun draws from the old state. New passes must not depend on it, so it is put back.
         now = self._generator.get_state()
         self._generator.set_state(found)
         try:
@@ -66,10 +67,10 @@ class Reruns:
             self._generator.set_state(now)
 
     def _find(self, device: torch.device) -> Tensor | None:
-        """The generator's state of the first pass that began as this one does, which is forgotten.
+        """The gates' generator at the first run of this pass, which is then forgotten; or None.
 
-        Without dropout all begin alike; then only a pass that begins inside of a backward pass is
-        taken for one that is run again.
+        Without dropout torch's state never moves, and all passes look alike. Then only a pass that
+        begins inside a backward pass counts as a rerun.
         """
         state = _random_state(device)
         moved, self._last = state != self._last, state

@@ -1,4 +1,4 @@
-"""What a checkpoint of a run has beside the session, checked before any of it is loaded."""
+"""Check the Trainer's files in a checkpoint before loading any; report what fails to load."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ _MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
 
 
 class _State(TypedDict):
-    """What is used of the Trainer's own state."""
+    """The keys of the Trainer's own state that are used."""
 
     global_step: Count
     epoch: NotRequired[Positive | None]
@@ -45,14 +45,14 @@ class _State(TypedDict):
 
 
 class _Index(TypedDict):
-    """Which shard has which weight."""
+    """The index of sharded weights: the file of each."""
 
     weight_map: dict[str, str]
 
 
 @contextmanager
 def restoring(folder: str | Path, file: str = "") -> Iterator[None]:
-    """Around what loads a part of a checkpoint: whatever is wrong with it is one error.
+    """Turn every failure to load a part of a checkpoint into one kind of error.
 
     Raises:
         CheckpointError: names the folder, the file and what to do.
@@ -69,16 +69,18 @@ def restoring(folder: str | Path, file: str = "") -> Iterator[None]:
 
 
 def check_files(folder: Path, model: nn.Module, *, with_optimizer: bool = True) -> None:
-    """Refuse a checkpoint that is not whole, or whose weights are not those of the model.
+    """Refuse a checkpoint that lacks files, or whose weights do not fit the model.
 
     Args:
         folder: the checkpoint.
-        model: the model that is to be trained on.
-        with_optimizer: whether the checkpoint should have one.
+        model: the model that will be trained further.
+        with_optimizer: whether the checkpoint must hold an optimizer.
 
     Raises:
         CheckpointError: names the file and what is wrong with it.
     """
+    # Links and devices are refused before any file is opened. Of the weights only the headers are
+    # read. Pickled files are left to the Trainer, which loads them after these checks.
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() or not path.is_dir():
             with restoring(folder, str(path.relative_to(folder))):
@@ -102,7 +104,7 @@ def check_files(folder: Path, model: nn.Module, *, with_optimizer: bool = True) 
 
 
 def _check_kind(path: Path) -> None:
-    """Refuse links and devices; other files may be empty."""
+    """Refuse links and devices; a file may be empty."""
     try:
         check_regular(path, links=False)
     except Misfit as problem:
@@ -111,7 +113,7 @@ def _check_kind(path: Path) -> None:
 
 
 def _check_weights(folder: Path, model: nn.Module) -> None:
-    """The weights of a stock checkpoint; those of adapters are left to their library."""
+    """Check the weights of a stock checkpoint; those of adapters are left to their library."""
     found: Header = {}
     files = [_WEIGHTS]
     if not (folder / _WEIGHTS).exists():
@@ -132,20 +134,20 @@ def _check_weights(folder: Path, model: nn.Module) -> None:
 
 
 def _tied(model: nn.Module, tensors: dict[str, Any], found: Header) -> set[str]:
-    """Names that are not saved: of a tensor that is saved under another, and what a class omits."""
+    """Names a checkpoint may lack: tied to a saved tensor, or never saved by the model's class."""
     saved = {(v.data_ptr(), v.shape) for name, v in tensors.items() if name in found}
     twice = {name for name, v in tensors.items() if v.numel() and (v.data_ptr(), v.shape) in saved}
     return twice | {*(getattr(model, "_keys_to_ignore_on_save", None) or ())}
 
 
 def check_moments(folder: Path, optimizer: torch.optim.Optimizer) -> None:
-    """Refuse moments of other weights: the optimizer itself takes them without a word.
+    """Refuse moments that do not fit the weights: the optimizer would load them silently.
 
     Raises:
-        CheckpointError: they have other shapes than the weights.
+        CheckpointError: a moment has another shape than its weight.
     """
     with restoring(folder, "optimizer.pt"):
-        inner = getattr(optimizer, "optimizer", optimizer)  # accelerate puts its own around it
+        inner = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it
         for weight, state in inner.state.items():
             for name in _MOMENTS:
                 value = state.get(name)
@@ -155,7 +157,7 @@ def check_moments(folder: Path, optimizer: torch.optim.Optimizer) -> None:
 
 
 class Restoring:
-    """Mixed into a Trainer: what it loads of a checkpoint ends in an error of ours, or well."""
+    """For a Trainer: whatever it fails to load from a checkpoint is a ``CheckpointError``."""
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> Any:
         with restoring(resume_from_checkpoint):

@@ -1,4 +1,4 @@
-"""The session's part of a training checkpoint: what resuming needs, and the check that it fits."""
+"""Our files in a training checkpoint: the session's state, and the settings it belongs to."""
 
 import json
 from pathlib import Path
@@ -27,18 +27,18 @@ def write_session(folder: Path, session: Session) -> None:
 def write_run(folder: Path, fingerprint: dict[str, Any]) -> None:
     """Complete a checkpoint folder.
 
-    ``headcount.json`` is written last and moved into place in one step: a checkpoint is complete
-    exactly when it has that file.
+    ``headcount.json`` is written last and moved into place in one step. So a checkpoint is complete
+    exactly when it has that file, even if the run was killed while it wrote.
 
     Args:
         folder: the checkpoint.
-        fingerprint: what a run must have in common with this one to resume from here.
+        fingerprint: the settings that a run must share with this one to resume from here.
     """
     write_text(folder / RUN_FILE, json.dumps(fingerprint, indent=1) + "\n")
 
 
 def complete_checkpoints(folder: Path) -> list[Path]:
-    """The complete checkpoints of a run, oldest first; what a killed run left half is passed over.
+    """The complete checkpoints of a run, oldest first; half-written ones are left out.
 
     Example:
         >>> complete_checkpoints(Path("no such folder"))
@@ -56,12 +56,12 @@ def complete_checkpoint(folder: Path) -> Path:
     """The folder itself, if it is a complete checkpoint.
 
     Raises:
-        CheckpointError: it is not.
+        CheckpointError: it is not complete.
     """
     if not (folder / RUN_FILE).is_file():
         raise CheckpointError(
             f"train(resume_from_checkpoint={str(folder)!r}): no {RUN_FILE} there, so it is not a "
-            "complete checkpoint of such a run. Give another, or True for the last complete "
+            "complete checkpoint of headcount. Give another folder, or True for the last complete "
             "one."
         )
     return folder
@@ -89,17 +89,18 @@ def check_run(folder: Path, mine: dict[str, Any]) -> None:
 
 
 def load_session(folder: Path, session: Session, *, step: int) -> None:
-    """Go on where the session of a checkpoint stood.
+    """Load the state of a session from a checkpoint.
 
     Args:
         folder: the checkpoint.
-        session: a session at its beginning.
-        step: the optimizer steps that the rest of the checkpoint has done.
+        session: a session that has done no step yet.
+        step: the steps done, by the Trainer's state.
 
     Raises:
-        CheckpointError: the state is damaged, or that of another method, model or step.
+        CheckpointError: the state is damaged, or belongs to another method, model or step.
     """
     with restoring(folder, STATE_FILE):
+        # The header comes first: names and shapes are compared before anything changes.
         check_header(header(folder / STATE_FILE), header_of(session.state_dict()))
         session.load_state_dict(load_file(folder / STATE_FILE))
         if session.num_done != step:

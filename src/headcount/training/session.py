@@ -1,4 +1,4 @@
-"""A pruning session: a method at work on a live model, for one's own training loop."""
+"""A pruning session: a method at work on a live model, for your own training loop."""
 
 import json
 import logging
@@ -33,16 +33,16 @@ from headcount.units.quota import Quota
 logger = logging.getLogger("headcount")
 
 LARGEST_GRAD = 1e15
-"""Gradients of logits beyond this are scaled to one before they are clipped."""
+"""A gradient with a larger entry is divided by that entry before it is clipped."""
 
 
 class Session:
     """A method at work on a live model; made by ``attach``.
 
-    In training mode every forward pass of the model draws the method's gates. In evaluation mode
-    the gates are the hard, noise-free decision of the moment. The same holds for a pass of a part
-    that has layers of its own, such as the encoder, which ``generate`` calls by itself. ``close``
-    leaves the model as it was before.
+    In training mode, every forward pass of the model draws the method's gates. In evaluation mode,
+    the gates are the current decision: hard and without noise. The same holds for a pass through a
+    part that has layers of its own, such as the encoder, which ``generate`` calls by itself.
+    ``close`` restores the model.
 
     One step of a training loop, and who does what::
 
@@ -77,7 +77,7 @@ class Session:
     ) -> None:
         """Attach; see ``attach``."""
         check_evidence(type(method).__name__, method.phase, method.evidence)
-        model = uncompiled(model)  # its hooks run whether the compiled model is called or not
+        model = uncompiled(model)  # hooks here run for the compiled model too
         check_whole(model)
         self.model, self.method = model, method
         found = find_units(model)
@@ -93,7 +93,7 @@ class Session:
         self._observed: dict[str, Any] = {}
         if WeightNorms.field in method.evidence:
             self.observe(weight_norms=WeightNorms.take(model, self.units))
-        self._once = self._observed
+        self._once = self._observed  # weights are measured once; this evidence outlives each pass
         self._dtype = gate_dtype(model)
         self._reruns = Reruns(self.generator)
         self._held: Tensor | None = None
@@ -102,7 +102,7 @@ class Session:
         self.gates = Gates(model, self.units)
         try:
             self._watch = Watch(model, self.units, method.evidence)
-        except BaseException:
+        except BaseException:  # the model must not stay gated by a session that nobody holds
             self.gates.remove()
             raise
         self._passes = Passes(model, self.units, self.gates, self._begin_pass, self._end_pass)
@@ -117,12 +117,12 @@ class Session:
 
     @property
     def quotas(self) -> tuple[Quota, ...]:
-        """What the budget means for the model: a quota for each of its numbers."""
+        """The budget's numbers as quotas, checked against the model."""
         return self.choice.quotas
 
     @checks_arguments
     def begin(self, num_steps: int) -> None:
-        """Set the length of the run, from which schedules follow; notes about it are logged.
+        """Set the number of steps that schedules are stretched over; log the method's notes on it.
 
         Raises:
             TrainingError: a negative number of steps.
@@ -135,29 +135,30 @@ class Session:
             logger.warning(note)
 
     def restart(self) -> None:
-        """Start anew: steps, noise and what the method learns are as they were; weights stay."""
+        """Reset steps, noise and the method's state to their start; the weights stay."""
         self.load_state_dict(self._fresh)
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """What the method learns: give it to your optimizer, in a group without weight decay."""
+        """The method's parameters: give them to your optimizer, in a group without weight decay."""
         return self.states.parameters()
 
     def step(self) -> None:
         """Say that the optimizer has taken a step.
 
-        Schedules move on, and the gradient of what the method learns is cleared, which the
-        model's own ``zero_grad`` does not reach.
+        Schedules move on. The gradient of the method's parameters is cleared, because the model's
+        own ``zero_grad`` does not reach it.
         """
         self.num_done += 1
         self.states.zero_grad()
         self._reruns.step()
-        self._observed = self._once  # what was seen in passes holds their graphs
+        self._observed = self._once  # evidence of a pass holds its graph in memory
 
     def clip_grad(self) -> None:
-        """Clip the gradient of what the method learns, apart from that of the weights.
+        """Clip the gradient of the method's parameters, apart from that of the weights.
 
-        To be called between ``backward`` and the optimizer's step. In data-parallel training the
-        gradient is first averaged over the processes, so that all decide alike.
+        Call it between ``backward`` and the optimizer's step. Clipped together, the larger of the
+        two gradients would shrink the other. In data-parallel training the gradient is first
+        averaged over the processes, so that all decide alike.
         """
         learnt = [p for p in self.states.parameters() if p.grad is not None]
         if not learnt:
@@ -165,13 +166,13 @@ class Session:
         average_gradients(learnt, next(self.model.parameters()).device)
         for parameter in learnt:
             largest = cast(Tensor, parameter.grad).abs().max()
-            if largest > LARGEST_GRAD:  # its square would overflow in the norm
+            if largest > LARGEST_GRAD:  # squared, it would overflow in the norm
                 cast(Tensor, parameter.grad).div_(largest)
         nn.utils.clip_grad_norm_(learnt, self.method.max_grad_norm)
 
     @property
     def progress(self) -> Step:
-        """Where the run stands."""
+        """The steps done, and their total."""
         return Step(index=self.num_done, total=max(self.num_steps, self.num_done, 1))
 
     def penalty(self) -> Float[Tensor, ""]:
@@ -191,13 +192,13 @@ class Session:
         return self.choice.penalty(self.progress, self._observed).to(device)
 
     def observe(self, **evidence: Any) -> None:
-        """Hand evidence to the method; the session does so by itself for what the method names.
+        """Hand evidence to the method; the fields that it names are handed on without this call.
 
         Args:
             **evidence: fields of ``Evidence``, over all units of the session, [..., N].
 
         Raises:
-            TrainingError: there is no such evidence.
+            TrainingError: there is no field of this name.
         """
         unknown = sorted({*evidence} - {*COLLECTORS})
         if unknown:
@@ -208,7 +209,7 @@ class Session:
         self.choice.observe(evidence)
 
     def finish_round(self) -> None:
-        """Say that a pass over the data the method looks at is done."""
+        """Say that a round over the data is done."""
         self.choice.finish_round(self.progress)
         self.step()
 
@@ -217,15 +218,15 @@ class Session:
         return self.choice.draw(self.progress)
 
     def scores(self) -> Tensor:
-        """The scores of the moment, [N]."""
+        """The current scores, [N]."""
         return self.choice.scores()
 
     def keep(self) -> Tensor:
-        """The keep of the moment, exact; bool, [N]. What lies in a removed unit goes too."""
+        """The current keep, exact; bool, [N]. Units inside a removed unit are removed too."""
         return self.choice.keep()
 
     def decision(self) -> Decision:
-        """The decision of the moment, exact; a warning where the method has learnt nothing yet."""
+        """The current decision, exact; a warning is logged if the method has learnt nothing yet."""
         if self.num_steps and not self.num_done and any(True for _ in self.parameters()):
             logger.warning(
                 "decision: after 0 of %d steps, %s decides by its random start. Call "
@@ -236,13 +237,13 @@ class Session:
 
     @checks_arguments
     def decisions(self, budgets: Iterable[int | Budget]) -> list[Decision]:
-        """What the same scores decide for other budgets, without training again.
+        """Decisions by the same scores for other budgets, without training again.
 
         Args:
             budgets: budgets of the same units as the session's own; a number means heads.
 
         Raises:
-            BudgetError: the model cannot meet a budget, or it is about other units.
+            BudgetError: the model cannot meet a budget, or a budget is about other units.
 
         Example:
             >>> import headcount as hc, transformers
@@ -261,13 +262,13 @@ class Session:
     def metrics(self) -> dict[str, float]:
         """Numbers worth a line in the log: temperature, entropy of the choice.
 
-        With several numbers in the budget their names have kind and place in front.
+        If the budget has several numbers, kind and place precede each name.
         """
         return self.choice.metrics(self.progress)
 
     @contextmanager
     def held(self, gates: Tensor) -> Iterator[None]:
-        """With gates given from outside, [N] or [B, N], whatever the mode of the model."""
+        """Use these gates inside the block, [N] or [B, N], in training and in evaluation mode."""
         self._held = gates
         try:
             yield
@@ -276,7 +277,7 @@ class Session:
 
     @contextmanager
     def looking(self) -> Iterator[None]:
-        """Evidence is taken around every pass, whatever the mode of the model and its gates."""
+        """Take evidence around every pass inside the block, also in evaluation mode."""
         self._looking = True
         try:
             yield
@@ -284,25 +285,26 @@ class Session:
             self._looking = False
 
     def num_changed(self) -> int:
-        """Units whose keep changed since this was last asked."""
+        """The number of units whose keep has changed since the last call."""
         before, self._logged_keep = self._logged_keep, self.keep()
         return int((before != self._logged_keep).sum())
 
     def fingerprint(self) -> dict[str, Any]:
-        """What a checkpoint must have in common with the run that resumes it: plain values."""
+        """Settings that a checkpoint must share with the run that resumes it: plain values."""
         sites = [[s.module, s.kind, s.num_units, s.width] for s in self.units.sites]
         budget = self.budget.describe()
+        # Through JSON, to equal what is read from a checkpoint: tuples become lists, for instance.
         return json.loads(json.dumps({**self.choice.provenance, "budget": budget, "sites": sites}))
 
     @contextmanager
     def lifted(self) -> Iterator[None]:
-        """Without hooks and with nothing frozen, for a while."""
+        """Take hooks and freezing off the model inside the block."""
         frozen = nullcontext() if self._frozen is None else self._frozen.lifted()
         with frozen, self._passes.lifted(), self._watch.lifted(), self.gates.lifted():
             yield
 
     def close(self) -> None:
-        """Take everything off the model again."""
+        """Take hooks and freezing off the model for good."""
         self.gates.remove()
         self._passes.remove()
         self._watch.remove()
@@ -310,7 +312,7 @@ class Session:
             self._frozen.remove()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that resuming needs, as tensors: the method's state, the step, the generator."""
+        """What resuming needs, as tensors: the method's state, the step, the generator."""
         held = {f"state.{name}": value for name, value in self.states.state_dict().items()}
         return {
             **held,
@@ -319,10 +321,10 @@ class Session:
         }
 
     def load_state_dict(self, saved: dict[str, Tensor]) -> None:
-        """Go on where ``state_dict`` was taken.
+        """Restore what ``state_dict`` returned.
 
         Raises:
-            CheckpointError: the state is that of another method or model.
+            CheckpointError: the state belongs to another method or model.
         """
         held = {k.removeprefix("state."): v for k, v in saved.items() if k.startswith("state.")}
         mine = {name: value.shape for name, value in self.states.state_dict().items()}
@@ -350,7 +352,7 @@ class Session:
     def _begin_pass(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Tensor:
-        """The gates of a pass, after the evidence that comes before it."""
+        """Take the evidence that precedes a pass; return its gates."""
         device = next(self.model.parameters()).device
         if self._looking or (self.model.training and self._held is None):
             self._observed = self._once

@@ -1,4 +1,4 @@
-"""transformers' Trainer with a pruning session inside."""
+"""A Trainer with a pruning session inside."""
 
 import logging
 from collections.abc import Iterable
@@ -29,29 +29,30 @@ logger = logging.getLogger("headcount")
 class PruningTrainer(FineTuner):
     """A ``transformers.Trainer`` that prunes while it trains.
 
-    Training draws the method's gates at each forward pass; evaluation uses the hard, noise-free
-    decision. Checkpoints hold the method's state, so that a killed run resumes to the same
-    decision. Logs show temperature, entropy of the choice and how many heads changed.
+    Training draws the method's gates at each forward pass; evaluation uses the current decision,
+    hard and without noise. Checkpoints hold the method's state, so that a killed run resumes to the
+    same decision. Logs show temperature, entropy of the choice and the number of changed heads.
 
-    Other Trainers are mixed in: ``class Mine(PruningTrainer, Seq2SeqTrainer)``; see the page on
-    trainers. Each is given its arguments by name.
+    To prune with another Trainer, derive from both: ``class Mine(PruningTrainer, Seq2SeqTrainer)``;
+    see the page on trainers. Give all arguments by name.
 
     Args:
         model: the model to prune; its weights are trained in place. None with ``model_init``, as
-            for ``Trainer``: each run, and each trial of a search, then has a session of its own.
+            for ``Trainer``: each call of ``train`` and each trial then has its own session.
         method: how to choose, for instance ``DSP()``.
         budget: what must remain.
         args: as for ``Trainer``.
-        distillation: learn from a teacher, too; the training data come from ``taught`` then.
+        distillation: also learn from a teacher; ``taught`` adds its answers to the training data.
         **kwargs: as for ``Trainer``: ``train_dataset``, ``eval_dataset``, ``data_collator``,
             ``compute_metrics``, ...
 
     Raises:
-        ArgumentError: the method is no instance of one, or the budget none.
+        ArgumentError: ``method`` is not a method, or ``budget`` not a budget.
         BudgetError: the model cannot meet the budget.
         TrainingError: the method learns and ``load_best_model_at_end`` or an
-            ``EarlyStoppingCallback`` is given; nobody has asked the teacher; a scheduler is given;
-            the process would train on several devices by itself, or on shards of the weights.
+            ``EarlyStoppingCallback`` is given; the training data have no teacher's answers; a
+            scheduler is given; one process would train on several devices, or on shards of the
+            weights.
 
     Example:
         >>> import headcount as hc, transformers
@@ -80,8 +81,8 @@ class PruningTrainer(FineTuner):
         )
         if kwargs.get("optimizers", (None, None))[1] is not None:
             raise TrainingError(
-                "PruningTrainer(optimizers=...): the scheduler does not know of the group in which "
-                "the method learns. Give (optimizer, None) and args.lr_scheduler_type."
+                "PruningTrainer(optimizers=...): this scheduler does not know the group of the "
+                "method's parameters. Give (optimizer, None) and args.lr_scheduler_type."
             )
         super().__init__(model, args, distillation=distillation, **kwargs)
         self._check_devices()
@@ -91,11 +92,11 @@ class PruningTrainer(FineTuner):
         self.add_callback(SessionCallback(self))
 
     def _check_devices(self) -> None:
-        """Refuse what the session cannot work with."""
+        """Refuse several devices in one process, and sharded weights."""
         if self.args.n_gpu > 1:
             raise TrainingError(
                 f"PruningTrainer: {self.args.n_gpu} devices in one process (nn.DataParallel) would "
-                "draw gates of their own. Start one process a device with torchrun, or hide all "
+                "each draw other gates. Start one process a device with torchrun, or hide all "
                 "but one with CUDA_VISIBLE_DEVICES."
             )
         for name in ("fsdp", "deepspeed"):
@@ -107,17 +108,18 @@ class PruningTrainer(FineTuner):
                 )
 
     def _check_end(self) -> None:
-        """Refuse to end with weights of an earlier step than the last, unless all steps are alike.
+        """Refuse settings by which a method that learns would end before its last step.
 
-        Until the end, a method that learns has more units on, softer gates or another choice.
+        Before the last step, such a method has more units on, softer gates or another choice.
         """
         if not self._method.learns:
             return
         name = f"method={type(self._method).__name__}"
         if self.args.load_best_model_at_end:
             raise TrainingError(
-                f"PruningTrainer({name}, args.load_best_model_at_end=True): an early checkpoint is "
-                "soft and has another decision. Set it to False; the last step is the decided one."
+                f"PruningTrainer({name}, args.load_best_model_at_end=True): an earlier "
+                "checkpoint has softer gates and another decision. Set it to False: only the last "
+                "step has the final decision."
             )
         early = [c for c in self.callback_handler.callbacks if isinstance(c, EarlyStoppingCallback)]
         if early:
@@ -131,15 +133,15 @@ class PruningTrainer(FineTuner):
         return attach(model, self._method, self._budget, num_steps=0, seed=self.args.seed)
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
-        """As in ``Trainer``; the new model gets a session of its own."""
+        """As in ``Trainer``; the new model gets its own session."""
         model = super().call_model_init(trial)
-        if hasattr(self, "session"):  # the first model gets its own when all else is made
+        if hasattr(self, "session"):  # ``__init__`` attaches to the first model
             self.session.close()
             self.session = self._attach(model)
         return model
 
     def create_accelerator_and_postprocess(self) -> None:
-        """As in ``Trainer``; a model without anything to train is not wrapped for DDP."""
+        """As in ``Trainer``; a model with frozen weights is not wrapped for DDP."""
         super().create_accelerator_and_postprocess()
         prepare = self.accelerator.prepare_model
 
@@ -151,7 +153,7 @@ class PruningTrainer(FineTuner):
         self.accelerator.prepare_model = prepare_model
 
     def fingerprint(self) -> dict[str, Any]:
-        """That of the session."""
+        """The fingerprint of the session."""
         return self.session.fingerprint()
 
     def complete(self, folder: Path) -> None:
@@ -166,15 +168,16 @@ class PruningTrainer(FineTuner):
         return loss + share * self.session.penalty()
 
     def _asking(self) -> AbstractContextManager[Any]:
+        # Hard gates draw no noise, so asking does not move the method's generator.
         return self.session.held(self.session.keep())
 
     def decision(self) -> Decision:
-        """The decision of the moment; after training, the final one."""
+        """The current decision; after training, the final one."""
         return self.session.decision()
 
     @checks_arguments
     def decisions(self, budgets: Iterable[int | Budget]) -> list[Decision]:
-        """What the scores of the moment decide for other budgets; see ``Session.decisions``."""
+        """Decisions by the current scores for other budgets; see ``Session.decisions``."""
         return self.session.decisions(budgets)
 
     @checks_arguments
@@ -188,11 +191,11 @@ class PruningTrainer(FineTuner):
         with self.session.lifted():
             small = cut(model, chosen).eval()
         small = self.accelerator.unwrap_model(small, keep_fp32_wrapper=False)
-        vars(small).pop("forward", None)  # what is left of the mixed-precision wrapper
+        vars(small).pop("forward", None)  # accelerate leaves its mixed-precision wrapper there
         return small
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """As in ``Trainer``: the whole model, of which nothing is cut. A warning says so.
+        """Save the whole, uncut model, as in ``Trainer``; a warning says so.
 
         For the smaller model, save what ``prune`` returns.
         """
@@ -204,7 +207,7 @@ class PruningTrainer(FineTuner):
         super().save_model(output_dir, _internal_call)
 
     def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
-        """As in ``Trainer``: the whole model, of which nothing is cut. A warning says so."""
+        """Upload the whole, uncut model, as in ``Trainer``; a warning says so."""
         logger.warning(
             "push_to_hub: this uploads the whole model, with all of its units. For the smaller one "
             "call trainer.prune().push_to_hub(name)."
@@ -212,13 +215,13 @@ class PruningTrainer(FineTuner):
         return super().push_to_hub(*args, **kwargs)
 
     def forget_moments(self) -> None:
-        """Take what the optimizer remembers of the method's parameters from it."""
+        """Clear the optimizer's moments of the method's parameters."""
         state = getattr(self.optimizer, "state", {})
         for parameter in self.session.parameters():
             state.pop(parameter, None)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """As in ``Trainer``, with a group of their own for what the method learns."""
+        """As in ``Trainer``, with a parameter group for the method's parameters."""
         optimizer = super().create_optimizer(model)
         learnt = list(self.session.parameters())
         known = {id(p) for group in optimizer.param_groups for p in group["params"]}

@@ -35,10 +35,10 @@ FORMAT = 4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SiteDecision:
-    """The part of a decision about one site."""
+    """The decision for one site."""
 
     module: str
-    """Qualified name of the module that holds the units."""
+    """Qualified name of the module that has the units."""
     kind: str
     """Kind of the units."""
     layer: int
@@ -50,9 +50,9 @@ class SiteDecision:
     scores: tuple[float, ...]
     """Importance of each unit, higher = keep."""
     where: str = "self"
-    """``self`` or ``cross`` attention, ``ffn``, or ``layer``."""
+    """``self`` or ``cross`` (attention), ``ffn``, or ``layer``."""
     tower: str = ""
-    """The submodel of a composite model, such as ``text_model``; else empty."""
+    """Submodel of a composite model, such as ``text_model``; otherwise empty."""
 
     def __post_init__(self) -> None:
         check_fields(self, but=("keep", "scores"))
@@ -166,7 +166,7 @@ class Decision:
         return tuple(dict.fromkeys(site.kind for site in self.sites))
 
     def check(self, units: UnitTable) -> UnitTable:
-        """Check that the decision fits a model; return its part of the table, in its own order.
+        """Check that the decision fits a model; return its sites of the table, in its order.
 
         Raises:
             DecisionError: the decision is about another model.
@@ -184,7 +184,7 @@ class Decision:
         return UnitTable(sites=tuple(theirs[site.key] for site in self.sites))
 
     def keep(self, units: UnitTable) -> "Bool[Tensor, ' n']":
-        """The keep as a vector over ``units``; sites that are not in the decision stay whole.
+        """The keep as a vector over ``units``; sites outside the decision keep all units.
 
         Raises:
             DecisionError: the decision is about another model.
@@ -199,7 +199,7 @@ class Decision:
         return self._text(None)
 
     def _text(self, scores: ScoresFile | None) -> str:
-        """The same, or without scores where they stand in a file."""
+        """The decision as text; with ``scores`` given, that entry replaces the scores."""
         sites = [
             {
                 "module": site.module,
@@ -230,7 +230,7 @@ class Decision:
 
     @classmethod
     def _read(cls, text: str, folder: Path | None) -> "Decision":
-        """Read a text whose scores may stand in a file of this folder."""
+        """Read a text whose scores may be in a file of ``folder``."""
         body: _Body = parse_format(
             text,
             _Body,
@@ -243,6 +243,7 @@ class Decision:
         told = body.get("scores")
         lengths = [entry["num_units"] for entry in body["sites"]]
         scores = None if told is None else read_scores(told, lengths, folder)
+        # The counts in the text repeat the sites: a difference shows an edited or damaged file.
         give = "Give what Decision.to_json wrote."
         with checked("Decision.from_json: not a decision", give=give, error=DecisionError):
             sites = tuple(
@@ -260,10 +261,10 @@ class Decision:
         return decision
 
     def save(self, path: str | Path) -> None:
-        """Write the decision to a file, at once or not at all.
+        """Write the decision to a file, whole or not at all.
 
-        The scores of more than 4,096 units stand in a second file beside it, named like it with
-        ``.scores`` at the end; the first one names it. The two belong together.
+        The scores of more than 4,096 units go into a second file beside it, named like the first
+        with ``.scores`` at the end. The first file names the second. Keep the two together.
 
         Raises:
             DecisionError: a score is not finite.
@@ -275,6 +276,7 @@ class Decision:
             (site.key for site in self.sites),
             (torch.tensor(site.scores, dtype=torch.float64) for site in self.sites),
         )
+        # New scores, then the JSON, then the old scores go: killed anywhere, one pair is whole.
         before = scores_of(path)
         beside = self.num_units > MOST_IN_TEXT and (path.is_file() or not path.exists())
         everything = (score for site in self.sites for score in site.scores)
@@ -288,8 +290,8 @@ class Decision:
         """Read a decision from a file.
 
         Raises:
-            DecisionError: the file does not exist, or is not a decision; or the file of its scores
-                does not exist, is damaged, or belongs to another decision.
+            DecisionError: the file is missing or not a decision; or the file of its scores is
+                missing, damaged, or belongs to another decision.
         """
         check_value("Decision.load", "path", path, str | Path)
         give = "Give a file that Decision.save wrote."
@@ -315,10 +317,10 @@ def _check_vectors(units: UnitTable, keep: Tensor, scores: Tensor) -> None:
 
 
 def refuse_not_finite(call: str, keys: Iterable[tuple[str, str]], scores: Iterable[Tensor]) -> None:
-    """Refuse scores that are not finite, since a choice by them means nothing.
+    """Refuse scores that are not finite: a choice by them would mean nothing.
 
     Args:
-        call: the call, for the message.
+        call: name of the call, for the message.
         keys: (module, kind) of each site.
         scores: the scores of each site.
 
@@ -336,7 +338,7 @@ def refuse_not_finite(call: str, keys: Iterable[tuple[str, str]], scores: Iterab
 
 
 class _Entry(TypedDict):
-    """A site in the JSON form."""
+    """A site in the JSON."""
 
     module: str
     kind: Annotated[str, Matching("|".join(KINDS), "a kind of unit")]
@@ -350,7 +352,7 @@ class _Entry(TypedDict):
 
 
 class _Body(TypedDict):
-    """A decision in the JSON form."""
+    """A decision in the JSON."""
 
     num_units: Count
     num_kept: Count
@@ -360,7 +362,7 @@ class _Body(TypedDict):
 
 
 def _renamed(body: dict[str, Any]) -> dict[str, Any]:
-    """Rename the kinds in a decision of format 2."""
+    """Give the kinds in a decision of format 2 their present names."""
     sites, provenance = body.get("sites"), body.get("provenance")
     for entry in sites if isinstance(sites, list) else ():
         if isinstance(entry, dict) and "kind" in entry:

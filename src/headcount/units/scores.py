@@ -1,4 +1,4 @@
-"""The scores of many units, in a file of numbers beside the JSON of their decision."""
+"""A file for the scores of many units, beside the JSON file of their decision."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -15,16 +15,16 @@ from headcount.door.shape import Count, Matching, Misfit, fit
 from headcount.errors import DecisionError
 
 MOST_IN_TEXT = 4096
-"""Units whose scores stand in the JSON itself: about 100 kB of text, which can still be read and
-compared line by line. That is every head of nearly all models; neurons are more in most."""
+"""Up to so many units, the JSON holds the scores: about 100 kB of text, still fit to be read and
+compared line by line. Nearly all models have fewer heads; most have more neurons."""
 SUFFIX = ".scores"
-"""The end of the file's name. The file has the form of safetensors, but not the name: programs that
-load weights take every ``*.safetensors`` of a folder for a part of the model."""
+"""End of the file's name. The file is in the safetensors format but must not be named so: programs
+that load weights take every ``*.safetensors`` file of a folder as a part of the model."""
 _NAME = "scores"
 
 
 class ScoresFile(TypedDict):
-    """What a decision's JSON says about the file."""
+    """The entry of a decision's JSON for the file of its scores."""
 
     file: Annotated[str, Matching(r"[^/\\]+\.[0-9a-f]{16}\.scores", "the name of a file of scores")]
     sha256: Annotated[str, Matching(r"[0-9a-f]{64}", "a SHA-256")]
@@ -32,16 +32,17 @@ class ScoresFile(TypedDict):
 
 
 def write_scores(scores: Iterable[float], decision: Path) -> ScoresFile:
-    """Write scores beside the file of a decision, under a name that has their digest in it.
+    """Write scores beside the file of a decision, under a name with their digest.
 
-    So the file of an older decision in the same place stays whole until its JSON is replaced.
+    The digest gives a new name to new scores. So an older decision in the same place keeps its own
+    file until its JSON is replaced.
 
     Args:
         scores: one for each unit.
         decision: the JSON file, which is written afterwards.
 
     Returns:
-        What the JSON has to say.
+        The entry for the JSON.
 
     Raises:
         OSError: the file cannot be written.
@@ -56,7 +57,7 @@ def write_scores(scores: Iterable[float], decision: Path) -> ScoresFile:
 
 
 def scores_of(decision: Path) -> ScoresFile | None:
-    """What the decision in this place says about its file; None if it has none, or is none."""
+    """The entry for the scores in a decision's JSON; None without an entry or a decision."""
     try:
         body = parse_json(read_text(decision, limit=LARGE), dict[str, Any])
         return fit(body.get("scores"), ScoresFile, plain=True)
@@ -65,15 +66,15 @@ def scores_of(decision: Path) -> ScoresFile | None:
 
 
 def read_scores(told: ScoresFile, lengths: Sequence[int], folder: Path | None) -> list[list[float]]:
-    """The scores of each site.
+    """Read the scores of each site.
 
     Args:
-        told: what the JSON says about their file.
-        lengths: units of each site.
-        folder: where the file lies; None if that is not known.
+        told: the entry of the JSON.
+        lengths: number of units of each site.
+        folder: folder of the file; None if unknown.
 
     Raises:
-        DecisionError: the file is not there, damaged, or of another decision.
+        DecisionError: the file is missing, damaged, or belongs to another decision.
     """
     name = told["file"]
     if folder is None:
@@ -81,7 +82,7 @@ def read_scores(told: ScoresFile, lengths: Sequence[int], folder: Path | None) -
             f"Decision.from_json: the scores are not in this text but in the file {name!r}. Give "
             "the path of the decision to Decision.load."
         )
-    if sum(lengths) != told["num"]:  # before anything of that size is made
+    if sum(lengths) != told["num"]:  # checked before memory of that size is used
         raise DecisionError(f"its sites have {sum(lengths)} units and {told['num']} scores.")
     content = _content(told, folder)
     try:
@@ -96,7 +97,7 @@ def read_scores(told: ScoresFile, lengths: Sequence[int], folder: Path | None) -
 
 
 def _content(told: ScoresFile, folder: Path) -> bytes:
-    """The bytes of the file, which must be those that were written."""
+    """Read the bytes of the file and compare their digest."""
     call = f"its scores are in {told['file']!r}, which"
     keep = "The two files belong together: copy both from where the decision was saved."
     try:
@@ -106,12 +107,12 @@ def _content(told: ScoresFile, folder: Path) -> bytes:
     except Misfit as problem:
         raise DecisionError(f"{call} cannot be read: {problem}. {keep}") from None
     if hashlib.sha256(content).hexdigest() != told["sha256"]:
-        raise DecisionError(f"{call} is damaged or of another decision. {keep}")
+        raise DecisionError(f"{call} is damaged or belongs to another decision. {keep}")
     return content
 
 
 def drop_scores(told: ScoresFile, folder: Path) -> None:
-    """Delete the file of a decision that was replaced, unless somebody has changed it since."""
+    """Delete the file of a replaced decision, unless it has been changed since."""
     path = folder / told["file"]
     if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == told["sha256"]:
         path.unlink()
