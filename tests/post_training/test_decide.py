@@ -278,7 +278,7 @@ def test_choices_side_by_side_are_looked_at_one_example_at_a_time():
     model = transformers.BertForMultipleChoice(bert().config).double().eval()
     ids = torch.randint(5, 40, (2, 4, 6))
     both = {"input_ids": ids, "labels": torch.tensor([1, 3])}
-    with pytest.raises(hc.PruningError, match=r"2 examples, .* reshapes it to 8 rows .* batches of one example"):
+    with pytest.raises(hc.PruningError, match=r"2 examples, .* it to 8 rows .* batches of one"):
         hc.decide(model, Sensitivity(), hc.Budget(heads=5), [both])
     assert not has_gates(model)
     alone = [{name: value[i : i + 1] for name, value in both.items()} for i in range(2)]
