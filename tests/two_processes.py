@@ -8,7 +8,9 @@ import logging
 import os
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 import transformers
@@ -19,6 +21,40 @@ from cases import TINY
 
 SIZE = 8
 """Examples of a step, over all processes and parts."""
+
+
+class Norms(hc.State):
+    """The running norms of what units add."""
+
+    def __init__(self, quota):
+        super().__init__(quota)
+        self.register_buffer("mean", torch.zeros(len(quota.units), dtype=torch.float64))
+
+
+@dataclass(frozen=True)
+class Prior(hc.Method):
+    """Draws heads towards adding nothing; each process sees the norms of its own examples."""
+
+    evidence: ClassVar[frozenset[str]] = frozenset({"output_norms"})
+
+    @property
+    def name(self):
+        return "prior"
+
+    def init(self, quota, generator):
+        return Norms(quota)
+
+    def observe(self, state, evidence):
+        state.mean.lerp_(evidence.output_norms.detach().double(), 0.5)
+
+    def gates(self, state, step, generator):
+        return torch.ones(len(state.units))
+
+    def penalty(self, state, step, evidence):
+        return evidence.output_norms.sum()
+
+    def scores(self, state):
+        return state.mean
 
 
 CASES = {
@@ -33,6 +69,7 @@ CASES = {
     "loss of the batch": {"method": hc.DSP(max_grad_norm=1e9), "compute_loss_func": "mean"},
     "count of the process": {"method": hc.DSP(max_grad_norm=1e9)},
     "smoothed": {"method": hc.DSP(max_grad_norm=1e9)},
+    "evidence": {"method": Prior()},
 }
 MORE = {
     "smoothed": {"label_smoothing_factor": 0.1},
@@ -97,6 +134,7 @@ def run(name, parts, dtype):
     trainer.train()
     moved = {f"weight {k}": v for k, v in trainer.model.named_parameters()}
     moved |= {f"learnt {k}": v for k, v in trainer.session.states.named_parameters()}
+    moved |= {f"seen {k}": v for k, v in trainer.session.states.named_buffers()}
     kept = [list(site.kept) for site in trainer.decision().sites]
     return {"moved": {k: v.detach().clone() for k, v in moved.items()}, "kept": kept}
 

@@ -16,8 +16,8 @@ from two_processes import CASES
 SCRIPT = Path(__file__).parents[1] / "two_processes.py"
 pytestmark = pytest.mark.timeout(900)  # two processes on a busy machine
 
-STEADY = sorted({*CASES} - {"relaxed", "hard concrete", "penalty"})
-"""Cases that draw nothing, so that parts of a step come to the same as the whole."""
+STEADY = sorted({*CASES} - {"relaxed", "hard concrete", "penalty", "evidence"})
+"""Cases that draw nothing and observe nothing, so that parts of a step come to the whole step."""
 
 
 @pytest.fixture(scope="module")

@@ -70,3 +70,22 @@ def average_gradients(parameters: Sequence[nn.Parameter], device: torch.device) 
         shared = grad.to(device, copy=True)
         dist.all_reduce(shared)
         grad.copy_(shared / dist.get_world_size())
+
+
+def average_buffers(states: nn.Module, device: torch.device) -> None:
+    """Average the floating-point buffers of a module over all processes; nothing in a single one.
+
+    Args:
+        states: holds the buffers.
+        device: where the processes exchange tensors.
+
+    Example:
+        >>> average_buffers(nn.BatchNorm1d(2), torch.device("cpu"))
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return
+    for buffer in states.buffers():
+        if buffer.dtype.is_floating_point:
+            shared = buffer.to(device, copy=True)
+            dist.all_reduce(shared)
+            buffer.copy_(shared / dist.get_world_size())

@@ -24,7 +24,7 @@ from headcount.gates.passes import Passes
 from headcount.methods.method import Method, Step
 from headcount.training.choice import Choice
 from headcount.training.frozen import Frozen
-from headcount.training.parallel import average_gradients, check_whole
+from headcount.training.parallel import average_buffers, average_gradients, check_whole
 from headcount.training.rerun import Reruns
 from headcount.units.budget import Budget
 from headcount.units.decision import Decision
@@ -146,9 +146,12 @@ class Session:
         """Say that the optimizer has taken a step.
 
         Schedules move on. The gradient of the method's parameters is cleared, because the model's
-        own ``zero_grad`` does not reach it.
+        own ``zero_grad`` does not reach it. In data-parallel training, what the method remembers of
+        its evidence is averaged over the processes, so that all decide alike.
         """
         self.num_done += 1
+        if self.method.learns and self.method.evidence:  # each process saw its own examples
+            average_buffers(self.states, next(self.model.parameters()).device)
         self.states.zero_grad()
         self._reruns.step()
         self._observed = self._once  # evidence of a pass holds its graph in memory
