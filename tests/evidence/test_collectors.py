@@ -215,6 +215,24 @@ def test_norms_in_checkpointed_layers_have_the_same_gradients():
         torch.testing.assert_close(grad, grads[1][name])
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute", "ignore:Dynamo")
+def test_evidence_of_a_compiled_model_is_that_of_any():
+    found = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        model = bert().double().train()
+        with hc.attach(model, Watching(), hc.Budget(sublayers=4), num_steps=1) as session:
+            running = torch.compile(model, backend="aot_eager") if compiled else model
+            torch.manual_seed(1)  # of dropout
+            loss = running(**batch(), labels=torch.tensor([0, 1, 2])).loss + session.penalty()
+            loss.backward()
+            seen = [each.output_norms for each in session.states[0].seen]
+            found.append((loss, seen[-1], model.classifier.weight.grad))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-10, rtol=0)
+
+
 def test_checkpointing_that_leaves_norms_without_a_gradient_is_refused():
     model = bert()
     checkpointing(model, reentrant=True)
