@@ -191,7 +191,7 @@ def toy_units(*sizes: int) -> hc.UnitTable:
             kind="head",
             layer=layer,
             stack="encoder",
-            where="self",
+            branch="self",
             num_units=size,
             width=1,
             gate=f"{layer}.attention",

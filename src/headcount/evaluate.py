@@ -6,8 +6,8 @@ from tempfile import TemporaryDirectory
 
 from transformers import PrinterCallback, Trainer
 
+from headcount.checkpoints.disk import expanded_name
 from headcount.checkpoints.loading import loading
-from headcount.checkpoints.place import expanded_name
 from headcount.door.arguments import checks_arguments
 from headcount.errors import check_argument
 from headcount.runs.data import label_names, load_tokenizer, task_of

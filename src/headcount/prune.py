@@ -11,8 +11,8 @@ from rich.console import Console
 from transformers import PreTrainedModel
 
 from headcount.architectures.discover import units
+from headcount.checkpoints.disk import check_room, expanded, expanded_name
 from headcount.checkpoints.folder import write_card
-from headcount.checkpoints.place import check_room, expanded, expanded_name
 from headcount.checkpoints.workspace import (
     check_apart,
     check_output,

@@ -31,7 +31,7 @@ def test_every_row_of_the_table_finds_its_heads(case):
     assert whole.num("head") == table.num("head") == len(table) == len(list(table)) == 12
     assert table.num("neuron") == 0
     assert [site.layer for site in table.sites] == [0, 1, 2]
-    assert {(site.stack, site.where, site.width) for site in table.sites} == {
+    assert {(site.stack, site.branch, site.width) for site in table.sites} == {
         ("encoder", "self", 6)
     }
 
@@ -43,14 +43,14 @@ def test_every_row_of_the_table_finds_its_other_units(case):
     assert (table.num("neuron"), table.num("sublayer")) == (96, 6)
     assert table.num("layer") == (0 if case.name in ("MegatronBert", "Xmod") else 3)
     rows = table.only("neuron")
-    assert [(s.stack, s.where, s.layer) for s in rows.sites] == [
+    assert [(s.stack, s.branch, s.layer) for s in rows.sites] == [
         ("encoder", "ffn", i) for i in range(3)
     ]
-    assert {(s.where, s.gated) for s in table.only("sublayer").sites} == {
+    assert {(s.branch, s.gated) for s in table.only("sublayer").sites} == {
         ("self", "output"),
         ("ffn", "output"),
     }
-    assert {(s.where, s.gated) for s in table.only("layer").sites} <= {("layer", "residual")}
+    assert {(s.branch, s.gated) for s in table.only("layer").sites} <= {("layer", "residual")}
 
 
 def test_the_cost_of_a_head_of_bert_base():
@@ -98,7 +98,7 @@ def test_the_parameters_of_any_unit_are_those_that_go(make, budget, kind, num_go
 
 
 def test_self_and_cross_attention_are_told_apart():
-    places = [(s.stack, s.where, s.layer) for s in hc.units(with_cross_attention(), "head").sites]
+    places = [(s.stack, s.branch, s.layer) for s in hc.units(with_cross_attention(), "head").sites]
     assert places[:3] == [("encoder", "self", layer) for layer in range(3)]
     assert places[3:5] == [("decoder", "self", 0), ("decoder", "cross", 0)]
 

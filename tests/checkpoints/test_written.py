@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from headcount.checkpoints import place, workspace
+from headcount.checkpoints import disk, workspace
 from headcount.checkpoints.workspace import check_apart, check_output, publish
 from headcount.checkpoints.written import (
     LIST_FILE,
@@ -332,14 +332,14 @@ class TestWorkspace:
     def test_the_lock_falls_with_its_process(self, tmp_path):
         code = (
             "import os, pathlib, sys\n"
-            "from headcount.checkpoints.place import alone\n"
+            "from headcount.checkpoints.disk import alone\n"
             "with alone(pathlib.Path(sys.argv[1]), 'x'):\n"
             "    os._exit(9)\n"
         )
         lock = tmp_path / "lock"
         subprocess.run([sys.executable, "-c", code, str(lock)], check=False)
         assert lock.exists()
-        with place.alone(lock, "output: taken"):
+        with disk.alone(lock, "output: taken"):
             pass
         assert names(tmp_path) == []
 
@@ -416,15 +416,15 @@ class TestPlaces:
             pytest.fail("it began")
 
     def test_without_room_are_refused(self, tmp_path):
-        place.check_room("output", tmp_path / "a" / "out", 1)
+        disk.check_room("output", tmp_path / "a" / "out", 1)
         message = r"MB free, and the model alone takes 1000000000000 MB\. Make room"
         with pytest.raises(CheckpointError, match=message):
-            place.check_room("output", tmp_path / "a" / "out", 10**18)
+            disk.check_room("output", tmp_path / "a" / "out", 10**18)
 
     def test_of_the_user_are_found(self, monkeypatch, tmp_path):
         monkeypatch.setenv("HOME", str(tmp_path))
         assert workspace.resolved("~/out") == (tmp_path / "out").resolve()
-        assert place.expanded_name("~/model") == str(tmp_path / "model")
+        assert disk.expanded_name("~/model") == str(tmp_path / "model")
         with pytest.raises(CheckpointError, match="home directory"):
             check_output(Path("~nobody-of-this-name/out"))
 
@@ -443,7 +443,7 @@ def test_two_threads_do_not_both_hold_a_lock(tmp_path):
     def work():
         for _ in range(20):
             try:
-                with place.alone(tmp_path / "lock", "output: taken"):
+                with disk.alone(tmp_path / "lock", "output: taken"):
                     held.append(1)
                     wrong.extend([1] if len(held) != 1 else [])
                     held.clear()

@@ -168,7 +168,7 @@ def test_maps_of_an_encoder_and_a_decoder_have_zeros_behind_the_smaller():
     assert maps.shape == (len(inputs["input_ids"]), tokens, tokens, len(units))
     for site, span in zip(units.sites, units.slices, strict=True):
         queries = 3 if site.stack == "decoder" else tokens
-        keys = tokens if site.where == "cross" or site.stack == "encoder" else 3
+        keys = tokens if site.branch == "cross" or site.stack == "encoder" else 3
         sums = maps[:, :queries, :keys, span].sum(2)
         torch.testing.assert_close(sums, torch.ones_like(sums))
         assert maps[..., span].sum() == pytest.approx(float(sums.sum()), rel=1e-5)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import headcount as hc
-from headcount.architectures.places import layer_path
+from headcount.architectures.locations import layer_path
 from headcount.gates.attach import Gates
 from headcount.post_training.replay import Replay, finishing_order
 from headcount.post_training.residual import Sum, find_sum

@@ -82,7 +82,7 @@ def test_generation_survives_a_first_decoder_layer_without_heads(where):
     keep = torch.cat(
         [
             torch.full(
-                (s.num_units,), not (s.stack == "decoder" and s.layer == 0 and s.where == where)
+                (s.num_units,), not (s.stack == "decoder" and s.layer == 0 and s.branch == where)
             )
             for s in hc.units(model, "head").sites
         ]

@@ -56,7 +56,7 @@ def first_of(units: hc.UnitTable, kind: str, where: str) -> hc.Decision:
     """Remove the decoder's first site of a kind, keep everything else."""
     every = units.only("head", "kv_head", "neuron", "sublayer", "layer")
     stack = [s for s in every.sites if s.kind == kind and s.stack == "decoder"]
-    gone = next(s for s in stack if s.where == where or kind == "layer")
+    gone = next(s for s in stack if s.branch == where or kind == "layer")
     keeps = {s.key: torch.full((s.num_units,), s.key != gone.key) for s in every.sites}
     if kind in ("sublayer", "layer"):
         return nested(every, keeps)

@@ -99,7 +99,7 @@ def last_empty(heads: hc.UnitTable) -> hc.Decision:
     keeps = {site.key: torch.arange(site.num_units) > 0 for site in heads.sites}
     for stack in dict.fromkeys(site.stack for site in heads.sites):
         inside = [site for site in heads.sites if site.stack == stack]
-        last = ([site for site in inside if site.where == "self"] or inside)[-1]
+        last = ([site for site in inside if site.branch == "self"] or inside)[-1]
         keeps[last.key] = torch.zeros(last.num_units, dtype=torch.bool)
     for site in heads.sites:
         if site.num_groups > 1 and keeps[site.key].any():

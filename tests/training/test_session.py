@@ -262,7 +262,7 @@ def test_heads_inside_what_is_removed_are_not_kept(method, fields, outer, seed):
     budget = hc.Budget(**fields, heads=3)
     with hc.attach(bert(), method, budget, num_steps=1, seed=seed) as session:
         decision = session.decision()
-    sites = [site for site in decision.sites if site.where != "ffn"]
+    sites = [site for site in decision.sites if site.branch != "ffn"]
     layers = {
         kind: {s.layer for s in sites if s.kind == kind and s.kept} for kind in ("head", outer)
     }

@@ -178,7 +178,7 @@ def test_where_narrows_the_units(where, expected):
     (pool,) = hc.Budget(heads=0.5, place=where).quotas(BOTH)
     assert (len(pool.units), pool.num_keep) == (expected, expected // 2)
     names = set(where.split(".")) if where else set()
-    assert all(names <= {site.stack, site.where} for site in pool.units.sites)
+    assert all(names <= {site.stack, site.branch} for site in pool.units.sites)
 
 
 @pytest.mark.parametrize(

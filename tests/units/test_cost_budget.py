@@ -93,7 +93,7 @@ def test_tables_that_layers_share_are_copied_only_where_layers_differ(kinds, ali
     keep = torch.ones(len(units), dtype=torch.bool)
     for site, span in zip(units.sites, units.slices, strict=True):
         if site.kind in ("head", "sublayer") and (alike or site.layer == 1):
-            keep[span.start] = site.where == "ffn"
+            keep[span.start] = site.branch == "ffn"
     small = hc.cut(model, hc.Decision.of(units, keep, keep.double(), {}))
     assert costs.of(keep) == num_params(small)
 

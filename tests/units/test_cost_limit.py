@@ -23,7 +23,7 @@ def site(module, kind, layer, num_units, params, rest=0, pair=0):
         kind=kind,
         layer=layer,
         stack="encoder",
-        where="layer" if kind == "layer" else "ffn" if kind == "neuron" else "self",
+        branch="layer" if kind == "layer" else "ffn" if kind == "neuron" else "self",
         num_units=num_units,
         width=1,
         gate=module,

@@ -73,8 +73,8 @@ def test_json_keeps_where_a_site_is():
     table = hc.units(with_cross_attention())
     decision = given_decision(table, torch.ones(len(table), dtype=torch.bool))
     again = hc.Decision.from_json(decision.to_json())
-    places = [(s.tower, s.stack, s.layer, s.where, s.key) for s in again.sites]
-    assert places == [(s.tower, s.stack, s.layer, s.where, s.key) for s in table.sites]
+    places = [(s.tower, s.stack, s.layer, s.branch, s.key) for s in again.sites]
+    assert places == [(s.tower, s.stack, s.layer, s.branch, s.key) for s in table.sites]
 
 
 @given(st.sets(st.sampled_from(["head", "neuron", "sublayer", "layer"])), st.randoms())

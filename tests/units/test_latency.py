@@ -69,7 +69,7 @@ def test_no_other_counts_within_the_time_are_worth_more(heads, rows, share, scor
     small = hc.UnitTable(
         sites=tuple(
             hc.Site(
-                module=f"{layer}.{kind}", kind=kind, layer=layer, stack="encoder", where="self",
+                module=f"{layer}.{kind}", kind=kind, layer=layer, stack="encoder", branch="self",
                 num_units=number, width=1, gate="", parts=(), config_key="",
                 cost=hc.Cost(params=1, macs_per_token=1),
             )

@@ -33,7 +33,7 @@ def decision_of(*parts, kept=()):
             stack="encoder",
             keep=tuple(j in kept for j in range(len(scores))),
             scores=tuple(scores),
-            where="ffn",
+            branch="ffn",
         )
         for i, scores in enumerate(parts)
     ]

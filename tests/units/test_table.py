@@ -128,10 +128,10 @@ def test_places_are_the_names_that_at_knows(table, places):
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
 def test_layers_are_told_apart_by_tower_stack_and_index(table):
     assert len(table.layers) == len(set(table.layers)) == table.num("layer")
-    assert {site.place for site in table.sites} == set(table.layers)
+    assert {site.layer_key for site in table.sites} == set(table.layers)
     assert sum(table.num_per_layer) == len(table) == len(table.layer_of_unit)
     homes = [table.layers[i] for i in table.layer_of_unit.tolist()]
-    assert homes == [unit.site.place for unit in table]
+    assert homes == [unit.site.layer_key for unit in table]
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)

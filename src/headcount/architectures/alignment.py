@@ -126,7 +126,7 @@ def _layers(sites: Iterable[Site], kept: Kept) -> dict[int, _Layer]:
     found = {}
     gone = [key for key, index in kept.items() if key[1] in WHOLE and not len(index)]
     for site in sites:
-        if site.kind != "head" or site.where != "cross":
+        if site.kind != "head" or site.branch != "cross":
             continue
         index = kept.get(site.key)
         heads = [*range(site.num_units)] if index is None else index.tolist()

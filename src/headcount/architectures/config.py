@@ -16,9 +16,9 @@ from transformers import PreTrainedConfig
 from headcount.architectures import names
 from headcount.architectures.depth import MOVED, Shorter
 from headcount.architectures.discover import Discovery, discover
+from headcount.architectures.locations import owner_of, parts_of
 from headcount.architectures.maps import is_emptied, is_piece, is_run_apart
 from headcount.architectures.mark import FORMAT, MARK, Left, mark_of
-from headcount.architectures.places import owner_of, parts_of
 from headcount.architectures.stock import STOCK, is_stock, stock_class
 from headcount.errors import SurgeryError
 from headcount.pieces import PART, Overridden
@@ -248,7 +248,7 @@ def _uniform(sites: list[Site]) -> tuple[dict[str, Any], int] | None:
     counts: dict[str, set[int]] = defaultdict(set)
     sizes = set()
     for site in sites:
-        if site.kind in SLICES and site.where != "cross":
+        if site.kind in SLICES and site.branch != "cross":
             counts[site.config_key].add(site.configured)
         if site.kind == "head":
             sizes.add(site.width)

@@ -11,9 +11,9 @@ from torch import nn
 
 from headcount.architectures import names
 from headcount.architectures.attention import Attention, outside, pair_size
+from headcount.architectures.locations import Location, nearest_config
 from headcount.architectures.maps import child, is_map, tensors, width
 from headcount.architectures.match import resolve
-from headcount.architectures.places import Place, nearest_config
 from headcount.units.cost import Cost
 from headcount.units.kinds import WHOLE
 from headcount.units.site import Part, Site
@@ -72,7 +72,7 @@ def _lies_in(parameter: str, path: str) -> bool:
     return parameter == path or parameter.startswith(f"{path}.")
 
 
-def copied_rows(model: nn.Module, found: Iterable[tuple[Attention, Place]]) -> dict[str, int]:
+def copied_rows(model: nn.Module, found: Iterable[tuple[Attention, Location]]) -> dict[str, int]:
     """Extra parameters of a head once the layers of its stack keep different heads (T5).
 
     Each layer then needs its own table of position biases, with one column for each of its heads.
@@ -87,7 +87,7 @@ def copied_rows(model: nn.Module, found: Iterable[tuple[Attention, Place]]) -> d
     stacks: dict[tuple[str, str, str], list[Attention]] = defaultdict(list)
     for attention, place in found:
         if attention.row.bias_argument:
-            stacks[place.tower, place.stack, place.where].append(attention)
+            stacks[place.tower, place.stack, place.branch].append(attention)
     rows = {}
     for members in stacks.values():
         tables = {
@@ -173,7 +173,7 @@ def uncounted(model: nn.Module, site: Site) -> str:
     for name, module in model.get_submodule(site.module).named_modules():
         path = f"{site.module}.{name}".strip(".")
         # A feed-forward network holds no attention, but its own class may be listed.
-        reason = "" if site.where == "ffn" and name else _unknown_attention(module)
+        reason = "" if site.branch == "ffn" and name else _unknown_attention(module)
         if site.kind in WHOLE:
             reason = reason or _unknown_network(model, path, module)
         if reason:

@@ -12,13 +12,13 @@ from typing import Any
 from torch import nn
 from transformers import GenerationConfig, PreTrainedConfig
 
+from headcount.architectures.locations import owner_of
 from headcount.architectures.maps import is_skipped
 from headcount.architectures.per_layer import (
     renumbered,
     renumbered_around,
     renumbered_generation,
 )
-from headcount.architectures.places import owner_of
 from headcount.errors import ArchitectureError
 
 MOVED = "headcount_moved"

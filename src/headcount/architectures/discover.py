@@ -19,9 +19,9 @@ from headcount.architectures.costs import (
 from headcount.architectures.layers import is_removable
 from headcount.architectures.left_out import left_out, nothing_found, refuse_changed
 from headcount.architectures.lists import cost_in_lists
+from headcount.architectures.locations import Location, nearest_config
 from headcount.architectures.maps import is_emptied, tensors, uncompiled
 from headcount.architectures.match import why_entangled
-from headcount.architectures.places import Place, nearest_config
 from headcount.architectures.state import why_packed, why_scattered
 from headcount.architectures.sublayers import Sublayer, find_sublayers
 from headcount.door.arguments import checks_arguments
@@ -128,7 +128,7 @@ def table_of(model: nn.Module, found: Discovery) -> UnitTable:
 
 def _all_sites(model: nn.Module, sublayers: tuple[Sublayer, ...]) -> tuple[Site, ...]:
     """The sites of a model in module order, including those without units."""
-    attention = [(sub.attention, sub.place) for sub in sublayers if sub.attention is not None]
+    attention = [(sub.attention, sub.location) for sub in sublayers if sub.attention is not None]
     copied = copied_rows(model, attention)
     inner = [site for sublayer in sublayers for site in _sites(model, sublayer, copied)]
     return tuple(
@@ -153,20 +153,20 @@ def _sites(model: nn.Module, sublayer: Sublayer, copied: dict[str, int]) -> Iter
 
     ``copied`` has the parameters that a head costs more once layers keep different heads.
     """
-    place = sublayer.place
+    location = sublayer.location
     more = copied.get(sublayer.name, 0)
     common: dict[str, Any] = {
         "module": sublayer.name,
         "layer": sublayer.layer,
-        "stack": place.stack,
-        "tower": place.tower,
-        "where": place.where,
+        "stack": location.stack,
+        "tower": location.tower,
+        "branch": location.branch,
         "gate": sublayer.hooked,
     }
     if sublayer.attention is not None:
         heads = cost_of_heads(model, sublayer.attention)
         common["left"] = 0 if skips(model, sublayer.attention) else pair_size(sublayer.attention)
-        for site in _attention_sites(model, sublayer.attention, common, place):
+        for site in _attention_sites(model, sublayer.attention, common, location):
             # What all heads together cost beyond n times one head: the part that they share.
             rest = heads.less(site.cost, site.num_units)
             yield replace(site, rest=rest, copied=more if site.kind == "head" else 0)
@@ -195,11 +195,11 @@ def _sites(model: nn.Module, sublayer: Sublayer, copied: dict[str, int]) -> Iter
 
 
 def _attention_sites(
-    model: nn.Module, found: Attention, common: dict, place: Place
+    model: nn.Module, found: Attention, common: dict, location: Location
 ) -> Iterator[Site]:
     """The sites of key-value heads, if code allows fewer of them, and of query heads."""
     # Another key than self-attention's, so that the two counts are not mixed up.
-    cross = "num_cross_attention_heads" if place.where == "cross" else ""
+    cross = "num_cross_attention_heads" if location.branch == "cross" else ""
     heads_key = cross or _config_name(model, found.name, names.CONFIG_HEADS)
     grouped = 0 < found.num_groups < found.num_heads
     share = found.num_heads // found.num_groups if found.num_groups else 1
@@ -269,8 +269,8 @@ def _pair_size(sublayer: Sublayer) -> int:
 
 def _layer_sites(model: nn.Module, sublayers: tuple[Sublayer, ...]) -> Iterator[Site]:
     """The sites of layers, one unit each."""
-    for path in dict.fromkeys(sub.place.layer_path for sub in sublayers):
-        inside = [sub for sub in sublayers if sub.place.layer_path == path]
+    for path in dict.fromkeys(sub.location.layer_path for sub in sublayers):
+        inside = [sub for sub in sublayers if sub.location.layer_path == path]
         if not path or all(sub.attention is None for sub in inside):  # a list of networks, say
             continue
         layer = model.get_submodule(path)
@@ -290,16 +290,16 @@ def _layer_sites(model: nn.Module, sublayers: tuple[Sublayer, ...]) -> Iterator[
         )
         # The layer's number and stack are those of its self-attention.
         sub = next(
-            (sub for sub in inside if sub.attention is not None and sub.place.where == "self"),
+            (sub for sub in inside if sub.attention is not None and sub.location.branch == "self"),
             inside[0],
         )
         yield Site(
             module=path,
             kind="layer",
             layer=sub.layer,
-            stack=sub.place.stack,
-            tower=sub.place.tower,
-            where="layer",
+            stack=sub.location.stack,
+            tower=sub.location.tower,
+            branch="layer",
             gate=path,
             gated="residual",
             num_units=int(bool(parts)),

@@ -15,9 +15,9 @@ import torch
 from torch import nn
 from torch.fx import GraphModule
 
+from headcount.architectures.locations import layer_path
 from headcount.architectures.maps import ORIGINAL, child, is_emptied, is_map
 from headcount.architectures.match import near_fit, resolve, unexplained, why_refused
-from headcount.architectures.places import layer_path
 from headcount.architectures.state import KNOWN, oddities
 from headcount.architectures.tables import ATTENTION, FEED_FORWARD, REFUSED
 from headcount.errors import ArchitectureError

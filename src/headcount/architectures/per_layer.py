@@ -15,7 +15,7 @@ from transformers import GenerationConfig, PreTrainedConfig
 
 from headcount.architectures.alignment import KEY as ALIGNING
 from headcount.architectures.alignment import is_pair
-from headcount.architectures.places import parts_of
+from headcount.architectures.locations import parts_of
 from headcount.errors import ArchitectureError
 
 ONE_EACH = (

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from headcount.architectures.places import parts_of
+from headcount.architectures.locations import parts_of
 
 KNOWN = ("torch.nn.modules", "transformers.models", "transformers.pytorch_utils")
 """Packages of the classes that an unchanged transformers model is made of."""

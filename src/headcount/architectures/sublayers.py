@@ -10,18 +10,18 @@ from headcount.architectures.attention import Attention, attention_of
 from headcount.architectures.experts import fused_experts_of
 from headcount.architectures.feedforward import FeedForward, feed_forward_of
 from headcount.architectures.left_out import Found
+from headcount.architectures.locations import Location, layer_path, location_of
 from headcount.architectures.match import resolve
-from headcount.architectures.places import Place, layer_path, place_of
 
 
 @dataclass(frozen=True, slots=True)
 class Sublayer:
-    """An attention module or a feed-forward network, and its place in the model."""
+    """An attention module or a feed-forward network, and its location in the model."""
 
     name: str
     attention: Attention | None
     feed_forward: FeedForward | None
-    place: Place
+    location: Location
     layer: int
 
     @property
@@ -58,25 +58,25 @@ class Sublayer:
 
 def find_sublayers(model: nn.Module) -> tuple[Sublayer, ...]:
     """The attention modules and feed-forward networks of a model, in module order."""
-    found: list[tuple[str, Attention | None, FeedForward | None, Place]] = []
+    found: list[tuple[str, Attention | None, FeedForward | None, Location]] = []
     # Attention first: a layer's attention output may look like the projection back of a network.
     claimed: set[str] = set()
     for name, module in model.named_modules():
         attention = attention_of(model, name, module)
         if attention is not None:
-            found.append((name, attention, None, place_of(model, name, module)))
+            found.append((name, attention, None, location_of(model, name, module)))
             claimed.add(resolve(name, attention.row.output))
     for name, module in model.named_modules():
         feed_forward = None
         if layer_path(name):
             feed_forward = fused_experts_of(name, module) or feed_forward_of(name, module)
         if feed_forward is not None and resolve(name, feed_forward.row.down) not in claimed:
-            found.append((name, None, feed_forward, place_of(model, name, module)))
+            found.append((name, None, feed_forward, location_of(model, name, module)))
     return tuple(_numbered(model, found))
 
 
 def _numbered(
-    model: nn.Module, found: list[tuple[str, Attention | None, FeedForward | None, Place]]
+    model: nn.Module, found: list[tuple[str, Attention | None, FeedForward | None, Location]]
 ) -> Iterator[Sublayer]:
     """Sublayers in module order, each with the number of its layer."""
     order = {name: i for i, (name, _) in enumerate(model.named_modules())}
@@ -85,24 +85,25 @@ def _numbered(
     # of the attention in its layer.
     paths: dict[tuple[str, str], dict[str, int]] = {}
     stacks: dict[str, str] = {}
-    for _, attention, _, place in found:
+    for _, attention, _, location in found:
         if attention is not None:
-            stacks.setdefault(place.layer_path, place.stack)
-    for name, attention, feed_forward, place in found:
-        stack = stacks.get(place.layer_path, place.stack) if attention is None else place.stack
-        where = "ffn" if attention is None else place.where
-        settled = replace(place, stack=stack, where=where)
-        layers = paths.setdefault((place.tower, stack), {})
-        layers.setdefault(place.layer_path, len(layers))
-        yield Sublayer(name, attention, feed_forward, settled, _index(place, layers))
+            stacks.setdefault(location.layer_path, location.stack)
+    for name, attention, feed_forward, location in found:
+        stack, branch = location.stack, location.branch
+        if attention is None:
+            stack, branch = stacks.get(location.layer_path, stack), "ffn"
+        settled = replace(location, stack=stack, branch=branch)
+        layers = paths.setdefault((location.tower, stack), {})
+        layers.setdefault(location.layer_path, len(layers))
+        yield Sublayer(name, attention, feed_forward, settled, _index(location, layers))
 
 
-def _index(place: Place, layers: dict[str, int]) -> int:
+def _index(location: Location, layers: dict[str, int]) -> int:
     """The number in the layer's path if the stack is one list of layers; else a running number.
 
     Swin's stages, say, each count their layers from 0: there, paths do not number the layers.
     """
-    prefix, _, number = place.layer_path.rpartition(".")
+    prefix, _, number = location.layer_path.rpartition(".")
     lists = {path.rpartition(".")[0] for path in layers}
     plain = len(lists) == 1 and not re.search(r"(?:^|\.)\d+(?:\.|$)", prefix)
-    return int(number) if plain and number else layers[place.layer_path]
+    return int(number) if plain and number else layers[location.layer_path]

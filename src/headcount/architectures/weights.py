@@ -35,7 +35,7 @@ def weight_norms(
         squares = torch.zeros(site.num_units, dtype=torch.float64)
         for part in site.parts:
             weight = model.get_submodule(part.module).get_parameter(part.name).detach()
-            if weight.ndim < 2 or (part.role not in roles and site.where != "layer"
+            if weight.ndim < 2 or (part.role not in roles and site.branch != "layer"
                                    and site.kind != "sublayer"):  # fmt: skip
                 continue
             # Squares are summed over all dimensions but the units' (and the experts').

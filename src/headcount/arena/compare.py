@@ -20,8 +20,8 @@ from headcount.arena.latency import Timing, measure_latency
 from headcount.arena.output import LOCK_FILE, Output
 from headcount.arena.runner import Here, Runner
 from headcount.arena.schedule import Watch, run_cells
+from headcount.checkpoints.disk import alone, check_place, expanded, on_disk
 from headcount.checkpoints.loading import loading
-from headcount.checkpoints.place import alone, check_place, expanded, on_disk
 from headcount.errors import PruningError, check_argument
 from headcount.reports.counting import counting
 from headcount.reports.measure import example_batch

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self, final
 
-from headcount.checkpoints.place import expanded_name
+from headcount.checkpoints.disk import expanded_name
 from headcount.door.arguments import check_fields
 from headcount.door.shape import fit
 from headcount.errors import BudgetError, TrainingError

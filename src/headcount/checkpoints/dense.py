@@ -9,8 +9,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from headcount.architectures.config import relative
 from headcount.architectures.discover import Discovery, discover
+from headcount.architectures.locations import parts_of
 from headcount.architectures.mark import MARK, Left, check_left, mark_of
-from headcount.architectures.places import parts_of
 from headcount.architectures.stock import stock_class
 from headcount.errors import CheckpointError
 from headcount.surgery.biases import OWN_BIAS

@@ -23,6 +23,7 @@ from torch.export import Dim
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from headcount.architectures.positions import max_tokens
+from headcount.checkpoints.disk import expanded_name, on_disk
 from headcount.checkpoints.formats import (
     EXAMPLE,
     FILES,
@@ -35,7 +36,6 @@ from headcount.checkpoints.formats import (
     ports_of,
 )
 from headcount.checkpoints.loading import LOAD_YOURSELF, needs_code, said
-from headcount.checkpoints.place import expanded_name, on_disk
 from headcount.checkpoints.workspace import check_apart, check_output, publish, resolved
 from headcount.door.arguments import checks_arguments
 from headcount.door.shape import Seed

@@ -2,8 +2,8 @@
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from headcount.architectures.locations import parts_of
 from headcount.architectures.mark import mark_of
-from headcount.architectures.places import parts_of
 from headcount.errors import CheckpointError
 
 

@@ -8,9 +8,9 @@ from transformers import PreTrainedModel
 
 from headcount.architectures.config import is_uneven
 from headcount.checkpoints.autos import auto_class, auto_classes
+from headcount.checkpoints.disk import check_place, expanded, on_disk
 from headcount.checkpoints.folder import CARD_FILE, is_card, write_card
 from headcount.checkpoints.padded import padded as pad
-from headcount.checkpoints.place import check_place, expanded, on_disk
 from headcount.checkpoints.standalone import CODE_FILE, write_code
 from headcount.checkpoints.workspace import DECISION_FILE, SCORES_FILES
 from headcount.checkpoints.written import relist

@@ -36,14 +36,14 @@ def refuse_uneven_cache(model: nn.Module) -> None:
         ArchitectureError: a layer has another number of key-value heads.
     """
     from headcount.architectures.config import is_uneven
+    from headcount.architectures.locations import nearest_config
     from headcount.architectures.maps import is_skipped
-    from headcount.architectures.places import nearest_config
     from headcount.architectures.sublayers import find_sublayers
 
     if not is_uneven(model):
         return
     found = [sub for sub in find_sublayers(model) if sub.attention is not None]
-    found = [sub for sub in found if sub.place.where == "self"]
+    found = [sub for sub in found if sub.location.branch == "self"]
     kept = [0 if sub.attention is None else sub.attention.num_groups for sub in found]
     # A removed layer has no attention to be found, but the cache has room for it.
     kept += [0 for module in model.modules() if is_skipped(module)]

@@ -8,7 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from headcount.checkpoints.place import alone, check_place, expanded, move, on_disk
+from headcount.checkpoints.disk import alone, check_place, expanded, move, on_disk
 from headcount.checkpoints.written import (
     LIST_FILE,
     check_no_links,

@@ -14,7 +14,7 @@ from headcount.arena.grid import DISTILLED, FINETUNED, Grid, Settings, bare
 from headcount.arena.latency import Timing
 from headcount.arena.output import ERROR_FILE, LOG_FILE, in_short
 from headcount.arena.runner import Processes
-from headcount.checkpoints.place import expanded
+from headcount.checkpoints.disk import expanded
 from headcount.cli import options
 from headcount.cli.cell import PROGRAM
 from headcount.cli.methods import METHODS, method_of

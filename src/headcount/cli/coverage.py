@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from headcount.arena.output import read_json
-from headcount.checkpoints.place import alone, check_place, expanded, on_disk
+from headcount.checkpoints.disk import alone, check_place, expanded, on_disk
 from headcount.checkpoints.written import in_words
 from headcount.cli.show import clean_errors
 from headcount.door.atomic import write_text

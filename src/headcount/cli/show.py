@@ -108,7 +108,7 @@ def unit_table(units: UnitTable, num_params: int) -> Table:
     table.add_column("module", overflow="fold", min_width=16)
     for name in ("units", "params", "MACs", "share"):
         table.add_column(name, justify="right", no_wrap=True)
-    for site in sorted(units.sites, key=lambda site: site.place):
+    for site in sorted(units.sites, key=lambda site: site.layer_key):
         share = site.cost.params * site.num_units / num_params
         counts = (f"{site.num_units} {site.kind}", f"{site.cost.params:,}")
         table.add_row(site.module, *map(str, (*counts, f"{site.cost.macs(128):,}", f"{share:.1%}")))

@@ -4,8 +4,8 @@ from rich.console import Console
 from transformers import AutoModel
 
 from headcount.architectures.discover import units as find_units
+from headcount.checkpoints.disk import expanded_name
 from headcount.checkpoints.loading import loading
-from headcount.checkpoints.place import expanded_name
 from headcount.cli import options
 from headcount.cli.show import clean_errors, unit_table
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Generator, Tensor, nn
 
-from headcount.architectures.places import layer_path
+from headcount.architectures.locations import layer_path
 from headcount.post_training.replay import Reached
 
 TOLERANCE = 1e-2

@@ -138,7 +138,7 @@ def _alike(sites: Sequence[Site]) -> list[list[Site]]:
     """
     shapes: dict[object, list[Site]] = {}
     for site in sites:
-        where = (site.tower, site.stack, site.where)
+        where = (site.tower, site.stack, site.branch)
         shape = (site.kind, site.num_units, site.width, site.cost, site.rest, *where)
         shapes.setdefault(shape, []).append(site)
     return [*shapes.values()]

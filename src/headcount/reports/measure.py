@@ -58,7 +58,7 @@ def heads_per_layer(model: nn.Module) -> tuple[int, ...]:
     counts: dict[tuple[str, str, int], int] = {}
     for site in discover(model).sites:
         heads = site.num_units if site.kind == "head" else 0
-        counts[site.place] = counts.get(site.place, 0) + heads
+        counts[site.layer_key] = counts.get(site.layer_key, 0) + heads
     return tuple(counts.values())
 
 

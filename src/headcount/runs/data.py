@@ -21,8 +21,8 @@ from transformers import (
 )
 
 from headcount.architectures.positions import max_tokens
+from headcount.checkpoints.disk import expanded, expanded_name
 from headcount.checkpoints.loading import loading, said
-from headcount.checkpoints.place import expanded, expanded_name
 from headcount.errors import CheckpointError, DataError
 from headcount.runs.recipe import Recipe
 from headcount.tasks import TASKS

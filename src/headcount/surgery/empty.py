@@ -27,7 +27,7 @@ def empty(draft: Draft, sublayer: Sublayer, found: Attention, *, whole: bool) ->
 
     Args:
         draft: the draft to write to.
-        sublayer: the attention module and its place.
+        sublayer: the attention module and its location.
         found: its counts and parts.
         whole: whether the sublayer is removed, so that the output projection's bias goes too.
     """
@@ -58,14 +58,14 @@ def _count(
     draft: Draft, sublayer: Sublayer, found: Attention, attention: nn.Module, *, left_out: bool
 ) -> None:
     """Plan the counts and the forward method of attention without heads."""
-    row, place = found.row, sublayer.place
+    row, location = found.row, sublayer.location
     number = 0 if left_out else 1
     draft.set(found.name, new_counts(vars(attention), found, number, number))
     if left_out:
         # A decoder's self-attention still fills its layer of the cache: generation reads the number
         # of tokens there.
         index = vars(attention).get("layer_idx")
-        decodes = place.where == "self" and place.stack == "decoder"
+        decodes = location.branch == "self" and location.stack == "decoder"
         draft.set(found.name, {"counts_tokens": decodes and index is not None})
         # An output projection in the parent module is run by the parent.
         outside = row.output.startswith("..")

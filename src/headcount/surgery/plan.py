@@ -78,7 +78,7 @@ class _Planner:
             if site.kind == "layer" and self._num_kept(site) == 0:
                 found = [s for s in self.sublayers if holds(site.module, "layer", s.name)]
                 inside = [s.name for s in found]
-                crossing = [s.name for s in found if s.attention and s.place.where == "cross"]
+                crossing = [s.name for s in found if s.attention and s.location.branch == "cross"]
                 # A decoder's stand-in still adds an entry per token to its layer of the cache:
                 # generation asks the first layer's cache how many tokens it has seen.
                 indices = [vars(self.model.get_submodule(n)).get("layer_idx") for n in inside]
@@ -114,8 +114,8 @@ class _Planner:
         stacks: dict[tuple[str, str, str], list[Attention]] = defaultdict(list)
         for sub in self.sublayers:
             if sub.attention is not None and sub.attention.row.bias_argument:
-                place = sub.place
-                stacks[place.tower, place.stack, place.where].append(sub.attention)
+                location = sub.location
+                stacks[location.tower, location.stack, location.branch].append(sub.attention)
         for members in stacks.values():
             # A reload knows how many heads each layer keeps, not which: layers that kept different
             # heads would look alike. The mark's own_bias then says that each has its own table.

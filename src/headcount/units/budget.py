@@ -241,7 +241,7 @@ class Budget:
     def _counted(self, units: UnitTable, call: str, amount: Amount, name: str) -> CountQuota:
         sizes = units.num_per_layer
         bundles = _bundles(units)
-        homes = tuple(units.layers.index(site.place) for site in units.sites) if bundles else ()
+        homes = tuple(units.layers.index(site.layer_key) for site in units.sites) if bundles else ()
         if self.scope == "layer":
             counts = tuple(
                 _count(amount, size, call, f"a layer of the model has {size} {name}")

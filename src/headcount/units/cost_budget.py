@@ -124,7 +124,7 @@ class CostBudget:
         """The greatest cost of the units of the floor, whichever these will be."""
         places: dict[object, list[np.ndarray]] = {}
         for site, steps in zip(costs.units.sites, costs.steps, strict=True):
-            places.setdefault((site.place, site.kind), []).append(steps)
+            places.setdefault((site.layer_key, site.kind), []).append(steps)
         return sum(_dearest(curves, self.floor) for curves in places.values())
 
     def _check_amount(self) -> None:

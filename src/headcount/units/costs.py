@@ -96,7 +96,7 @@ class Costs:
         """For each stack with a shared table, the indices of its sites."""
         stacks: dict[tuple[str, str, str, str], list[int]] = {}
         for index, site in enumerate(self.units.sites):
-            stacks.setdefault((site.tower, site.stack, site.where, site.kind), []).append(index)
+            stacks.setdefault((site.tower, site.stack, site.branch, site.kind), []).append(index)
         return [members for members in stacks.values() if any(self.copied[i] for i in members)]
 
     def expected(self, chances: Float[Tensor, " n"]) -> Float[Tensor, ""]:

@@ -49,7 +49,7 @@ class SiteDecision:
     """True where the unit stays."""
     scores: tuple[float, ...]
     """Importance of each unit, higher = keep."""
-    where: str = "self"
+    branch: str = "self"
     """``self`` or ``cross`` (attention), ``ffn``, or ``layer``."""
     tower: str = ""
     """Submodel of a composite model, such as ``text_model``; otherwise empty."""
@@ -124,7 +124,7 @@ class Decision:
                 stack=site.stack,
                 keep=tuple(kept[span]),
                 scores=tuple(score[span]),
-                where=site.where,
+                branch=site.branch,
                 tower=site.tower,
             )
             for site, span in zip(units.sites, units.slices, strict=True)
@@ -206,7 +206,7 @@ class Decision:
                 "kind": site.kind,
                 "stack": site.stack,
                 "layer": site.layer,
-                "where": site.where,
+                "branch": site.branch,
                 "tower": site.tower,
                 "num_units": len(site.keep),
                 "kept": [i for i, kept in enumerate(site.keep) if kept],
@@ -238,7 +238,7 @@ class Decision:
             call="Decision.from_json",
             what="a decision",
             error=DecisionError,
-            older={2: _renamed, 3: lambda body: body},
+            older={2: _renamed, 3: _renamed},
         )
         told = body.get("scores")
         lengths = [entry["num_units"] for entry in body["sites"]]
@@ -344,7 +344,7 @@ class _Entry(TypedDict):
     kind: Annotated[str, Matching("|".join(KINDS), "a kind of unit")]
     layer: Count
     stack: str
-    where: str
+    branch: str
     tower: str
     num_units: Count
     kept: list[Count]
@@ -362,11 +362,11 @@ class _Body(TypedDict):
 
 
 def _renamed(body: dict[str, Any]) -> dict[str, Any]:
-    """Give the kinds in a decision of format 2 their present names."""
+    """Give kinds, branches and budgets in a decision of format 2 or 3 their present names."""
     sites, provenance = body.get("sites"), body.get("provenance")
     for entry in sites if isinstance(sites, list) else ():
-        if isinstance(entry, dict) and "kind" in entry:
-            entry["kind"] = new_name(entry["kind"])
+        if isinstance(entry, dict) and {"kind", "where"} <= entry.keys():
+            entry["kind"], entry["branch"] = new_name(entry["kind"]), entry.pop("where")
     if isinstance(provenance, dict) and "budget" in provenance:
         provenance["budget"] = renamed_budget(provenance["budget"])
     return body
@@ -390,7 +390,7 @@ def _site(entry: _Entry, place: str, beside: list[float] | None) -> SiteDecision
         kind=entry["kind"],
         layer=entry["layer"],
         stack=entry["stack"],
-        where=entry["where"],
+        branch=entry["branch"],
         tower=entry["tower"],
         keep=tuple(i in stays for i in range(total)),
         scores=tuple(float(score) for score in scores),

@@ -65,8 +65,8 @@ class Site:
     """Index of the layer in its stack, from 0."""
     stack: str
     """``encoder`` or ``decoder``."""
-    where: str
-    """``self`` or ``cross`` attention, ``ffn``, or ``layer``."""
+    branch: str
+    """The residual branch: ``self`` or ``cross`` attention, ``ffn``, or ``layer``."""
     num_units: int
     """The number of units in the site."""
     width: int
@@ -115,6 +115,6 @@ class Site:
         return self.num_units // self.num_groups if self.kind == "neuron" else self.num_units
 
     @property
-    def place(self) -> tuple[str, str, int]:
+    def layer_key(self) -> tuple[str, str, int]:
         """The layer: tower, stack and index."""
         return self.tower, self.stack, self.layer

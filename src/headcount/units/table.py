@@ -135,7 +135,7 @@ class UnitTable:
 
     @staticmethod
     def _names_of(site: Site) -> tuple[str, ...]:
-        return (site.stack, site.where, *(site.tower.split(".") if site.tower else ()))
+        return (site.stack, site.branch, *(site.tower.split(".") if site.tower else ()))
 
     @cached_property
     def slices(self) -> tuple[slice, ...]:
@@ -146,14 +146,14 @@ class UnitTable:
     @cached_property
     def layers(self) -> tuple[tuple[str, str, int], ...]:
         """The layers that hold units, as (tower, stack, index), in order; [L]."""
-        return tuple(dict.fromkeys(site.place for site in self.sites))
+        return tuple(dict.fromkeys(site.layer_key for site in self.sites))
 
     @cached_property
     def layer_of_unit(self) -> "Int[Tensor, ' n']":
         """The position in ``layers`` of each unit's layer, [N]."""
         place = {layer: i for i, layer in enumerate(self.layers)}
         return torch.tensor(
-            [place[site.place] for site in self.sites for _ in range(site.num_units)],
+            [place[site.layer_key] for site in self.sites for _ in range(site.num_units)],
             dtype=torch.long,
         )
 

@@ -110,7 +110,7 @@ def _length(site: Site, units: UnitTable, tokens: dict[str, int]) -> int:
     # attention reads the encoder's tokens as well: then every module counts.
     same = inside if site.kind == "layer" else [site]
     lengths = {tokens.get(one.gate, 0) for one in same}
-    if any(one.where == "cross" for one in same):
+    if any(one.branch == "cross" for one in same):
         lengths |= {tokens.get(one.gate, 0) for one in units.sites}
     return lengths.pop() if len(lengths) == 1 else 0
 
@@ -124,7 +124,7 @@ def _one_less(units: UnitTable) -> Iterator[Decision]:
         table = units.only(kind)
         firsts: dict[tuple, Site] = {}
         for site in table.sites:
-            firsts.setdefault((site.tower, site.stack, site.where), site)
+            firsts.setdefault((site.tower, site.stack, site.branch), site)
         for first in firsts.values():
             keeps = {site.key: torch.ones(site.num_units).bool() for site in table.sites}
             share = first.num_units // first.num_groups

@@ -11,12 +11,12 @@ from headcount.architectures import names
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Location:
     """Tower, stack, ``self`` or ``cross``, and the path of the layer that the module is in."""
 
     tower: str
     stack: str
-    where: str
+    branch: str
     layer_path: str
 
 
@@ -101,7 +101,7 @@ def _inwards(model: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
         yield path, model
 
 
-def place_of(model: nn.Module, name: str, module: nn.Module) -> Place:
+def location_of(model: nn.Module, name: str, module: nn.Module) -> Location:
     """The place of an attention module or feed-forward network."""
     tokens = name.split(".")
     values = vars(module)
@@ -112,10 +112,10 @@ def place_of(model: nn.Module, name: str, module: nn.Module) -> Place:
         or "CrossAttention" in type(module).__name__
     )
     owner = owner_of(model, name)
-    return Place(
+    return Location(
         tower=owner.path if owner is not None else "",
         stack="decoder" if crosses or _is_decoder(model, tokens, values) else "encoder",
-        where="cross" if crosses else "self",
+        branch="cross" if crosses else "self",
         layer_path=layer_path(name),
     )
 
