@@ -335,14 +335,14 @@ print(json.dumps(said))
             "accelerate",
             {
                 *("Options", "Pruned", "PruningTrainer", "Recipe", "evaluate", "prune"),
-                "headcount.tasks",
+                *("headcount.tasks", "Task"),
             },
         ),
         (
             "datasets",
             {
                 *("Distillation", "Options", "Pruned", "PruningTrainer", "evaluate", "prune"),
-                *("headcount.tasks", "taught"),
+                *("headcount.tasks", "Task", "taught"),
             },
         ),
         ("matplotlib", {"Options", "Pruned", "prune"}),
