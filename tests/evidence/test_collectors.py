@@ -10,6 +10,7 @@ import headcount as hc
 from cases import batch, bert, llama, with_cross_attention
 from headcount.evidence.attention_maps import AttentionMaps
 from headcount.evidence.collector import Call
+from headcount.evidence.evidence import Evidence
 from headcount.evidence.output_norms import OutputNorms
 from headcount.evidence.watch import COLLECTORS, Watch
 from headcount.methods.fixed import FixedMethod, FixedState
@@ -128,6 +129,60 @@ def test_output_norms_do_not_depend_on_the_order_of_examples_or_on_padding():
     mask = torch.tensor([[1, 1, 1, 0, 0]] * 2)
     other = norms_of(model, "sublayer", {"input_ids": padded, "attention_mask": mask})
     torch.testing.assert_close(plain, other, atol=1e-10, rtol=0)
+
+
+def test_a_mask_given_by_position_counts_and_one_of_another_shape_is_refused():
+    model = bert().double().eval()
+    ids = torch.tensor([[5, 6, 7, 0, 0]] * 2)
+    mask = torch.tensor([[1, 1, 1, 0, 0]] * 2)
+    named = norms_of(model, "sublayer", {"input_ids": ids, "attention_mask": mask})
+    collector = OutputNorms(model, hc.units(model, "sublayer"))
+    collector.begin(Call(model, (ids, mask), {}))
+    assert torch.equal(collector.end(model(ids, mask)), named)
+    assert not torch.equal(norms_of(model, "sublayer", {"input_ids": ids}), named)
+    collector.begin(Call(model, (ids, mask[:, 1:]), {}))
+    output = model(ids, mask)
+    with pytest.raises(hc.ArchitectureError, match=r"padding and is of shape \(2, 4\), .* \(2, 5"):
+        collector.end(output)
+    whole = torch.ones(2, 4)  # nothing is padding, so its shape does not matter
+    collector.begin(Call(model, (ids, whole), {}))
+    assert torch.isfinite(collector.end(model(ids))).all()
+
+
+@pytest.mark.parametrize("kind", ["head", "neuron"])
+def test_a_module_that_layers_share_gives_the_mean_over_its_calls(kind):
+    """ALBERT runs one layer again and again."""
+    model = tiny_model("albert").double().eval()
+    inputs, norms = dummy_inputs(model, seed=0), []
+    (site, *_) = hc.units(model, kind).sites
+    part = next(p for p in site.parts if p.role in ("output", "down") and p.name == "weight")
+    module = model.get_submodule(site.gate)
+
+    def note(_, args):
+        slices = (
+            args[0].unflatten(-1, (site.num_units, -1)),
+            module.weight.unflatten(part.dim, (site.num_units, -1)),
+        )
+        adds = torch.einsum("bthd,ohd->btho", *slices)
+        norms.append(adds.norm(dim=-1).mean((0, 1)) / adds.shape[-1] ** 0.5)
+
+    module.register_forward_pre_hook(note)
+    inputs.pop("attention_mask", None)
+    found = norms_of(model, kind, inputs)[: site.num_units]
+    assert len(norms) > 1
+    torch.testing.assert_close(found, torch.stack(norms).mean(0), atol=1e-12, rtol=1e-9)
+
+
+def test_a_pass_without_gradients_may_be_checkpointed():
+    """As the first pass of GradCache; only norms that should have a gradient need one."""
+    model = bert().train()
+    checkpointing(model, reentrant=False)
+    with hc.attach(model, Watching(), hc.Budget(sublayers=4), num_steps=1) as session:
+        with torch.no_grad():
+            model(**batch())
+        assert not session.states[0].seen[-1].output_norms.requires_grad
+        model(**batch())
+        assert session.states[0].seen[-1].output_norms.requires_grad
 
 
 def test_the_norm_of_a_unit_that_adds_nothing_is_zero_and_has_a_finite_gradient():
@@ -335,6 +390,4 @@ def test_part_of_a_model_that_was_not_called_is_refused():
 
 
 def test_every_field_of_evidence_has_a_collector():
-    from headcount.evidence.evidence import Evidence
-
     assert {*COLLECTORS} == {*Evidence.__dataclass_fields__}

@@ -64,7 +64,6 @@ class ProgressFile(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Log where training begins or goes on."""
-        del args, control, kwargs
         self._say(state)
         self._console.print(f"{self.phase} from step {state.global_step} of {state.max_steps}")
 
@@ -72,7 +71,6 @@ class ProgressFile(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Write the step, unless that was done a moment ago."""
-        del args, control, kwargs
         if time.monotonic() - self._wrote > _PAUSE_S:
             self._say(state)
 
@@ -80,7 +78,6 @@ class ProgressFile(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Log where training ended."""
-        del args, control, kwargs
         self._say(state)
         self._console.print(f"{self.phase} up to step {state.global_step} of {state.max_steps}")
 

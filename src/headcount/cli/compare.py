@@ -81,13 +81,7 @@ def compare_command(
         int, typer.Option(help="Seed with which --num-train draws. All runs get the same examples.")
     ] = 0,
     num_examples: options.NumExamples = NUM_EXAMPLES,
-    recover_epochs: Annotated[
-        float,
-        typer.Option(
-            help="Epochs of fine-tuning after the cut, such as 1, for methods that decide with "
-            "frozen weights (gradient, fisher, pipelined ones)."
-        ),
-    ] = 0.0,
+    recover_epochs: options.RecoverEpochs = 0.0,
     latency_batch: options.LatencyBatch = 8,
     latency_length: options.LatencyLength = 64,
     latency_runs: Annotated[

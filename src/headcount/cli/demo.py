@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from headcount.cli import options
 from headcount.cli.show import STOPPED, clean_errors, number, show_result
 from headcount.errors import DataError
 from headcount.prune import BASELINES, Options, prune
@@ -52,16 +53,14 @@ def corpus(seed: int) -> Iterator[tuple[str, str]]:
 
 
 def demo_command(
-    heads: Annotated[str, typer.Option(help="Heads to keep of 72.")] = "12",
-    epochs: Annotated[float, typer.Option(help="Passes over the corpus.")] = RECIPE.epochs,
-    seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0,
-    output: Annotated[
-        Path,
-        typer.Option(help="Folder for the result, such as small. An older result is replaced."),
-    ] = Path("demo-pruned"),
-    resume: Annotated[
-        bool, typer.Option(help="Continue an interrupted run with the same options.")
-    ] = False,
+    heads: Annotated[
+        str,
+        typer.Option(help="Heads to keep of 72: a number, such as 24, or a fraction, such as 0.5."),
+    ] = "12",
+    epochs: options.Epochs = RECIPE.epochs,
+    seed: options.Seed = 0,
+    output: options.Output = Path("demo-pruned"),
+    resume: options.Resume = False,
 ) -> None:
     """Prune a small model to 12 of its 72 heads, without any data of your own.
 

@@ -38,6 +38,18 @@ LatencyBatch = Annotated[int, typer.Option(help="Batch size with which latency i
 LatencyLength = Annotated[
     int, typer.Option(help="Tokens of each example when latency is measured.")
 ]
+RecoverEpochs = Annotated[
+    float,
+    typer.Option(
+        help="Epochs of fine-tuning after the cut, such as 1, for methods that decide with "
+        "frozen weights (gradient, fisher, pipelined ones)."
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Seed of all random choices.")]
+Output = Annotated[
+    Path, typer.Option(help="Folder for the result, such as small. An older result is replaced.")
+]
+Resume = Annotated[bool, typer.Option(help="Continue an interrupted run with the same options.")]
 Config = Annotated[
     Path | None,
     typer.Option(

@@ -96,13 +96,7 @@ def prune_command(
     max_length: options.MaxLength = 128,
     save_steps: options.SaveSteps = 100,
     num_examples: options.NumExamples = NUM_EXAMPLES,
-    recover_epochs: Annotated[
-        float,
-        typer.Option(
-            help="Epochs of fine-tuning after the cut, such as 1, for methods that decide with "
-            "frozen weights (gradient, fisher, pipelined ones)."
-        ),
-    ] = 0.0,
+    recover_epochs: options.RecoverEpochs = 0.0,
     finetuned: Annotated[
         bool,
         typer.Option(
@@ -116,16 +110,11 @@ def prune_command(
             help="Also learn from the outputs of the dense model, which is fine-tuned first."
         ),
     ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0,
+    seed: options.Seed = 0,
     latency_batch: options.LatencyBatch = 8,
     latency_length: options.LatencyLength = 64,
-    output: Annotated[
-        Path,
-        typer.Option(help="Folder for the result, such as small. An older result is replaced."),
-    ] = Path("pruned"),
-    resume: Annotated[
-        bool, typer.Option(help="Continue an interrupted run with the same options.")
-    ] = False,
+    output: options.Output = Path("pruned"),
+    resume: options.Resume = False,
     config: options.Config = None,
 ) -> None:
     """Fine-tune a model, choose which heads stay, cut out the others, and measure the result.

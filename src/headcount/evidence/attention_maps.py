@@ -1,5 +1,6 @@
 """Attention maps as evidence."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, ClassVar, final
@@ -21,7 +22,8 @@ class AttentionMaps(PassCollector):
 
     Only transformers' ``eager`` attention returns maps. So the pass of the whole model runs with
     it, and the gated pass with the model's own setting. Sites with fewer queries or keys than
-    others (cross-attention) are padded with zeros.
+    others (cross-attention) are padded with zeros. A module that is called several times gives the
+    mean of its maps.
 
     Example:
         >>> import headcount as hc, torch, transformers
@@ -47,14 +49,15 @@ class AttentionMaps(PassCollector):
             )
         self._watching = False
         self._before: list[tuple[PreTrainedModel, str | None]] = []
-        self._seen: dict[str, Tensor] = {}
+        self._seen: dict[str, list[Tensor]] = defaultdict(list)
         for site in self._units.sites:
             module = self._model.get_submodule(site.module)
             yield module.register_forward_hook(partial(self._take, site))
 
     def begin(self, call: Call) -> None:
         """Switch to attention that returns its maps."""
-        self._watching, self._seen = True, {}
+        self._watching = True
+        self._seen.clear()
         inner = (m for m in self._model.modules() if isinstance(m, PreTrainedModel))
         self._before = [(m, m.config._attn_implementation) for m in inner]
         for module, _ in self._before:
@@ -66,7 +69,8 @@ class AttentionMaps(PassCollector):
         Raises:
             ArchitectureError: some attention has returned no map.
         """
-        self._watching, seen, self._seen = False, self._seen, {}
+        self._watching, seen = False, dict(self._seen)
+        self._seen.clear()
         for module, name in self._before:
             module.config._attn_implementation = name
         self._before = []
@@ -78,16 +82,18 @@ class AttentionMaps(PassCollector):
                 f"attention_maps: {missing[0]} ({len(missing)} in all) returns no attention "
                 "maps. Give a model whose attention can be 'eager', or another method."
             )
-        maps = [seen[site.module].movedim(1, -1) for site in self._units.sites]  # [B, Q, K, H]
-        most = [max(sizes) for sizes in zip(*(each.shape[1:3] for each in maps), strict=True)]
-        return torch.cat([_padded(each, *most) for each in maps], -1)
+        # A module that several layers share (ALBERT) is called once for each of them.
+        each = (torch.stack(seen[site.module]).mean(0) for site in self._units.sites)
+        maps = [one.movedim(1, -1) for one in each]  # [B, Q, K, H]
+        most = [max(sizes) for sizes in zip(*(one.shape[1:3] for one in maps), strict=True)]
+        return torch.cat([_padded(one, *most) for one in maps], -1)
 
     def _take(self, site: Site, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if not self._watching or not isinstance(output, tuple):
             return
         for part in output[1:]:
             if isinstance(part, Tensor) and _is_map(part, site.num_units):
-                self._seen[site.module] = part.detach()
+                self._seen[site.module].append(part.detach())
                 return
 
 

@@ -1,8 +1,9 @@
 """The interface of collectors: evidence is taken once, for each batch, or around a pass."""
 
 import abc
+import inspect
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from headcount.errors import ArchitectureError
 from headcount.gates.hooks import Hooks
 from headcount.units.table import UnitTable
 
@@ -92,47 +94,42 @@ class PassCollector(Collector, Hooks):
         """
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Set every module of a model to evaluation mode for a while.
-
-    Example:
-        >>> model = nn.Dropout()
-        >>> with evaluating(model):
-        ...     model.training
-        False
-        >>> model.training
-        True
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        # Not by train(), which would also switch modules that were in evaluation mode before.
-        for module, mode in modes:
-            module.training = mode
-
-
 def valid_tokens(call: Call, stack: str, shape: torch.Size) -> Tensor | None:
-    """Which tokens of a pass are not padding, bool, [B, T]; None if the call has no mask.
+    """Which tokens of a pass are not padding, bool, [B, T]; None if there is no padding.
 
     Args:
         call: the call that began the pass.
         stack: ``encoder`` or ``decoder``. In an encoder-decoder, the decoder's mask is
             ``decoder_attention_mask``.
-        shape: [B, T] of the tensor inside the model; a mask of another shape is not used.
+        shape: [B, T] of the tensor inside the model.
+
+    Raises:
+        ArchitectureError: the mask has padding and another shape, so that nobody can tell which of
+            the tokens inside the model are padding.
 
     Example:
         >>> mask = torch.tensor([[1, 1, 0]])
         >>> valid_tokens(Call(nn.Identity(), (), {"attention_mask": mask}), "encoder", mask.shape)
         tensor([[ True,  True, False]])
     """
-    names = ["attention_mask"]
-    if stack == "decoder" and {"decoder_input_ids", "decoder_attention_mask"} & {*call.kwargs}:
-        names = ["decoder_attention_mask"]
-    for name in names:
-        mask = call.kwargs.get(name)
-        if isinstance(mask, Tensor) and mask.shape == shape:
-            return mask.bool()
-    return None
+    given = _by_name(call)
+    decodes = stack == "decoder" and {"decoder_input_ids", "decoder_attention_mask"} & {*given}
+    name = "decoder_attention_mask" if decodes else "attention_mask"
+    mask = given.get(name)
+    if not isinstance(mask, Tensor) or bool(mask.all()):
+        return None
+    if mask.shape != shape:
+        raise ArchitectureError(
+            f"evidence: the {name} has padding and is of shape {tuple(mask.shape)}, while the "
+            f"model has {tuple(shape)} examples and tokens inside. Give inputs without padding, or "
+            "another method."
+        )
+    return mask.bool()
+
+
+def _by_name(call: Call) -> dict[str, Any]:
+    """The arguments of a call by their names, also those that were given by position."""
+    with suppress(TypeError, ValueError):  # a signature that cannot be told, or does not fit
+        positions = inspect.signature(call.module.forward).bind_partial(*call.args).arguments
+        return {**positions, **call.kwargs}
+    return dict(call.kwargs)

@@ -1,8 +1,9 @@
 """Norms of the units' contributions to the residual stream, as evidence."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, ClassVar, cast, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ class OutputNorms(PassCollector):
     ``n = mean over tokens t of ||F(x_t)||_2 / sqrt(d)``, where ``F`` is the unit's contribution
     before its gate, and ``d`` the width of the residual stream. The contribution of a sublayer
     includes the output projection's bias; that of a head or a neuron does not. Padding is ignored
-    if the call has an ``attention_mask``.
+    if the call has an ``attention_mask``. A module that is called several times gives the mean.
 
     For heads and neurons the norm is computed from the Gram matrix of their slice of the output
     projection. That is exact, and needs no tensor with the output of every single unit.
@@ -46,14 +47,16 @@ class OutputNorms(PassCollector):
 
     def _hooks(self) -> Iterator[RemovableHandle]:
         self._call: Call | None = None
-        self._seen: dict[tuple[str, str], Tensor] = {}
+        self._with_grad = False
+        self._seen: dict[tuple[str, str], list[Tensor]] = defaultdict(list)
         for site in self._units.sites:
             module = self._model.get_submodule(site.gate)
             # prepend: before the gate's own hook, which multiplies the output or the input.
             if site.gated == "output":
                 yield module.register_forward_hook(partial(self._after, site), prepend=True)
-            elif site.gated == "input" and not site.routed and self._projection(site) is not None:
-                yield module.register_forward_pre_hook(partial(self._before, site), prepend=True)
+            elif site.gated == "input" and not site.routed and (part := _projection(site)):
+                hook = partial(self._before, site, part)
+                yield module.register_forward_pre_hook(hook, prepend=True)
             else:
                 raise ArchitectureError(
                     f"output_norms: the contribution of the {KIND[site.kind].nouns} of "
@@ -63,7 +66,8 @@ class OutputNorms(PassCollector):
 
     def begin(self, call: Call) -> None:
         """Forget the norms of an earlier pass."""
-        self._call, self._seen = call, {}
+        self._call, self._with_grad = call, torch.is_grad_enabled()
+        self._seen.clear()
 
     def end(self, output: Any) -> Tensor | None:
         """The norms of the pass, [N].
@@ -72,7 +76,8 @@ class OutputNorms(PassCollector):
             ArchitectureError: some unit was not called in the pass.
         """
         call, self._call = self._call, None
-        seen, self._seen = self._seen, {}
+        seen = dict(self._seen)
+        self._seen.clear()
         if output is None or call is None:
             return None
         missing = [site.module for site in self._units.sites if site.key not in seen]
@@ -81,21 +86,19 @@ class OutputNorms(PassCollector):
                 f"output_norms: {missing[0]} ({len(missing)} in all) was not called in this pass. "
                 "Give inputs for all parts of the model, or a budget of those that are called."
             )
-        return torch.cat([_mean(seen[site.key], call, site.stack) for site in self._units.sites])
+        # A module that several layers share (ALBERT) is called once for each of them.
+        means = (
+            torch.stack([_mean(norms, call, site.stack) for norms in seen[site.key]]).mean(0)
+            for site in self._units.sites
+        )
+        return torch.cat([*means])
 
     def _after(self, site: Site, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         first = output[0] if isinstance(output, tuple) else output
         norms = _precise(first).norm(dim=-1, keepdim=True)
         self._note(site, norms, width=first.shape[-1])
 
-    def _projection(self, site: Site) -> Part | None:
-        """The output projection's weight, if it is the weight of the gated module itself."""
-        parts = (part for part in site.parts if part.role in ("output", "down"))
-        matrix = (part for part in parts if part.module == site.gate and part.name == "weight")
-        return next(matrix, None)
-
-    def _before(self, site: Site, module: nn.Module, args: tuple[Any, ...]) -> None:
-        part = cast(Part, self._projection(site))
+    def _before(self, site: Site, part: Part, module: nn.Module, args: tuple[Any, ...]) -> None:
         x = _precise(args[0]).unflatten(-1, (site.num_units, -1))  # [B, T, H, D]
         weight = _precise(module.get_parameter(part.name)).movedim(part.dim, 0)
         weight = weight.unflatten(0, (site.num_units, -1))  # [H, D, d]
@@ -109,26 +112,26 @@ class OutputNorms(PassCollector):
         When a checkpointed layer runs again in the backward pass, this runs again too, perhaps
         after another pass with another mask. It must then compute the same. So the mean over
         tokens, which depends on the mask, is taken in ``end``, and a repeated layer is not stored.
+
+        Raises:
+            TrainingError: the pass has gradients and the layer has none, as in checkpointing with
+                ``use_reentrant=True``.
         """
         norms = norms / width**0.5
         if self._call is None or in_backward():
             return
-        if self._call.module.training and not torch.is_grad_enabled():
-            self._check_checkpointing()
-        self._seen[site.key] = norms
-
-    def _check_checkpointing(self) -> None:
-        """Refuse checkpointing with ``use_reentrant=True``, whose first run has no gradient.
-
-        Raises:
-            TrainingError: the norms would have no gradient.
-        """
-        modules = self._model.modules()
-        if any(vars(module).get("gradient_checkpointing", False) for module in modules):
+        if self._with_grad and not torch.is_grad_enabled():
             raise TrainingError(
                 "output_norms: with gradient_checkpointing(use_reentrant=True) the norms of a pass "
                 "have no gradient. Give gradient_checkpointing_kwargs={'use_reentrant': False}."
             )
+        self._seen[site.key].append(norms)
+
+
+def _projection(site: Site) -> Part | None:
+    """The output projection's weight, if it is the weight of the gated module itself."""
+    parts = (part for part in site.parts if part.role in ("output", "down"))
+    return next((p for p in parts if p.module == site.gate and p.name == "weight"), None)
 
 
 def _mean(norms: Tensor, call: Call, stack: str) -> Tensor:

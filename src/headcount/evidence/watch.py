@@ -1,6 +1,6 @@
 """Run the collectors that a method needs around the passes of a model."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, final, get_args
 
@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from headcount.errors import TrainingError
 from headcount.evidence.attention_maps import AttentionMaps
-from headcount.evidence.collector import Call, Collector, PassCollector, When, evaluating
+from headcount.evidence.collector import Call, Collector, PassCollector, When
 from headcount.evidence.gate_grads import GateGrads
 from headcount.evidence.output_norms import OutputNorms
 from headcount.evidence.outputs import Outputs, WholeOutputs
 from headcount.evidence.weights import WeightNorms
+from headcount.gates.modes import evaluating
 from headcount.units.table import UnitTable
 
 COLLECTORS: dict[str, type[Collector]] = {
@@ -150,7 +151,7 @@ class Watch:
             yield
 
 
-def share_of(evidence: dict[str, Any], span: slice) -> dict[str, Any]:
+def share_of(evidence: Mapping[str, Any], span: slice) -> dict[str, Any]:
     """The part of the evidence about some units; evidence that is not by unit is returned whole.
 
     Example:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from headcount.door.arguments import check_value, checks_arguments
 from headcount.door.shape import Seed
 from headcount.errors import ArgumentError, TrainingError, check_argument
-from headcount.evidence.collector import evaluating
 from headcount.evidence.gate_grads import GateGrads
+from headcount.gates.modes import evaluating
 from headcount.methods.method import Method, Step
 from headcount.training.parallel import check_alone
 from headcount.training.session import Session

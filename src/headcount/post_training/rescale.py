@@ -14,6 +14,7 @@ from headcount.architectures.discover import units as find_units
 from headcount.door.arguments import checks_arguments
 from headcount.errors import BudgetError, TrainingError
 from headcount.gates.attach import Gates, gate_dtype
+from headcount.gates.modes import evaluating
 from headcount.maths.scales import contributions, fit_scales
 from headcount.post_training.decide import check_batches, each
 from headcount.post_training.replay import Call, Replay, finishing_order
@@ -93,11 +94,9 @@ def rescale(
     inputs = list(each("rescale", batches))
     if not inputs:
         raise TrainingError("rescale(batches=[]): scales are fitted to data. Give batches.")
-    modes = [(module, module.training) for module in model.modules()]
     gates = Gates(model, decision.check(find_units(model)))
-    model.eval()
     try:
-        with _in_single_precision(model):
+        with evaluating(model), _in_single_precision(model):
             tuner = _Tuner(model, decision, [_single(batch) for batch in inputs], gates)
             # In the model's order: each fit must see the errors left by the sublayers before it.
             for site, span in tuner.places():
@@ -111,8 +110,6 @@ def rescale(
                     report(f"{site.module}: scales {ends}{note}")
     finally:
         gates.remove()
-        for module, mode in modes:
-            module.training = mode
     return tuner.scales
 
 

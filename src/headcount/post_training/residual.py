@@ -100,12 +100,10 @@ class _Watch:
             model(**batch)
 
     def _enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
-        del module
         if self.seen:
             self._note(Sum(name, "input"), args)
 
     def _leave(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        del module, args
         if self.seen or name == self._gate:
             self._note(Sum(name, "output"), output)
         if self.seen and name == self._layer:

@@ -21,6 +21,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from headcount.architectures.discover import discover
 from headcount.architectures.positions import max_tokens
 from headcount.errors import BudgetError, CheckpointError, PruningError
+from headcount.gates.modes import evaluating
 
 PACKAGES = ("headcount", "torch", "transformers", "accelerate")
 """Packages whose versions are noted with measurements."""
@@ -84,7 +85,7 @@ def macs(model: nn.Module, inputs: Mapping[str, Any]) -> int:
     """
     unknown = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _of_sdpa}
     counter = FlopCounterMode(display=False, custom_mapping=unknown)
-    with _eval_mode(model), _frozen(model), torch.no_grad():
+    with evaluating(model), _frozen(model), torch.no_grad():
         try:
             with _eager_attention(model), counter:
                 model(**inputs)
@@ -136,7 +137,7 @@ def latency_s(
     if not models:
         raise PruningError("latency_s(models={}): there is no model. Give at least one.")
     samples: dict[str, list[float]] = {name: [] for name in models}
-    with _eval_mode(*models.values()), torch.inference_mode():
+    with evaluating(*models.values()), torch.inference_mode():
         for run in range(-warmup, num_runs):
             for name, model in models.items():
                 elapsed_s = _timed_s(model, inputs)
@@ -272,19 +273,6 @@ def _wait(inputs: Mapping[str, Any]) -> None:
     for device in devices:
         if device.type != "cpu":
             torch.accelerator.synchronize(device)
-
-
-@contextmanager
-def _eval_mode(*models: nn.Module) -> Iterator[None]:
-    # Module by module: parts of a model may be in evaluation mode while it trains.
-    modes = [(module, module.training) for model in models for module in model.modules()]
-    for model in models:
-        model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 @contextmanager

@@ -42,7 +42,6 @@ class ProgressBar(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Start the bar."""
-        del args, control, kwargs
         columns = (
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -62,7 +61,6 @@ class ProgressBar(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Move the bar."""
-        del args, control, kwargs
         self._progress.update(self._task, completed=state.global_step)
         slow = time.monotonic() - self._said >= EVERY_S
         if not self._console.is_terminal and slow and state.global_step < state.max_steps:
@@ -77,7 +75,6 @@ class ProgressBar(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Show the new numbers."""
-        del args, control, kwargs
         known = logs or {}
         numbers = "  ".join(text.format(known[key]) for key, text in FIELDS if key in known)
         if not numbers:
@@ -97,5 +94,4 @@ class ProgressBar(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Leave the bar as it stands."""
-        del args, state, control, kwargs
         self._progress.stop()

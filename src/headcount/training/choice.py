@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, cast, final
 
 import torch
@@ -51,6 +51,8 @@ class Choice:
         self._found, self._method = found, method
         self.budget, self.quotas = budget, budget.quotas(found, additive=method.additive)
         self.units = UnitTable(sites=tuple(s for quota in self.quotas for s in quota.units.sites))
+        ends = [0, *accumulate(len(quota.units) for quota in self.quotas)]
+        self._spans = [slice(a, b) for a, b in pairwise(ends)]
         self.generator = Generator().manual_seed(seed if method.seed is None else method.seed)
         self.provenance = {"method": method.describe(), "seed": seed}
         self.states = nn.ModuleList(method.init(quota, self.generator) for quota in self.quotas)
@@ -62,7 +64,7 @@ class Choice:
 
     def shared(self, evidence: Mapping[str, Any]) -> list[Evidence]:
         """The part of each state in the evidence over all units."""
-        return [Evidence(**share_of(dict(evidence), span)) for span in self._spans()]
+        return [Evidence(**share_of(evidence, span)) for span in self._spans]
 
     def draw(self, step: Step) -> Float[Tensor, " n"]:
         """The gates of one forward pass in training, [N]."""
@@ -107,7 +109,7 @@ class Choice:
         """
         keep = self.keep()
         reached: dict[str, Any] = {}
-        for quota, span in zip(self.quotas, self._spans(), strict=True):
+        for quota, span in zip(self.quotas, self._spans, strict=True):
             reached |= quota.reached(keep[span])
         provenance = {**self.provenance, "budget": self.budget.describe(), **progress, **reached}
         return Decision.of(self.units, keep, self.scores(), provenance)
@@ -147,8 +149,3 @@ class Choice:
             for name, value in self._method.metrics(state, step).items():
                 named["_".join([*front, name])] = value
         return named
-
-    def _spans(self) -> list[slice]:
-        """The slice of each quota's units in a vector over all units."""
-        ends = torch.tensor([0] + [len(quota.units) for quota in self.quotas]).cumsum(0).tolist()
-        return [slice(a, b) for a, b in pairwise(ends)]

@@ -106,9 +106,13 @@ class FineTuner(Restoring, Trainer):
 
     def trained(self) -> nn.Module:
         """The trained model itself, without wrappers, in evaluation mode."""
-        model = cast(nn.Module, self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False))
+        return self._bare(cast(nn.Module, self.model)).eval()
+
+    def _bare(self, model: nn.Module) -> nn.Module:
+        """A model without what accelerate has put around it and its ``forward``."""
+        model = cast(nn.Module, self.accelerator.unwrap_model(model, keep_fp32_wrapper=False))
         vars(model).pop("forward", None)  # accelerate leaves its mixed-precision wrapper there
-        return model.eval()
+        return model
 
     def _before_training(self) -> None:
         """For subclasses: refuse settings that may have changed since ``__init__``."""

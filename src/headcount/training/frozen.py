@@ -66,7 +66,6 @@ class Frozen(Hooks):
         With ``use_reentrant=True``, a checkpointed layer has a gradient only if its input requires
         one. With frozen embeddings no input does, so the embeddings' output is made to.
         """
-        del module, args
         modules = self._model.modules()
         if not any(vars(module).get("gradient_checkpointing", False) for module in modules):
             return None

@@ -62,14 +62,7 @@ def average_gradients(parameters: Sequence[nn.Parameter], device: torch.device) 
         >>> parameter.grad
         tensor([1.])
     """
-    if not (dist.is_available() and dist.is_initialized()):
-        return
-    # Logits lie on the CPU, and some backends (NCCL) exchange tensors of the accelerator only.
-    for parameter in parameters:
-        grad = cast(Tensor, parameter.grad)
-        shared = grad.to(device, copy=True)
-        dist.all_reduce(shared)
-        grad.copy_(shared / dist.get_world_size())
+    _average([cast(Tensor, parameter.grad) for parameter in parameters], device)
 
 
 def average_buffers(states: nn.Module, device: torch.device) -> None:
@@ -82,10 +75,15 @@ def average_buffers(states: nn.Module, device: torch.device) -> None:
     Example:
         >>> average_buffers(nn.BatchNorm1d(2), torch.device("cpu"))
     """
+    _average([each for each in states.buffers() if each.dtype.is_floating_point], device)
+
+
+def _average(tensors: Sequence[Tensor], device: torch.device) -> None:
+    """Replace each tensor by its mean over all processes."""
     if not (dist.is_available() and dist.is_initialized()):
         return
-    for buffer in states.buffers():
-        if buffer.dtype.is_floating_point:
-            shared = buffer.to(device, copy=True)
-            dist.all_reduce(shared)
-            buffer.copy_(shared / dist.get_world_size())
+    # States lie on the CPU, and some backends (NCCL) exchange tensors of the accelerator only.
+    for tensor in tensors:
+        shared = tensor.to(device, copy=True)
+        dist.all_reduce(shared)
+        tensor.copy_(shared / dist.get_world_size())

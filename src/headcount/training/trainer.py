@@ -190,9 +190,7 @@ class PruningTrainer(FineTuner):
         model = cast(nn.Module, self.accelerator.unwrap_model(self.model))
         with self.session.lifted():
             small = cut(model, chosen).eval()
-        small = self.accelerator.unwrap_model(small, keep_fp32_wrapper=False)
-        vars(small).pop("forward", None)  # accelerate leaves its mixed-precision wrapper there
-        return small
+        return self._bare(small)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the whole, uncut model, as in ``Trainer``; a warning says so.
