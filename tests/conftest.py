@@ -14,6 +14,10 @@ os.environ.update(
     TOKENIZERS_PARALLELISM="false",
     WANDB_DISABLED="true",
 )
+# readline, which pytest imports, hands the size of the terminal to the test processes. A console
+# made with these stays as narrow as they say.
+os.environ.pop("COLUMNS", None)
+os.environ.pop("LINES", None)
 
 import importlib.util
 import socket

@@ -11,8 +11,6 @@ from headcount.cli import compare as command
 from headcount.cli import main as cli
 from headcount.cli.config import spread
 
-WIDE = {"COLUMNS": "160", "TERM": "dumb"}
-
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
@@ -39,7 +37,7 @@ def here(monkeypatch):
 
 def run(*arguments):
     words = spread([str(word) for word in arguments], ["--train", "--eval"])
-    return CliRunner().invoke(cli.app, words, env=WIDE)
+    return CliRunner().invoke(cli.app, words)
 
 
 def compare(inputs, output, *extra):

@@ -19,7 +19,7 @@ app.command()(coverage_command)
 
 def run(folder, *arguments: str):
     words = ["--work", str(folder / "work"), "--output", str(folder / "docs" / "coverage")]
-    return CliRunner().invoke(app, [*words, *arguments], env={"COLUMNS": "160", "TERM": "dumb"})
+    return CliRunner().invoke(app, [*words, *arguments])
 
 
 def pages(folder):

@@ -14,8 +14,6 @@ from headcount.cli import main as cli
 from headcount.cli.config import spread
 from headcount.cli.methods import METHODS
 
-WIDE = {"COLUMNS": "160", "TERM": "dumb"}
-
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
@@ -30,7 +28,7 @@ def inputs(tmp_path_factory):
 
 def run(*arguments: str):
     words = spread([str(word) for word in arguments], ["--train", "--eval"])
-    return CliRunner().invoke(cli.app, words, env=WIDE)
+    return CliRunner().invoke(cli.app, words)
 
 
 def said(done) -> str:

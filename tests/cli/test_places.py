@@ -12,8 +12,6 @@ from headcount.cli import main as cli
 from headcount.cli.config import spread
 from headcount.training import trainer
 
-WIDE = {"COLUMNS": "160", "TERM": "dumb"}
-
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
@@ -27,7 +25,7 @@ def inputs(tmp_path_factory):
 
 def run(*arguments, **given):
     words = spread([str(word) for word in arguments], ["--train", "--eval"])
-    return CliRunner().invoke(cli.app, words, env=WIDE, **given)
+    return CliRunner().invoke(cli.app, words, **given)
 
 
 def prune(inputs, *extra, **given):
