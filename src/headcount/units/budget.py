@@ -119,7 +119,7 @@ class Budget:
             )
         for name, belongs in _BELONGS.items():
             value = getattr(self, name)
-            if value not in (None, 128) and not {*belongs} & {*given}:
+            if value not in (None, _USUAL.get(name)) and not {*belongs} & {*given}:
                 raise BudgetError(
                     f"Budget({name}=...): it goes with {' or '.join(belongs)} only, such as "
                     f"Budget({belongs[-1]}=0.5, {name}=...)."
@@ -206,6 +206,7 @@ class Budget:
                 quotas.append(self._quota(units, name, place, amount))
         _check_apart(quotas)
         check_nesting(quotas)
+        # Outermost first: what a removed layer holds is gone before its heads are chosen.
         return tuple(sorted(quotas, key=lambda quota: KINDS.index(kind_of(quota))))
 
     def _at(self, units: UnitTable) -> UnitTable:
@@ -247,6 +248,8 @@ class Budget:
                 _count(amount, size, call, f"a layer of the model has {size} {name}")
                 for size in sizes
             )
+            # A fraction of one layer is moved to the nearest count that its bundles can make, layer
+            # by layer: a count was asked for exactly, and is refused later if it cannot be met.
             if bundles and isinstance(amount, float):
                 inside = [
                     [b for b, home in zip(bundles, homes, strict=True) if home == layer]
@@ -319,6 +322,7 @@ def _places(value: Amount | Mapping[str, Amount] | None) -> Iterator[tuple[str, 
 
 
 def _count(amount: Amount, total: int, call: str, owner: str) -> int:
+    # The fraction that is meant, not the binary number of the float: 0.58 of 25 is 14.5.
     if isinstance(amount, float):
         return halves_up(exactly(amount) * total)
     if amount > total:
