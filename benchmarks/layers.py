@@ -70,7 +70,7 @@ def trained(name: str, layers: int, seed: int, task_data: TaskData, folder: Path
         decided = spaced(model, layers)
         start = str(folder / "start")
         hc.cut(model, decided, in_place=True).save_pretrained(start)
-        task_data.tokenizer.save_pretrained(start)
+        task_data.processor.save_pretrained(start)
     spec = RunSpec(
         name=f"{name} of {layers} layers, seed {seed}",
         method={**ONCE, **EACH}[name],

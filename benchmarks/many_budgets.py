@@ -59,7 +59,7 @@ def measure(name: str, heads: int, recipe: hc.Recipe, files: tuple[Any, Any], fo
         train_dataset=task_data.train,
         eval_dataset=task_data.eval,
         data_collator=task_data.collator,
-        compute_metrics=task_data.metrics,
+        compute_metrics=task_data.task.metrics,
     )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(ProgressBar(f"{name} for {heads} heads, seed {recipe.seed}", console))

@@ -24,10 +24,10 @@ class Reviews(hc.Task):
 
     name, columns, primary_metric = "reviews", ("text", "label"), "accuracy"
 
-    def encode(self, table, tokenizer, *, max_length, split, labels=None):
+    def encode(self, table, processor, *, max_length, split, labels=None):
         names = sorted(set(table["label"])) if labels is None else list(labels)
         encoded = table.map(
-            lambda row: tokenizer(row["text"], truncation=True, max_length=max_length),
+            lambda row: processor(row["text"], truncation=True, max_length=max_length),
             remove_columns=table.column_names,
         )
         numbers = [names.index(label) for label in table["label"]]

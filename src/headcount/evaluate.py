@@ -4,13 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from transformers import PrinterCallback, Trainer
-
 from headcount.checkpoints.disk import expanded_name
 from headcount.checkpoints.loading import loading
 from headcount.door.arguments import checks_arguments
 from headcount.errors import check_argument
-from headcount.runs.data import label_names, load_tokenizer, task_of
+from headcount.runs.data import label_names, task_of
 from headcount.runs.recipe import Recipe
 from headcount.tasks.task import Task
 
@@ -47,20 +45,16 @@ def evaluate(
     check_argument("evaluate", "folder", folder, (str, Path), "a folder or hub id")
     folder = expanded_name(folder)
     names = label_names(folder)
-    tokenizer = load_tokenizer(folder)
+    processor = kind.load_processor(folder)
+    kind = kind.settled(eval, folder, split="validation")
     data = kind.dataset(
-        eval, tokenizer, max_length=how.max_length, split="validation", labels=names
+        eval, processor, max_length=how.max_length, split="validation", labels=names
     )
+    labels = kind.labels(data)
+    kind = kind.with_labels(labels)
     with loading(folder):
-        model = kind.load_model(folder, names)
+        model = kind.load_model(folder, labels)
     with TemporaryDirectory() as scratch:
-        trainer = Trainer(
-            model=model,
-            args=how.arguments(Path(scratch)),
-            data_collator=kind.collator(tokenizer),
-            compute_metrics=kind.metrics,
-        )
-        trainer.remove_callback(PrinterCallback)
-        numbers = trainer.predict(data, metric_key_prefix="").metrics or {}  # pyright: ignore[reportArgumentType]
-    wanted = {name.removeprefix("_"): value for name, value in numbers.items()}
-    return {kind.primary_metric: wanted[kind.primary_metric]}
+        collator, args = kind.collator(processor), how.arguments(Path(scratch))
+        measured = kind.metrics(kind.predict(model, data, collator, args))
+    return {kind.primary_metric: measured[kind.primary_metric]}

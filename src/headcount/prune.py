@@ -31,7 +31,6 @@ from headcount.reports.card import FIGURE
 from headcount.reports.counting import counting
 from headcount.reports.heatmap import heat_map
 from headcount.reports.latency_table import latency_table
-from headcount.reports.measure import example_batch
 from headcount.reports.report import Report
 from headcount.runs.data import TaskData, check_finetuned, describe_source, gather, task_of
 from headcount.runs.recipe import Recipe
@@ -167,15 +166,15 @@ def prune(
     check_call(model, chosen, budget, output, opts)
     model, kind = expanded_name(model), task_of(task)
     data = {"train": train, "eval": eval}
-    settings = settings_of(str(model), kind.name, chosen, budget, data, opts)
+    settings = settings_of(str(model), kind, chosen, budget, data, opts)
     task_data = gather(str(model), kind, train, eval, opts.recipe)
     whole = task_data.fresh_model(str(model))
-    check_model(str(model), whole, budget, output, opts)
+    check_model(str(model), whole, task_data, budget, output, opts)
     with TemporaryDirectory() as scratch:
         target = expanded(output) if output is not None else Path(scratch) / "pruned"
         # All is made in the working folder and published at the end, so no result is half-written.
         with workspace(target, settings, resume=opts.resume) as work:
-            budget = with_table(budget, whole, opts, work / TABLE)
+            budget = with_table(budget, whole, task_data, opts, work / TABLE)
             del whole  # the runs load their own models
             specs = plan(str(model), chosen, budget, opts, work)
             trained = carry_out_all(specs, task_data, work, opts)
@@ -201,7 +200,7 @@ def prune(
 
 def settings_of(
     model: str,
-    task: str,
+    task: Task,
     method: Method,
     budget: Budget,
     data: dict[str, Sequence[str | Path]],
@@ -217,7 +216,8 @@ def settings_of(
     unmeasured = budget.latency is not None and budget.costs is None
     return {
         "model": model,
-        "task": task,
+        "task": task.name,
+        **({"task_settings": dict(task.describe())} if task.describe() else {}),
         "budget": budget.describe(),
         "method": method.describe(),
         "recipe": asdict(options.recipe),
@@ -233,7 +233,12 @@ def settings_of(
 
 
 def check_model(
-    name: str, model: PreTrainedModel, budget: Budget, output: str | Path | None, options: Options
+    name: str,
+    model: PreTrainedModel,
+    task_data: TaskData,
+    budget: Budget,
+    output: str | Path | None,
+    options: Options,
 ) -> None:
     """Refuse a model that cannot be pruned by these settings, and a disk without room.
 
@@ -244,7 +249,7 @@ def check_model(
         check_finetuned(name, model)
     if budget.latency is None or budget.costs is not None:
         budget.quotas(units(model))
-    example_batch(model, options.latency_batch, options.latency_length)
+    task_data.example(model, options.latency_batch, options.latency_length)
     if output is not None and not options.resume:
         size = sum(p.numel() * p.element_size() for p in model.parameters())
         check_room("output", resolved(output), size)  # runs may save the whole model too
@@ -283,7 +288,9 @@ def check_call(
         check_output(Path(output))
 
 
-def with_table(budget: Budget, model: PreTrainedModel, options: Options, file: Path) -> Budget:
+def with_table(
+    budget: Budget, model: PreTrainedModel, task_data: TaskData, options: Options, file: Path
+) -> Budget:
     """Give a latency budget its table: measured once, and read back after resuming.
 
     Raises:
@@ -295,8 +302,7 @@ def with_table(budget: Budget, model: PreTrainedModel, options: Options, file: P
         with counting(options.console, "measuring the table of latencies") as told:
             table = latency_table(
                 model,
-                batch=options.latency_batch,
-                length=options.latency_length,
+                task_data.example(model, options.latency_batch, options.latency_length),
                 kinds=budget.kinds,
                 told=told,
             )

@@ -10,7 +10,6 @@ from transformers import PreTrainedModel
 from headcount.reports.measure import (
     Told,
     environment,
-    example_batch,
     heads_per_layer,
     latency_s,
     macs,
@@ -58,7 +57,7 @@ def side_by_side(
         dense.save_pretrained(folders[DENSE])
         models = {DENSE: dense, **models}
     # All models are timed together: alternating passes share whatever slows the machine down.
-    inputs = example_batch(models[DENSE], batch, length)
+    inputs = task_data.example(models[DENSE], batch, length)
     samples = latency_s(models, inputs, num_runs=NUM_RUNS, warmup=3, told=told)
     measured = {spec.spec.name: spec for spec in trained}
     rows = tuple(

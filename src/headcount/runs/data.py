@@ -8,21 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-import torch
 from datasets import Dataset
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    set_seed,
-)
+from torch import Tensor
+from transformers import AutoConfig, PreTrainedModel, set_seed
 
-from headcount.architectures.positions import max_tokens
 from headcount.checkpoints.disk import expanded, expanded_name
-from headcount.checkpoints.loading import loading, said
+from headcount.checkpoints.loading import loading
 from headcount.errors import CheckpointError, DataError
 from headcount.runs.recipe import Recipe
 from headcount.tasks import TASKS
@@ -38,28 +29,30 @@ class TaskData:
 
     Example:
         >>> list(TaskData.__dataclass_fields__)[:4]
-        ['fresh_model', 'tokenizer', 'train', 'eval']
+        ['task', 'fresh_model', 'processor', 'train']
     """
 
+    task: Task
+    """The task, with all of its settings found."""
     fresh_model: Callable[[str], PreTrainedModel]
     """Loads a model by name or folder, with the task's head."""
-    tokenizer: PreTrainedTokenizerBase
-    """The model's tokenizer."""
+    processor: Any
+    """What makes the model's inputs out of data, such as its tokenizer."""
     train: Dataset
-    """Tokenised training examples."""
+    """Encoded training examples."""
     eval: Dataset
-    """Tokenised evaluation examples."""
+    """Encoded evaluation examples."""
     collator: Callable[[list[dict[str, Any]]], dict[str, Any]]
     """Makes a batch out of examples."""
-    metrics: Callable[[Any], dict[str, float]]
-    """From predictions to the task's measures of quality."""
-    metric: str
-    """The measure by which models are compared, higher = better."""
-    correct: Callable[[Any], np.ndarray | None]
-    """From predictions to right or wrong for each example; None if ``metric`` is not the share of
-    right ones."""
-    predicted: Callable[[Any], np.ndarray | None]
-    """From predictions to the index of each example's label; None for tasks without labels."""
+
+    @property
+    def metric(self) -> str:
+        """The measure by which models are compared, higher = better."""
+        return self.task.primary_metric
+
+    def example(self, model: PreTrainedModel, batch: int, length: int) -> dict[str, Tensor]:
+        """Inputs with which latency and MACs of a model are measured; see ``Task.example``."""
+        return self.task.example(model, self.processor, batch=batch, length=length)
 
 
 def gather(
@@ -89,13 +82,16 @@ def gather(
     model = expanded_name(model)
     if not train or not evaluate:
         raise DataError("train=..., eval=...: give at least one file for each.")
-    # Cheap checks come first; the data need the tokenizer and the model's order of labels.
+    # Cheap checks come first; the data need the processor and the model's order of labels.
     names = label_names(model)
-    tokenizer = load_tokenizer(model)
-    check_length(model, recipe.max_length)
+    processor = kind.load_processor(model)
+    kind.check_model(model, recipe.max_length)
+    kind = kind.settled(train, model, split="train")
     labels, train_set, eval_set = kind.load(
-        train, evaluate, tokenizer=tokenizer, max_length=recipe.max_length, order=names
+        train, evaluate, processor=processor, max_length=recipe.max_length, order=names
     )
+
+    kind = kind.with_labels(labels)
 
     def fresh_model(name: str) -> PreTrainedModel:
         set_seed(recipe.seed)  # a new head is random: it must be the same in every run
@@ -103,15 +99,12 @@ def gather(
             return kind.load_model(name, labels)
 
     return TaskData(
+        task=kind,
         fresh_model=fresh_model,
-        tokenizer=tokenizer,
+        processor=processor,
         train=train_set,
         eval=eval_set,
-        collator=kind.collator(tokenizer),
-        metrics=kind.metrics,
-        metric=kind.primary_metric,
-        correct=kind.correct,
-        predicted=kind.predicted,
+        collator=kind.collator(processor),
     )
 
 
@@ -119,18 +112,17 @@ def task_of(task: str | Task) -> Task:
     """Find a task by its name, or check a task of your own.
 
     Raises:
-        DataError: there is no task of this name, or the task lacks a class attribute.
+        DataError: there is no task of this name, or the task has no name.
 
     Example:
         >>> task_of("nli").primary_metric
         'accuracy'
     """
     if isinstance(task, Task):
-        missing = [n for n in ("name", "columns", "primary_metric") if not hasattr(task, n)]
-        if missing:
+        if not hasattr(task, "name"):
             raise DataError(
-                f"task={type(task).__name__}(): it has no {missing[0]!r}. Give the class "
-                f"attributes name, columns and primary_metric; see Task.{missing[0]}."
+                f"task={type(task).__name__}(): it has no 'name'. Give the class attribute name; "
+                "see Task.name."
             )
         return task
     if not isinstance(task, str) or task not in TASKS:
@@ -138,26 +130,6 @@ def task_of(task: str | Task) -> Task:
             f"task={task!r}: give one of {sorted(TASKS)}, or an instance of a subclass of hc.Task."
         )
     return TASKS[task]
-
-
-def check_length(model: str, max_length: int) -> None:
-    """Refuse a length of examples that the model cannot read.
-
-    A model without a table of positions reads any length, whatever its configuration says.
-
-    Raises:
-        DataError: the model has positions for fewer tokens.
-    """
-    with torch.device("meta"):
-        with loading(model):
-            config = AutoConfig.from_pretrained(model, trust_remote_code=False)
-            whole = AutoModel.from_config(config, trust_remote_code=False)
-        longest = max_tokens(whole)
-    if longest is not None and max_length > longest:
-        raise DataError(
-            f"max_length={max_length}: the model {model!r} reads at most {longest} tokens. Give "
-            f"{longest} or fewer."
-        )
 
 
 def sampled(task_data: TaskData, num_train: int, seed: int) -> TaskData:
@@ -205,7 +177,7 @@ def check_finetuned(source: str, model: PreTrainedModel) -> None:
             f"{shown}; they would be random. Give a fine-tuned model, or leave finetuned "
             "(--finetuned) out: the dense model is then fine-tuned first where that is needed."
         )
-    if all(name == f"label_{number}" for number, name in enumerate(label_names(source))):
+    if all(name == f"LABEL_{number}" for number, name in enumerate(label_names(source))):
         order = ", ".join(str(name) for _, name in sorted((model.config.id2label or {}).items()))
         logger.warning(
             "finetuned: model %r does not name its labels (LABEL_0, ...); taken to be, in this "
@@ -216,7 +188,7 @@ def check_finetuned(source: str, model: PreTrainedModel) -> None:
 
 
 def label_names(model: str) -> tuple[str, ...]:
-    """The labels in a model's configuration, in order; ``label_0``, ... where it names none.
+    """The labels in a model's configuration, in order; ``LABEL_0``, ... where it names none.
 
     Raises:
         CheckpointError: there is no such model.
@@ -224,31 +196,7 @@ def label_names(model: str) -> tuple[str, ...]:
     with loading(model):
         config = AutoConfig.from_pretrained(model, trust_remote_code=False)
         names = sorted((config.id2label or {}).items())
-    return tuple(str(name).lower() for _, name in names)
-
-
-def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model.
-
-    For a folder without tokenizer files, transformers makes a tokenizer without a vocabulary, to
-    which every word is unknown. That is refused.
-
-    Raises:
-        CheckpointError: there is no tokenizer, or it knows no words.
-    """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
-    except Exception as error:  # the files of tokenizers have many readers
-        raise CheckpointError(
-            f"model {model!r}: its tokenizer cannot be loaded: {said(error)}. Save the tokenizer "
-            "that it was trained with into its folder."
-        ) from error
-    if len(tokenizer) <= len(tokenizer.all_special_tokens):
-        raise CheckpointError(
-            f"model {model!r} has no tokenizer of its own: the one that transformers makes for it "
-            "knows no word. Save the tokenizer that it was trained with into its folder."
-        )
-    return tokenizer
+    return tuple(str(name) for _, name in names)
 
 
 def describe_source(source: str | Path) -> list[Any]:

@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from transformers import EvalPrediction, PreTrainedModel, PrinterCallback, Trainer
+from transformers import PreTrainedModel
 
 from headcount.runs.data import TaskData
 from headcount.runs.recipe import Recipe
@@ -32,30 +31,20 @@ class Quality:
 def quality(model: PreTrainedModel, task_data: TaskData, recipe: Recipe, scratch: Path) -> Quality:
     """Measure a model on the evaluation data.
 
-    Examples of similar length share a batch. The result is in the order of the data.
-
     Args:
         model: the model; it is moved to the device that the recipe trains on.
         task_data: the data.
         recipe: batch size and device.
         scratch: a folder for the Trainer's own files.
     """
+    task = task_data.task
     args = recipe.arguments(scratch)
-    args.train_sampling_strategy = "random"  # else evaluation data are reordered as well
-    trainer = Trainer(model=model, args=args, data_collator=task_data.collator)
-    trainer.remove_callback(PrinterCallback)
-    # Sorted by length, batches need little padding. The inverse order ``back`` undoes the sorting.
-    order = np.argsort([len(ids) for ids in task_data.eval["input_ids"]], kind="stable")
-    found = trainer.predict(task_data.eval.select(order))  # pyright: ignore[reportArgumentType]
-    back = np.argsort(order)
-    prediction = EvalPrediction(
-        predictions=_reordered(found.predictions, back), label_ids=_reordered(found.label_ids, back)
-    )
-    correct = task_data.correct(prediction)
+    prediction = task.predict(model, task_data.eval, task_data.collator, args)
+    correct = task.correct(prediction)
     return Quality(
-        value=float(task_data.metrics(prediction)[task_data.metric]),
+        value=float(task.metrics(prediction)[task.primary_metric]),
         correct=None if correct is None else "".join("01"[int(right)] for right in correct),
-        only_class=_only_class(task_data.predicted(prediction), model),
+        only_class=_only_class(task.predicted(prediction), model),
     )
 
 
@@ -66,10 +55,3 @@ def _only_class(predicted: np.ndarray | None, model: PreTrainedModel) -> str | N
     number = str(int(predicted[0]))
     names = {str(key): name for key, name in (model.config.id2label or {}).items()}
     return str(names.get(number, number))
-
-
-def _reordered(values: Any, index: np.ndarray) -> Any:
-    """Reorder the examples of an array, or of each array in a tuple."""
-    if isinstance(values, tuple):
-        return tuple(_reordered(value, index) for value in values)
-    return None if values is None else values[index]

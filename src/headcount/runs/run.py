@@ -353,7 +353,7 @@ def _finish(
     num_steps: int,
 ) -> RunResult:
     small.save_pretrained(work / "model")
-    task_data.tokenizer.save_pretrained(work / "model")
+    task_data.processor.save_pretrained(work / "model")
     found = quality(small, task_data, spec.recipe, work)
     write_result(
         work,

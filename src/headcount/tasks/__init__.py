@@ -5,6 +5,10 @@ from headcount.door.extras import needing
 with needing("headcount.tasks"):
     from headcount.tasks.nli import NLI
     from headcount.tasks.task import Task
+    from headcount.tasks.text_classification import TextClassification
+    from headcount.tasks.token_classification import TokenClassification
 
-TASKS: dict[str, Task] = {"nli": NLI()}
-"""The name on the command line -> the task."""
+TASKS: dict[str, Task] = {
+    task.name: task for task in (NLI(), TextClassification(), TokenClassification())
+}
+"""The name on the command line -> the task, with no setting given."""

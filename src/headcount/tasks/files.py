@@ -4,13 +4,14 @@ import re
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import ClassLabel, Dataset, Features, Value, concatenate_datasets
+from datasets import ClassLabel, Dataset, Features, List, Value, concatenate_datasets
 
 from headcount.errors import DataError, check_argument
 from headcount.tasks.bounds import (
@@ -22,7 +23,7 @@ from headcount.tasks.bounds import (
     shown,
 )
 from headcount.tasks.hub import load_hub
-from headcount.tasks.rows import TEXT_FORMS, MissingColumnError, read_rows, text_of
+from headcount.tasks.rows import TEXT_FORMS, MissingColumnError, read_rows, text_of, texts_of
 
 SUFFIXES = (*TEXT_FORMS, *(f"{form}.gz" for form in TEXT_FORMS), ".parquet")
 """Suffixes of the files that ``read_table`` reads."""
@@ -33,7 +34,13 @@ _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.+-]*){0,2}")
 _FILE_SUFFIXES = (".txt", ".json", ".gz", ".zip", ".xlsx", ".arrow", ".bz2", ".xz", ".zst")
 
 
-def read_table(sources: Sequence[str | Path], columns: Sequence[str], *, split: str) -> Dataset:
+def read_table(
+    sources: Sequence[str | Path],
+    columns: Sequence[str],
+    *,
+    split: str,
+    lists: Sequence[str] = (),
+) -> Dataset:
     r"""Read columns from one or more sources into one table of strings.
 
     A source is a file, or else a data set of the hub.
@@ -49,6 +56,8 @@ def read_table(sources: Sequence[str | Path], columns: Sequence[str], *, split: 
         sources: files or data sets.
         columns: names of the columns to read; others are ignored.
         split: split of a data set that names none; also named in messages.
+        lists: those of the columns that hold lists of strings: a list where the format has lists,
+            else text with commas between.
 
     Raises:
         DataError: a source does not exist or has an unknown format, or a table lacks a column, has
@@ -69,11 +78,25 @@ def read_table(sources: Sequence[str | Path], columns: Sequence[str], *, split: 
     for source in sources:
         check_argument("read_table", "sources", source, (str, Path), "files or hub data sets")
     # A Dataset has no place for notes about its rows, so their lines are kept beside it.
-    found = [_read_source(source, columns, split=split) for source in sources]
+    wanted = _Wanted(columns=tuple(columns), lists=frozenset(lists))
+    found = [_read_source(source, wanted, split=split) for source in sources]
     tables = [table for table, _ in found]
     table = tables[0] if len(tables) == 1 else concatenate_datasets(tables)
     _ORIGINS[table] = [origin for _, origin in found]
     return table
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Wanted:
+    """The columns to read, and which of them hold lists."""
+
+    columns: tuple[str, ...]
+    lists: frozenset[str]
+
+    @property
+    def features(self) -> Features:
+        text = Value("string")
+        return Features({name: List(text) if name in self.lists else text for name in self.columns})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,11 +134,24 @@ def place_of(table: Dataset, row: int) -> str:
     return ""
 
 
-def _read_source(
-    source: str | Path, columns: Sequence[str], *, split: str
-) -> tuple[Dataset, _Origin]:
+def _read_source(source: str | Path, wanted: _Wanted, *, split: str) -> tuple[Dataset, _Origin]:
     """One source as a table: a file, a folder, or a data set of the hub."""
     call = f"read_table({str(source)!r})"
+    path = found_file(source, call)
+    if isinstance(path, Path):
+        return _read_file(path, wanted, call)
+    table = load_hub(path, split=split)
+    _check_names(table.column_names, wanted.columns, call)
+    values = table.select_columns(list(wanted.columns)).with_format("arrow")[:]
+    return _as_strings(values, table.features, wanted, call), _rows_of(str(source), len(table))
+
+
+def found_file(source: str | Path, call: str) -> Path | str:
+    """The file that a source names, as a path; or the id or folder of a data set, as text.
+
+    Raises:
+        DataError: there is no such file, and the name cannot be a data set's.
+    """
     # A name that cannot be a path, or is not there, may be the id of a data set.
     try:
         path = Path(source).expanduser()
@@ -124,17 +160,15 @@ def _read_source(
         path, mode = Path(source), 0
     if stat.S_ISDIR(mode):
         check_folder(path, call)
-    elif mode:
-        return _read_file(path, columns, call)
-    elif not (isinstance(source, str) and _may_be_hub_id(source)):
+        return str(path)
+    if mode:
+        return path
+    if not (isinstance(source, str) and _may_be_hub_id(source)):
         raise DataError(
             f"{call}: there is no such file. Check the path (seen from {str(Path.cwd())!r}), or "
             "give a hub data set as 'id', 'id:config' or 'id:config:split'."
         )
-    table = load_hub(str(path) if mode else str(source), split=split)
-    _check_names(table.column_names, columns, call)
-    values = table.select_columns(list(columns)).with_format("arrow")[:]
-    return _as_strings(values, table.features, columns, call), _rows_of(str(source), len(table))
+    return source
 
 
 def _may_be_hub_id(source: str) -> bool:
@@ -146,7 +180,23 @@ def _rows_of(name: str, num_rows: int) -> _Origin:
     return _Origin(name=name, unit="row", numbers=range(1, num_rows + 1))
 
 
-def _read_file(path: Path, columns: Sequence[str], call: str) -> tuple[Dataset, _Origin]:
+def _read_file(path: Path, wanted: _Wanted, call: str) -> tuple[Dataset, _Origin]:
+    suffix = suffix_of(path, call)
+    if suffix == ".parquet":
+        values, features = _read_parquet(path, wanted.columns, call)
+        table = _as_strings(values, features, wanted, call)
+        return table, _rows_of(path.name, len(table))
+    cells, numbers = read_rows(path, wanted.columns, suffix=suffix, call=call, lists=wanted.lists)
+    table = Dataset.from_dict(cells, features=wanted.features)
+    return table, _Origin(name=path.name, unit="line", numbers=numbers)
+
+
+def suffix_of(path: Path, call: str) -> str:
+    """The suffix that says how a file is read, such as ``.tsv.gz``.
+
+    Raises:
+        DataError: it is not a regular file, or its suffix is unknown.
+    """
     check_regular(path.stat(), call)
     suffix = next((s for s in SUFFIXES if path.name.lower().endswith(s)), None)
     if suffix is None:
@@ -154,13 +204,7 @@ def _read_file(path: Path, columns: Sequence[str], call: str) -> tuple[Dataset, 
             f"{call}: the suffix {path.suffix!r} is unknown. Give a file that ends in one of "
             f"{', '.join(SUFFIXES)}."
         )
-    if suffix == ".parquet":
-        values, features = _read_parquet(path, columns, call)
-        table = _as_strings(values, features, columns, call)
-        return table, _rows_of(path.name, len(table))
-    cells, numbers = read_rows(path, columns, suffix=suffix, call=call)
-    table = Dataset.from_dict(cells, features=_string_features(columns))
-    return table, _Origin(name=path.name, unit="line", numbers=numbers)
+    return suffix
 
 
 def _read_parquet(path: Path, columns: Sequence[str], call: str) -> tuple[pa.Table, Features]:
@@ -200,22 +244,29 @@ def _check_names(found: list[str], columns: Sequence[str], call: str) -> None:
         raise DataError(f"{call}: the column {twice[0]!r} occurs twice. Rename one of them.")
 
 
-def _as_strings(values: pa.Table, features: Features, columns: Sequence[str], call: str) -> Dataset:
+def _as_strings(values: pa.Table, features: Features, wanted: _Wanted, call: str) -> Dataset:
     if not len(values):
         raise DataError(f"{call}: the table has no rows. Give one with at least one row.")
-    cells = {
-        column: _string_cells(values.column(column), features[column], column, call)
-        for column in columns
-    }
-    return Dataset.from_dict(cells, features=_string_features(columns))
+    cells = {}
+    for name in wanted.columns:
+        # Stored values are taken as they are: nothing is decoded or downloaded.
+        cell = partial(_list_cell if name in wanted.lists else _cell, features[name], name)
+        rows = enumerate(values.column(name).to_pylist(), 1)
+        cells[name] = [cell(value, f"{call}: row {number}") for number, value in rows]
+    return Dataset.from_dict(cells, features=wanted.features)
 
 
-def _string_cells(values: pa.ChunkedArray, feature: Any, column: str, call: str) -> list[str]:
-    """Cells as text. Stored values are taken as they are: nothing is decoded or downloaded."""
-    rows = enumerate(values.to_pylist(), 1)
-    if not isinstance(feature, ClassLabel):
-        return [text_of(value, f"{call}: row {number}", column) for number, value in rows]
-    return [_label(value, feature.names, f"{call}: row {number}", column) for number, value in rows]
+def _cell(feature: Any, column: str, value: Any, where: str) -> str:
+    if isinstance(feature, ClassLabel):
+        return _label(value, feature.names, where, column)
+    return text_of(value, where, column)
+
+
+def _list_cell(feature: Any, column: str, value: Any, where: str) -> list[str]:
+    inner = getattr(feature, "feature", None)
+    if not isinstance(inner, ClassLabel) or not isinstance(value, list):
+        return texts_of(value, where, column)
+    return [_label(one, inner.names, where, column) for one in value]
 
 
 def _label(value: Any, names: Sequence[str], where: str, column: str) -> str:
@@ -227,7 +278,3 @@ def _label(value: Any, names: Sequence[str], where: str, column: str) -> str:
         f"{where} has {shown(value)} as {column!r}. Its class labels are 0 to {len(names) - 1} "
         f"({shown(list(names))}), or -1 for none."
     )
-
-
-def _string_features(columns: Sequence[str]) -> Features:
-    return Features({column: Value("string") for column in columns})

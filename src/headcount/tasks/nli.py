@@ -5,25 +5,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, Literal, Self, final
 
-import numpy as np
 from datasets import ClassLabel, Dataset
-from datasets.fingerprint import generate_random_fingerprint
-from transformers import (
-    AutoConfig,
-    AutoModelForSequenceClassification,
-    EvalPrediction,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
 
 from headcount.errors import DataError
 from headcount.tasks.bounds import shown
 from headcount.tasks.files import place_of, read_table
 from headcount.tasks.rows import MissingColumnError
 from headcount.tasks.task import Task
+from headcount.tasks.text_classification import TextClassification
 
 THREE_WAY = ("entailment", "neutral", "contradiction")
 """Labels of SNLI and MultiNLI, in the hub's order: 0, 1, 2."""
@@ -41,7 +32,7 @@ _logger = logging.getLogger("headcount")
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
-class NLI(Task):
+class NLI(TextClassification):
     """Natural language inference on columns ``premise``, ``hypothesis`` and ``label``.
 
     The labels are ``entailment``, ``neutral`` and ``contradiction``, or ``entailment`` and
@@ -55,8 +46,19 @@ class NLI(Task):
     """
 
     name: ClassVar[str] = "nli"
-    columns: ClassVar[tuple[str, ...]] = ("premise", "hypothesis", "label")
-    primary_metric: ClassVar[str] = "accuracy"
+
+    text: str = "premise"
+    """The column of premises."""
+    pair: str = "hypothesis"
+    """The column of hypotheses."""
+    label: str = "label"
+    """The column of labels."""
+    problem: Literal["single-label"] = "single-label"
+    """One label for each pair."""
+
+    def settled(self, sources: Sequence[str | Path], model: str, *, split: str) -> Self:
+        """The task itself: nothing has to be found."""
+        return self
 
     def read(self, sources: Sequence[str | Path], *, split: str) -> Dataset:
         """Read pairs of sentences with labels, in any file format that ``read_table`` knows."""
@@ -65,14 +67,14 @@ class NLI(Task):
         except MissingColumnError as error:
             raise DataError(
                 f"{error} That is, if these are pairs for natural language inference; pairs of "
-                "another task, such as paraphrases or questions with answers, cannot be trained "
-                f"as {self.name!r}."
+                "another task, such as paraphrases or questions with answers, are data for "
+                "'text-classification'."
             ) from error
 
     def encode(
         self,
         table: Dataset,
-        tokenizer: PreTrainedTokenizerBase,
+        processor: Any,
         *,
         max_length: int,
         split: str,
@@ -82,7 +84,7 @@ class NLI(Task):
 
         Args:
             table: columns premise, hypothesis and label, all strings.
-            tokenizer: the model's tokenizer.
+            processor: the model's tokenizer.
             max_length: longest input in tokens.
             split: the use of the data, named in messages.
             labels: labels in the model's order; None: those that occur, in canonical order.
@@ -94,102 +96,26 @@ class NLI(Task):
         Raises:
             DataError: a label is unknown, or the model does not have it.
         """
-        rows, spelt = _labelled(table, split=split)
+        rows, spelt = _labelled(table, self.label, split=split)
         golds = [_SPELLINGS[label] for label in spelt]
         if labels is None:
             names = _label_set(golds, spelt, split=split)
         else:
-            names = tuple(labels)
+            names = tuple(label.lower() for label in labels)
             _check_known(table, rows, spelt, names, split=split)
         table = table.select(rows) if len(rows) < len(table) else table
-
-        def tokenise(rows: dict[str, list[Any]]) -> dict[str, Any]:
-            encoding = tokenizer(
-                rows["premise"], rows["hypothesis"], truncation=True, max_length=max_length
-            )
-            return dict(encoding)
-
-        # Without an explicit fingerprint, datasets hashes the function and everything it refers
-        # to. That takes long and swallows Ctrl-C.
-        encoded = table.map(
-            tokenise,
-            batched=True,
-            remove_columns=table.column_names,
-            desc=f"tokenising {split}",
-            new_fingerprint=generate_random_fingerprint(),
-        )
         numbers = [names.index(gold) for gold in golds]
-        return encoded.add_column(
-            "labels", numbers, new_fingerprint=generate_random_fingerprint()
-        ).cast_column("labels", ClassLabel(names=list(names)))
+        feature = ClassLabel(names=list(names))
+        return self._tokenised(table, numbers, feature, processor, max_length, split)
 
-    def labels(self, dataset: Dataset) -> tuple[str, ...]:
-        """The label names of an encoded data set, in the model's order."""
-        feature = dataset.features.get("labels")
-        if not isinstance(feature, ClassLabel):
-            raise DataError(
-                f"labels({dataset.column_names}): there is no column 'labels' with label names. "
-                "Give a data set made by dataset() or encode()."
-            )
-        return tuple(feature.names)
-
-    def load_model(self, name_or_path: str | Path, labels: Sequence[str]) -> PreTrainedModel:
-        """A pretrained model with a classifier over the labels.
-
-        Args:
-            name_or_path: a folder, or a model of the hub, which is downloaded.
-            labels: the labels in order, as ``labels(train)`` returns them.
-
-        Raises:
-            DataError: the model has a trained classifier for another number of labels.
-        """
-        config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
-        _check_head(config, labels, name_or_path)
-        return AutoModelForSequenceClassification.from_pretrained(
-            name_or_path,
-            trust_remote_code=False,
-            num_labels=len(labels),
-            id2label=dict(enumerate(labels)),
-            label2id={label: number for number, label in enumerate(labels)},
-        )
-
-    def metrics(self, eval_prediction: EvalPrediction) -> dict[str, float]:
-        """Accuracy: the share of rows whose greatest logit is the gold label's.
-
-        Example:
-            >>> logits, golds = np.array([[0.0, 1.0], [2.0, 1.0]]), np.array([1, 1])
-            >>> NLI().metrics(EvalPrediction(predictions=logits, label_ids=golds))
-            {'accuracy': 0.5}
-        """
-        return {"accuracy": float(np.mean(self.correct(eval_prediction)))}
-
-    def correct(self, eval_prediction: EvalPrediction) -> np.ndarray:
-        """Whether the greatest logit of each row is the gold label's.
-
-        Example:
-            >>> logits, golds = np.array([[0.0, 1.0], [2.0, 1.0]]), np.array([1, 1])
-            >>> NLI().correct(EvalPrediction(predictions=logits, label_ids=golds)).tolist()
-            [True, False]
-        """
-        return self.predicted(eval_prediction) == eval_prediction.label_ids
-
-    def predicted(self, eval_prediction: EvalPrediction) -> np.ndarray:
-        """The number of each row's greatest logit.
-
-        Example:
-            >>> logits = np.array([[0.0, 1.0], [2.0, 1.0]])
-            >>> NLI().predicted(EvalPrediction(predictions=logits, label_ids=logits)).tolist()
-            [1, 0]
-        """
-        outputs = eval_prediction.predictions
-        # Models that also return hidden states return a tuple, logits first.
-        logits = outputs[0] if isinstance(outputs, tuple) else outputs
-        return np.argmax(logits, axis=-1)
+    def in_order(self, labels: tuple[str, ...], order: Sequence[str]) -> tuple[str, ...]:
+        """The labels in the order of the model, if it has the same ones."""
+        return Task.in_order(self, labels, order)
 
 
-def _labelled(table: Dataset, *, split: str) -> tuple[list[int], list[str]]:
+def _labelled(table: Dataset, column: str, *, split: str) -> tuple[list[int], list[str]]:
     """The numbers of the rows with a gold label, and these labels as the file spells them."""
-    spelt = list(table["label"])
+    spelt = list(table[column])
     known = {*_SPELLINGS, *_UNLABELLED}
     wrong = [row for row, label in enumerate(spelt) if label not in known]
     if wrong:
@@ -236,7 +162,7 @@ def _label_set(golds: Sequence[str], spelt: Sequence[str], *, split: str) -> tup
             "three occur. Pairs with two numbers come from another task (such as RTE, QNLI, MRPC, "
             "QQP), in which they mean something else. Write the labels out: entailment and "
             "not_entailment, if that is what they mean; pairs of sentences for anything else than "
-            "inference cannot be trained as 'nli'."
+            "inference are data for 'text-classification'."
         )
     for allowed in (THREE_WAY, TWO_WAY):
         if found <= set(allowed) and len(found) > 1:
@@ -276,27 +202,4 @@ def _check_known(
             "%s: the labels are %s alone, read as %s; if these are pairs of another task, what is "
             "measured means nothing",
             *(split, " and ".join(sorted(set(spelt))), " and ".join(_in_order(spelt))),
-        )
-
-
-def _check_head(config: PreTrainedConfig, labels: Sequence[str], source: str | Path) -> None:
-    """Refuse a model with a trained classifier for another number of labels.
-
-    Another order of the labels only gets a warning: training may correct it.
-    """
-    architectures = config.architectures or []
-    if not any(name.endswith("ForSequenceClassification") for name in architectures):
-        return
-    numbered = sorted((int(number), name) for number, name in (config.id2label or {}).items())
-    own = tuple(name.lower() for _, name in numbered)
-    if len(own) != len(labels):
-        raise DataError(
-            f"load_model({str(source)!r}, {tuple(labels)}): the model classifies into {own}. Give "
-            f"data with {len(own)} labels, or a model without classifier."
-        )
-    if set(own) == set(labels) and own != tuple(labels):
-        _logger.warning(
-            "%s: its classifier has the label order %s, the data have %s: train it, or give "
-            "dataset(labels=) its order",
-            *(source, own, tuple(labels)),
         )

@@ -4,17 +4,13 @@ import csv
 import json
 import math
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from headcount.errors import DataError
 from headcount.tasks.bounds import lines, opened, shown
-
-Lines = Iterator[tuple[int, str]]
-"""Line numbers, from 1, and lines."""
-Row = tuple[int, dict[str, Any]]
-"""A line number, and column -> cell."""
+from headcount.tasks.conll import TAGS, TOKENS, Lines, Row, conll, conllu
 
 
 class MissingColumnError(DataError):
@@ -27,8 +23,13 @@ class MissingColumnError(DataError):
 
 
 def read_rows(
-    path: Path, columns: Sequence[str], *, suffix: str, call: str
-) -> tuple[dict[str, list[str]], Sequence[int]]:
+    path: Path,
+    columns: Sequence[str],
+    *,
+    suffix: str,
+    call: str,
+    lists: Collection[str] = (),
+) -> tuple[dict[str, list[Any]], Sequence[int]]:
     """Read columns of a text file.
 
     Args:
@@ -36,6 +37,7 @@ def read_rows(
         columns: names of the columns to read.
         suffix: a key of ``TEXT_FORMS``, or one followed by ``.gz``.
         call: beginning of every message.
+        lists: the columns whose cells are lists of strings; see ``texts_of``.
 
     Returns:
         The cells of each column, and the number of the line that each row ends in.
@@ -52,13 +54,16 @@ def read_rows(
         ({'text': ['It rains.'], 'label': ['1']}, [1])
     """
     form, is_gzip = suffix.removesuffix(".gz"), suffix.endswith(".gz")
-    cells: dict[str, list[str]] = {column: [] for column in columns}
+    if form in SENTENCES:
+        _check_columns([TOKENS, TAGS], columns, call)
+    cells: dict[str, list[Any]] = {column: [] for column in columns}
     numbers = array("q")
     with opened(path, call) as file:
         for number, row in TEXT_FORMS[form](lines(file, call, is_gzip=is_gzip), columns, call):
             numbers.append(number)
             for column in columns:
-                cells[column].append(text_of(row[column], f"{call}: line {number}", column))
+                read = texts_of if column in lists else text_of
+                cells[column].append(read(row[column], f"{call}: line {number}", column))
     if not numbers:
         raise DataError(f"{call}: the file has no rows. Give one with at least one row.")
     return cells, numbers
@@ -162,9 +167,37 @@ def text_of(value: Any, where: str, column: str) -> str:
     return text
 
 
+def texts_of(value: Any, where: str, column: str) -> list[str]:
+    """A cell as a list of strings: a list, or text with commas between.
+
+    Raises:
+        DataError: the cell is neither, or a member of the list is neither text nor a number.
+
+    Example:
+        >>> texts_of("a, b", "line 3", "labels"), texts_of(["a", 1], "line 4", "labels")
+        (['a', 'b'], ['a', '1'])
+        >>> texts_of("", "line 5", "labels")
+        []
+    """
+    if isinstance(value, list):
+        return [text_of(one, where, column) for one in value]
+    if isinstance(value, str):
+        value = text_of(value, where, column)
+        return [part.strip() for part in value.split(",")] if value.strip() else []
+    raise DataError(
+        f"{where} has {shown(value)} as {column!r}. Give a list of strings, or text with commas "
+        "between."
+    )
+
+
 TEXT_FORMS: dict[str, Callable[[Lines, Sequence[str], str], Iterator[Row]]] = {
     ".tsv": _tsv,
     ".csv": _csv,
     ".jsonl": _jsonl,
+    ".conll": conll,
+    ".conllu": conllu,
 }
 """Suffix -> function that reads rows from the lines of a file."""
+
+SENTENCES = (".conll", ".conllu")
+"""Suffixes of files whose rows are sentences of tagged tokens."""

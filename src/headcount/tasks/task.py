@@ -1,29 +1,34 @@
 """The interface of a task: reading its data, loading its task head, measuring predictions."""
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, Self, final
 
 import numpy as np
 from datasets import Dataset
+from torch import Tensor
 from transformers import (
     DataCollatorWithPadding,
     EvalPrediction,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
+    TrainingArguments,
 )
 
 from headcount.errors import DataError
+from headcount.reports.measure import example_batch
 from headcount.tasks.files import read_table
+from headcount.tasks.predict import predict
+from headcount.tasks.processors import check_length, load_tokenizer
 
 
 class Task(abc.ABC):
     """Data, collator, task head and metric of one task. See the page "Your own task".
 
     A subclass turns a table of text into the model's inputs (``encode``), lists the labels, loads a
-    model with the task's head, and measures predictions. The rest has defaults: files are read by
-    their columns, and a batch is padded to its longest row. The loss is the model's own.
+    model with the task's head, and measures predictions. The rest has defaults for text: files are
+    read by their columns, the processor is the model's tokenizer, and a batch is padded to its
+    longest row. The loss is the model's own.
 
     ``prune`` and ``evaluate`` take an instance in place of a task's name. To give a task a name on
     the command line, add it to ``headcount.tasks.TASKS``.
@@ -38,26 +43,65 @@ class Task(abc.ABC):
 
     name: ClassVar[str]
     """Short name, as on the command line."""
-    columns: ClassVar[tuple[str, ...]]
-    """Columns that a table must have."""
-    primary_metric: ClassVar[str]
-    """Key of ``metrics`` for comparing models, higher = better."""
+
+    @property
+    @abc.abstractmethod
+    def columns(self) -> tuple[str, ...]:
+        """Columns that a table must have; a class attribute is enough."""
+
+    @property
+    @abc.abstractmethod
+    def primary_metric(self) -> str:
+        """Key of ``metrics`` for comparing models, higher = better; a class attribute is enough."""
+
+    def settled(self, sources: Sequence[str | Path], model: str, *, split: str) -> Self:
+        """The task with all settings filled in that it can find in its data or in the model.
+
+        Called once, before anything else. By default the task itself.
+
+        Args:
+            sources: the training data, or the evaluation data if only these are given.
+            model: hub id or folder of the model.
+            split: which of the two.
+
+        Raises:
+            DataError: a setting cannot be found; the message says how to give it.
+        """
+        return self
+
+    def load_processor(self, model: str) -> Any:
+        """What makes inputs out of data: by default the model's tokenizer.
+
+        Raises:
+            CheckpointError: there is no such model, or it has none.
+        """
+        return load_tokenizer(model)
+
+    def check_model(self, model: str, max_length: int) -> None:
+        """Refuse a model that cannot read the data, before these are read.
+
+        By default a model without positions for ``max_length`` tokens.
+
+        Raises:
+            DataError: says why.
+        """
+        check_length(model, max_length)
 
     @final
     def dataset(
         self,
         sources: Sequence[str | Path],
-        tokenizer: PreTrainedTokenizerBase,
+        processor: Any,
         *,
         max_length: int,
         split: str,
         labels: Sequence[str] | None = None,
     ) -> Dataset:
-        """Read and tokenise data.
+        """Read and encode data.
 
         Args:
             sources: files, or data sets of the hub; see ``read``.
-            tokenizer: the model's tokenizer.
+            processor: what ``load_processor`` returns, such as the model's tokenizer.
             max_length: longest input in tokens; longer ones are truncated.
             split: ``train``, ``validation`` or ``test``. It selects the split of hub data sets and
                 is named in messages.
@@ -70,9 +114,9 @@ class Task(abc.ABC):
         Raises:
             DataError: the task cannot use the data, or the tokenizer does not allow the length.
         """
-        _check_max_length(tokenizer, max_length)
+        self.check_processor(processor, max_length)
         table = self.read(sources, split=split)
-        return self.encode(table, tokenizer, max_length=max_length, split=split, labels=labels)
+        return self.encode(table, processor, max_length=max_length, split=split, labels=labels)
 
     @final
     def load(
@@ -80,28 +124,59 @@ class Task(abc.ABC):
         train: Sequence[str | Path],
         evaluation: Sequence[str | Path],
         *,
-        tokenizer: PreTrainedTokenizerBase,
+        processor: Any,
         max_length: int,
         order: Sequence[str] = (),
     ) -> tuple[tuple[str, ...], Dataset, Dataset]:
         """Labels, training data and evaluation data.
 
-        If ``order`` has the same labels as the training data, the labels get this order. Give it
-        for a model that is already a classifier: its outputs have this order.
+        ``order`` has the labels in the model's configuration. If they are those of the training
+        data, the labels get this order, which a model that is already a classifier has.
         """
         # The training data determine the labels, so they are read once to learn them, and again if
         # their numbers have to follow another order.
-        train_set = self.dataset(train, tokenizer, max_length=max_length, split="train")
-        labels = self.labels(train_set)
-        if set(order) == set(labels) and tuple(order) != labels:
-            labels = tuple(order)
+        train_set = self.dataset(train, processor, max_length=max_length, split="train")
+        found = self.labels(train_set)
+        labels = self.in_order(found, order)
+        if labels != found:
             train_set = self.dataset(
-                train, tokenizer, max_length=max_length, split="train", labels=labels
+                train, processor, max_length=max_length, split="train", labels=labels
             )
         eval_set = self.dataset(
-            evaluation, tokenizer, max_length=max_length, split="validation", labels=labels
+            evaluation, processor, max_length=max_length, split="validation", labels=labels
         )
         return labels, train_set, eval_set
+
+    def in_order(self, labels: tuple[str, ...], order: Sequence[str]) -> tuple[str, ...]:
+        """The labels of the training data, in the order of the model if it has the same ones.
+
+        Args:
+            labels: the labels of the training data.
+            order: the labels in the model's configuration. Capitals make no difference.
+        """
+        known = {label.casefold(): label for label in labels}
+        names = [name.casefold() for name in order]
+        same = len(known) == len(labels) and sorted(names) == sorted(known)
+        return tuple(known[name] for name in names) if same else labels
+
+    def check_processor(self, processor: Any, max_length: int) -> None:
+        """Refuse a longest input that the tokenizer does not allow.
+
+        Raises:
+            DataError: special tokens leave no room, or the model reads fewer tokens.
+        """
+        lowest = processor.num_special_tokens_to_add(pair=True) + 2
+        highest = processor.model_max_length
+        if max_length < lowest:
+            raise DataError(
+                f"dataset(max_length={max_length}): special tokens leave no room for text. Give "
+                f"{lowest} or more."
+            )
+        if max_length > highest:
+            raise DataError(
+                f"dataset(max_length={max_length}): the model reads at most {highest} tokens. Give "
+                f"{lowest} to {highest}."
+            )
 
     def read(self, sources: Sequence[str | Path], *, split: str) -> Dataset:
         """Read the ``columns`` of all sources as text. A subclass may read otherwise.
@@ -119,30 +194,40 @@ class Task(abc.ABC):
     def encode(
         self,
         table: Dataset,
-        tokenizer: PreTrainedTokenizerBase,
+        processor: Any,
         *,
         max_length: int,
         split: str,
         labels: Sequence[str] | None = None,
     ) -> Dataset:
-        """Tokenise the rows that ``read`` returns; arguments as for ``dataset``."""
+        """The model's inputs for the rows that ``read`` returns; arguments as for ``dataset``."""
 
     @abc.abstractmethod
     def labels(self, dataset: Dataset) -> tuple[str, ...]:
-        """The labels of an encoded data set in the model's order; empty for generation."""
+        """The labels of an encoded data set in the model's order; empty for tasks without."""
 
-    def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[Any]], Any]:
+    def with_labels(self, labels: tuple[str, ...]) -> Self:
+        """The task once its labels are known; by default the task itself.
+
+        Called after the data are read, before ``collator`` and ``metrics``.
+
+        Args:
+            labels: the labels in the model's order.
+        """
+        return self
+
+    def collator(self, processor: Any) -> Callable[[list[Any]], Any]:
         """The function that makes a batch of encoded rows, by default padded to the longest.
 
         Raises:
             DataError: the tokenizer has no padding token.
         """
-        if tokenizer.pad_token is None:
+        if processor.pad_token is None:
             raise DataError(
-                f"collator({type(tokenizer).__name__}): the tokenizer has no padding token. Set "
+                f"collator({type(processor).__name__}): the tokenizer has no padding token. Set "
                 "one, for instance tokenizer.pad_token = tokenizer.eos_token."
             )
-        return DataCollatorWithPadding(tokenizer)
+        return DataCollatorWithPadding(processor)
 
     @abc.abstractmethod
     def load_model(self, name_or_path: str | Path, labels: Sequence[str]) -> PreTrainedModel:
@@ -151,6 +236,37 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def metrics(self, eval_prediction: EvalPrediction) -> dict[str, float]:
         """Measures of quality, for the Trainer's ``compute_metrics``."""
+
+    def predict(
+        self,
+        model: PreTrainedModel,
+        dataset: Dataset,
+        collator: Callable[[list[Any]], Any],
+        args: TrainingArguments,
+    ) -> EvalPrediction:
+        """The model's answers to encoded data, in the order of the data.
+
+        Args:
+            model: the model; it is moved to the device of ``args``.
+            dataset: the data, as ``dataset`` returns them.
+            collator: makes a batch.
+            args: batch size, precision and device.
+        """
+        return predict(
+            model, dataset, collator, args, reduce=self.reduce, sizes=self.sizes(dataset)
+        )
+
+    def reduce(self, outputs: Any, labels: Any) -> Any:
+        """What ``metrics`` needs of the outputs for a batch; by default the outputs themselves.
+
+        A model with large outputs, such as logits over a vocabulary for every token, would fill the
+        memory if all of them were kept.
+        """
+        return outputs
+
+    def sizes(self, dataset: Dataset) -> Iterable[int]:
+        """The size of each row: rows of like sizes share a batch when predictions are made."""
+        return (len(ids) for ids in dataset["input_ids"])
 
     def predicted(self, eval_prediction: EvalPrediction) -> np.ndarray | None:
         """The index of the predicted label of each example, [E]; None for tasks without labels."""
@@ -164,16 +280,25 @@ class Task(abc.ABC):
         """
         return None
 
+    def describe(self) -> Mapping[str, Any]:
+        """The settings that differ from their defaults, as plain values; by default none.
 
-def _check_max_length(tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
-    lowest, highest = tokenizer.num_special_tokens_to_add(pair=True) + 2, tokenizer.model_max_length
-    if max_length < lowest:
-        raise DataError(
-            f"dataset(max_length={max_length}): special tokens leave no room for text. Give "
-            f"{lowest} or more."
-        )
-    if max_length > highest:
-        raise DataError(
-            f"dataset(max_length={max_length}): the model reads at most {highest} tokens. Give "
-            f"{lowest} to {highest}."
-        )
+        A resumed run, and a later call of a comparison, must have the same.
+        """
+        return {}
+
+    def example(
+        self, model: PreTrainedModel, processor: Any, *, batch: int, length: int
+    ) -> dict[str, Tensor]:
+        """Inputs with which latency and MACs are measured; by default token ids without padding.
+
+        Args:
+            model: the model.
+            processor: what ``load_processor`` returns.
+            batch: number of examples.
+            length: tokens of an example, for inputs that have tokens.
+
+        Raises:
+            BudgetError: the model does not read such inputs.
+        """
+        return example_batch(model, batch, length)

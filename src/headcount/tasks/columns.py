@@ -1,0 +1,109 @@
+"""Look at the first rows of a source, and find the columns that a task needs."""
+
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from datasets import ClassLabel
+
+from headcount.errors import DataError
+from headcount.tasks.bounds import lines, opened, shown
+from headcount.tasks.files import found_file, suffix_of
+from headcount.tasks.hub import load_hub
+from headcount.tasks.rows import TEXT_FORMS
+
+LOOKED_AT = 1000
+"""Rows that are looked at to find out what a column holds."""
+
+
+def first_rows(source: str | Path, *, split: str) -> list[dict[str, Any]]:
+    r"""The first rows of a source, at most 1,000, with all columns and the values as stored.
+
+    Args:
+        source: a file, or a data set of the hub; see ``read_table``.
+        split: split of a data set that names none.
+
+    Raises:
+        DataError: the source cannot be read, or has no rows.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp(), "pairs.tsv")
+        >>> _ = path.write_text("text\tlabel\nIt rains.\t1\n")
+        >>> first_rows(path, split="train")
+        [{'text': 'It rains.', 'label': '1'}]
+    """
+    call = f"read_table({str(source)!r})"
+    path = found_file(source, call)
+    rows = _of_file(path, call) if isinstance(path, Path) else _of_hub(path, split)
+    if not rows:
+        raise DataError(f"{call}: the table has no rows. Give one with at least one row.")
+    return rows
+
+
+def _of_hub(source: str, split: str) -> list[dict[str, Any]]:
+    table = load_hub(source, split=split)
+    plain: Any = table.select(range(min(LOOKED_AT, len(table)))).with_format("arrow")[:]
+    names = {n: f.names for n, f in table.features.items() if isinstance(f, ClassLabel)}
+    rows = plain.to_pylist()
+    for row in rows:
+        for name, known in names.items():
+            if row[name] is not None and 0 <= row[name] < len(known):
+                row[name] = known[row[name]]
+    return rows
+
+
+def _of_file(path: Path, call: str) -> list[dict[str, Any]]:
+    suffix = suffix_of(path, call)
+    with opened(path, call) as file:
+        if suffix == ".parquet":
+            try:
+                batches = pq.ParquetFile(file).iter_batches(256)
+                return next((batch.to_pylist() for batch in batches), [])
+            except Exception as error:  # arrow's own errors, and Python's that it passes on
+                said = " ".join(str(error).split())[:200]
+                raise DataError(f"{call}: not a parquet file. {said} Write it again.") from error
+        form = TEXT_FORMS[suffix.removesuffix(".gz")]
+        read = form(lines(file, call, is_gzip=suffix.endswith(".gz")), (), call)
+        return [row for _, row in islice(read, LOOKED_AT)]
+
+
+def find_column(
+    names: Sequence[str], given: str, known: Sequence[str], *, call: str, what: str, needed: bool
+) -> str:
+    """The name of a column: the one given, or the first known one that the table has.
+
+    Args:
+        names: the columns of the table.
+        given: the column that the user names; empty to look for one.
+        known: usual names, the most usual first. Capitals make no difference.
+        call: beginning of the message.
+        what: the setting that names the column, such as ``text``.
+        needed: whether a table without such a column is refused.
+
+    Raises:
+        DataError: the table has no such column.
+
+    Example:
+        >>> find_column(["Review", "stars"], "", ["text", "review"], call="", what="text",
+        ...             needed=True)
+        'Review'
+    """
+    if given:
+        if given in names:
+            return given
+        raise DataError(
+            f"{call}: there is no column {given!r}; the columns are {shown(list(names), 400)}. "
+            f"Give one of these as {what}."
+        )
+    lower = {name.casefold(): name for name in reversed(names)}
+    found = next((lower[name] for name in known if name in lower), "")
+    if needed and not found:
+        raise DataError(
+            f"{call}: no column of {shown(list(names), 400)} is known to be the {what}. Name it: "
+            f"--task-set {what}=COLUMN on the command line, or {what}='COLUMN' of the task in "
+            "Python."
+        )
+    return found

@@ -1,0 +1,67 @@
+"""Task heads: check those that models have, and read what they put out."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedConfig
+
+from headcount.errors import DataError
+
+logger = logging.getLogger("headcount")
+
+
+def is_classifier(config: PreTrainedConfig, ending: str) -> bool:
+    """Whether a model has a trained classifier of a kind.
+
+    Args:
+        config: its configuration.
+        ending: the end of the class's name, such as ``ForSequenceClassification``.
+
+    Example:
+        >>> is_classifier(PreTrainedConfig(architectures=["BertModel"]), "ForTokenClassification")
+        False
+    """
+    return any(name.endswith(ending) for name in config.architectures or [])
+
+
+def check_head(source: str | Path, labels: Sequence[str], ending: str) -> None:
+    """Refuse a model with a trained classifier for another number of labels.
+
+    Another order of the labels only gets a warning: training may correct it.
+
+    Args:
+        source: a folder, or a model of the hub.
+        labels: the labels in order.
+        ending: see ``is_classifier``.
+
+    Raises:
+        DataError: the model has another number of labels.
+    """
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    if not is_classifier(config, ending):
+        return
+    own = tuple(str(name) for _, name in sorted((config.id2label or {}).items()))
+    if len(own) != len(labels):
+        raise DataError(
+            f"load_model({str(source)!r}, {tuple(labels)}): the model classifies into {own}. Give "
+            f"data with {len(own)} labels, or a model without classifier."
+        )
+    folded = [[name.casefold() for name in names] for names in (own, labels)]
+    if sorted(folded[0]) == sorted(folded[1]) and folded[0] != folded[1]:
+        logger.warning(
+            "%s: its classifier has the label order %s, the data have %s: train it, or give "
+            "dataset(labels=) its order",
+            *(source, own, tuple(labels)),
+        )
+
+
+def first_output(outputs: Any) -> Any:
+    """The logits: models that also return hidden states return a tuple, logits first.
+
+    Example:
+        >>> first_output(("logits", "hidden states"))
+        'logits'
+    """
+    return outputs[0] if isinstance(outputs, tuple) else outputs

@@ -1,0 +1,288 @@
+"""A tag for each token: names of people and places, parts of speech, slots."""
+
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from datasets import ClassLabel, Dataset, Features, List
+from datasets.fingerprint import generate_random_fingerprint
+from transformers import (
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    DataCollatorForTokenClassification,
+    EvalPrediction,
+    PreTrainedModel,
+)
+
+from headcount.door.arguments import check_fields
+from headcount.errors import CheckpointError, DataError
+from headcount.tasks.bounds import shown
+from headcount.tasks.columns import find_column, first_rows
+from headcount.tasks.files import place_of, read_table
+from headcount.tasks.heads import check_head, first_output
+from headcount.tasks.measures import entity_measures, label_measures
+from headcount.tasks.processors import load_tokenizer
+from headcount.tasks.task import Task
+
+TOKENS = ("tokens", "words", "forms", "text")
+"""Usual names of the column of tokens."""
+TAGS = ("tags", "ner_tags", "pos_tags", "upos", "labels", "slots")
+"""Usual names of the column of tags."""
+
+METRICS = ("entity_f1", "accuracy", "f1")
+"""The measures by which models may be compared."""
+
+NO_LABEL = -100
+"""The label of pieces that losses and measures leave out."""
+
+logger = logging.getLogger("headcount")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenClassification(Task):
+    """A tag for each token of a sentence: named entities, parts of speech, slots.
+
+    Data are CoNLL files (token first, tag last, an empty line after each sentence; ``.conll``), or
+    CoNLL-U (``.conllu``), or tables with a list of tokens and a list of tags in each row (jsonl,
+    parquet, the hub). The first piece of a token gets its tag, the others get none.
+
+    Example:
+        >>> TokenClassification(metric="accuracy").primary_metric
+        'accuracy'
+
+    Source: entities are counted as by the script conlleval, in its strict form for IOB2 tags
+        (Ramshaw and Marcus 1995, arXiv cmp-lg/9505040; seqeval).
+    """
+
+    name: ClassVar[str] = "token-classification"
+
+    tokens: str = ""
+    """The column of tokens; empty to find it by its usual names."""
+    tags: str = ""
+    """The column of tags; empty to find it by its usual names."""
+    metric: Literal["", "entity_f1", "accuracy", "f1"] = ""
+    """The measure by which models are compared: ``entity_f1`` (of whole entities), ``accuracy`` or
+    ``f1`` (macro) of tags. Empty takes ``entity_f1`` if all tags are like B-PER, I-PER and O, else
+    ``accuracy``."""
+    names: tuple[str, ...] = ()
+    """The tags in the model's order. Empty takes those of the model or of the training data."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are read."""
+        return self.tokens, self.tags
+
+    @property
+    def primary_metric(self) -> str:
+        """The measure by which models are compared, higher = better."""
+        return self.metric or ("entity_f1" if are_entities(self.names) else "accuracy")
+
+    def describe(self) -> Mapping[str, Any]:
+        """The settings that differ from their defaults."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in given.items() if value}
+
+    def settled(self, sources: Sequence[str | Path], model: str, *, split: str) -> Self:
+        """The task with its columns found."""
+        if self.tokens and self.tags:
+            return self
+        names, call = list(first_rows(sources[0], split=split)[0]), f"{self.name}: {sources[0]!r}"
+        tokens = find_column(names, self.tokens, TOKENS, call=call, what="tokens", needed=True)
+        rest = [name for name in names if name != tokens]
+        tags = find_column(rest, self.tags, TAGS, call=call, what="tags", needed=True)
+        return replace(self, tokens=tokens, tags=tags)
+
+    def load_processor(self, model: str) -> Any:
+        """The model's tokenizer, set to take tokens instead of text.
+
+        Raises:
+            CheckpointError: it does not tell which piece belongs to which token.
+        """
+        tokenizer = load_tokenizer(model)
+        if not tokenizer.is_fast:
+            raise CheckpointError(
+                f"{self.name}: the tokenizer of {model!r} ({type(tokenizer).__name__}) is written "
+                "in Python and does not tell which piece belongs to which token. Save a fast one "
+                "(tokenizer.json) into its folder."
+            )
+        try:
+            tokenizer(["a"], is_split_into_words=True)
+        except AssertionError:  # byte-level ones want a blank in front of each token
+            tokenizer = AutoTokenizer.from_pretrained(
+                model, trust_remote_code=False, add_prefix_space=True
+            )
+        return tokenizer
+
+    def read(self, sources: Sequence[str | Path], *, split: str) -> Dataset:
+        """Read sentences as lists of tokens and of tags."""
+        table = read_table(sources, self.columns, split=split, lists=self.columns)
+        for row, (tokens, tags) in enumerate(
+            zip(table[self.tokens], table[self.tags], strict=True)
+        ):
+            if len(tokens) != len(tags) or not tokens:
+                place = place_of(table, row) or f"row {row + 1}"
+                raise DataError(
+                    f"{self.name}(split={split!r}): {place} has {len(tokens)} tokens and "
+                    f"{len(tags)} tags. Give each sentence one tag for each token, and at least "
+                    "one token."
+                )
+        return table
+
+    def encode(
+        self,
+        table: Dataset,
+        processor: Any,
+        *,
+        max_length: int,
+        split: str,
+        labels: Sequence[str] | None = None,
+    ) -> Dataset:
+        """Cut tokens into pieces; the first piece of a token has its tag.
+
+        Args:
+            table: the columns of the task, lists of strings.
+            processor: the model's tokenizer.
+            max_length: longest input in pieces.
+            split: the use of the data, named in messages.
+            labels: tags in the model's order; None: those that occur, in order.
+
+        Returns:
+            The tokenizer's columns, and ``labels``: the number of a tag for each piece, or -100.
+
+        Raises:
+            DataError: a tag is unknown.
+        """
+        golds = list(table[self.tags])
+        names = tuple(labels) if labels is not None else self.names or _names(golds)
+        number = {name: index for index, name in enumerate(names)}
+        self._check_known(table, golds, number, split)
+
+        def tokenise(rows: dict[str, list[Any]]) -> dict[str, Any]:
+            found = processor(
+                rows[self.tokens], is_split_into_words=True, truncation=True, max_length=max_length
+            )
+            tagged = [
+                _on_first_pieces(found.word_ids(row), [number[tag] for tag in tags])
+                for row, tags in enumerate(rows[self.tags])
+            ]
+            return {**found, "labels": tagged}
+
+        # Without an explicit fingerprint, datasets hashes the function and everything it refers
+        # to. That takes long and swallows Ctrl-C.
+        encoded = table.map(
+            tokenise,
+            batched=True,
+            remove_columns=table.column_names,
+            desc=f"tokenising {split}",
+            new_fingerprint=generate_random_fingerprint(),
+        )
+        self._tell_lost(golds, encoded["labels"], max_length, split)
+        feature = List(ClassLabel(names=list(names)))
+        return encoded.cast(Features({**encoded.features, "labels": feature}))
+
+    def _check_known(
+        self, table: Dataset, golds: Sequence[Sequence[str]], number: Mapping[str, int], split: str
+    ) -> None:
+        for row, tags in enumerate(golds):
+            strange = [tag for tag in tags if tag not in number]
+            if strange:
+                place = place_of(table, row) or f"row {row + 1}"
+                raise DataError(
+                    f"{self.name}(split={split!r}): the sentence of {place} has the tag "
+                    f"{shown(strange[0])}, which the training data or the model do not have; they "
+                    f"have {shown(list(number), 400)}. Give training data with it, or leave these "
+                    "sentences out."
+                )
+
+    def _tell_lost(
+        self, golds: Sequence[Sequence[str]], labels: Any, longest: int, split: str
+    ) -> None:
+        """Say how many tokens are neither learnt nor measured."""
+        total = sum(map(len, golds))
+        lost = total - sum(label != NO_LABEL for row in labels for label in row)
+        if lost:
+            logger.warning(
+                "%s: %d of %d tokens are left out: behind %d pieces, or without any piece",
+                *(split, lost, total, longest),
+            )
+
+    def labels(self, dataset: Dataset) -> tuple[str, ...]:
+        """The tags of an encoded data set, in the model's order."""
+        feature = getattr(dataset.features.get("labels"), "feature", None)
+        if not isinstance(feature, ClassLabel):
+            raise DataError(
+                f"labels({dataset.column_names}): there is no column 'labels' with names of tags. "
+                "Give a data set made by dataset() or encode()."
+            )
+        return tuple(feature.names)
+
+    def with_labels(self, labels: tuple[str, ...]) -> Self:
+        """The task with its tags, by which entities are told."""
+        return replace(self, names=labels)
+
+    def collator(self, processor: Any) -> Callable[[list[Any]], Any]:
+        """Pads pieces and labels to the longest row."""
+        Task.collator(self, processor)  # refuses a tokenizer without padding
+        return DataCollatorForTokenClassification(processor)
+
+    def load_model(self, name_or_path: str | Path, labels: Sequence[str]) -> PreTrainedModel:
+        """A pretrained model with a classifier of pieces.
+
+        Raises:
+            DataError: the model has a trained classifier for another number of tags.
+        """
+        check_head(name_or_path, labels, "ForTokenClassification")
+        return AutoModelForTokenClassification.from_pretrained(
+            name_or_path,
+            trust_remote_code=False,
+            num_labels=len(labels),
+            id2label=dict(enumerate(labels)),
+            label2id={label: number for number, label in enumerate(labels)},
+        )
+
+    def reduce(self, outputs: Any, labels: Any) -> Any:
+        """The number of the greatest logit of each piece."""
+        return first_output(outputs).argmax(-1)
+
+    def metrics(self, eval_prediction: EvalPrediction) -> dict[str, float]:
+        """Accuracy and macro F1 of tags; F1, precision and recall of entities, if tags are such."""
+        golds, answers = np.asarray(eval_prediction.label_ids), eval_prediction.predictions
+        real = golds != NO_LABEL
+        found = label_measures(np.asarray(answers)[real], golds[real])
+        del found["matthews"]
+        if not are_entities(self.names):
+            return found
+        pairs = zip(np.asarray(answers), golds, real, strict=True)
+        spelt = [[[self.names[i] for i in row[own]] for row in (a, g)] for a, g, own in pairs]
+        return {**found, **entity_measures(*map(list, zip(*spelt, strict=True)))}
+
+
+def are_entities(names: Sequence[str]) -> bool:
+    """Whether tags mark entities: O, and beginnings and insides, such as B-PER and I-PER.
+
+    Example:
+        >>> are_entities(("O", "B-LOC", "I-LOC")), are_entities(("NOUN", "VERB"))
+        (True, False)
+    """
+    return len(names) > 1 and all(n == "O" or re.match("[BIES]-.", n) for n in names)
+
+
+def _names(golds: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """The tags that occur; the tag for no entity comes first."""
+    return tuple(sorted({tag for tags in golds for tag in tags}, key=lambda tag: (tag != "O", tag)))
+
+
+def _on_first_pieces(words: Sequence[int | None], numbers: Sequence[int]) -> list[int]:
+    """For each piece, the label of its token if it is the first piece of it, else -100."""
+    before = [None, *words[:-1]]
+    return [
+        NO_LABEL if word is None or word == last else numbers[word]
+        for word, last in zip(words, before, strict=True)
+    ]
