@@ -40,7 +40,7 @@ def quality(model: PreTrainedModel, task_data: TaskData, recipe: Recipe, scratch
         recipe: batch size and device.
         scratch: a folder for the Trainer's own files.
     """
-    args = recipe.arguments(scratch)
+    args = recipe.for_measuring().arguments(scratch)
     args.train_sampling_strategy = "random"  # else evaluation data are reordered as well
     trainer = Trainer(model=model, args=args, data_collator=task_data.collator)
     trainer.remove_callback(PrinterCallback)
