@@ -17,6 +17,7 @@ from headcount.checkpoints.workspace import (
     check_apart,
     check_output,
     clear,
+    keep_logs,
     publish,
     resolved,
     workspace,
@@ -191,6 +192,7 @@ def prune(
                     told=told,
                 )
             small = write_folder(trained[-1], report, task_data, work / "result", target.name)
+            keep_logs(work, work / "result")
             publish(work / "result", target)
         return Pruned(
             model=small,

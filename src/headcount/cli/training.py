@@ -51,4 +51,4 @@ def _value(word: str, name: str, text: str) -> Any:
             "cosine, or JSON."
         ) from None
     # A name may look like a number, such as that of a run.
-    return text if only_text(name) and value is not None else value
+    return value if isinstance(value, str | None) or not only_text(name) else text

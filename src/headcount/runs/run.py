@@ -277,6 +277,11 @@ def _tuned(
 def _given(spec: RunSpec, task_data: TaskData, train: Dataset, work: Path) -> dict[str, Any]:
     """The arguments for a Trainer: its settings, and the data for them."""
     args = spec.recipe.arguments(work)
+    if args.dataloader_drop_last and len(train) < args.train_batch_size:
+        raise TrainingError(
+            f"Recipe(training={{'dataloader_drop_last': True}}): {len(train)} training examples "
+            f"make no batch of {args.train_batch_size}. Give a smaller batch_size (--batch-size)."
+        )
     given = {"args": args, "train_dataset": train, "data_collator": task_data.collator}
     if args.eval_strategy != "no":
         given |= {"eval_dataset": task_data.eval, "compute_metrics": task_data.metrics}

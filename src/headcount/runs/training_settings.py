@@ -1,12 +1,13 @@
 """Which fields of transformers' ``TrainingArguments`` a recipe may hold, and with what values."""
 
 import json
+import types
 from collections.abc import Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 from enum import Enum
 from functools import cache
-from typing import Any, Union, get_args
+from typing import Any, Union, get_args, get_origin
 
 import transformers
 from transformers import TrainingArguments
@@ -142,7 +143,9 @@ def _known() -> list[str]:
 def _kinds(name: str) -> tuple[Any, ...]:
     """The types that a setting may have."""
     wanted = hints(TrainingArguments).get(name)
-    return () if wanted is None else get_args(wanted) or (wanted,)
+    if get_origin(wanted) in (Union, types.UnionType):
+        return get_args(wanted)
+    return () if wanted is None else (wanted,)
 
 
 def _checked(name: str, value: Any) -> Any:
