@@ -132,9 +132,7 @@ def test_settings_reach_the_trainer_and_replace_what_headcount_chooses(tmp_path)
 
 @pytest.mark.parametrize("warmup", [-0.1, 1.5, math.inf])
 def test_warm_up_is_a_share_or_a_number_of_steps(warmup):
-    with pytest.raises(
-        hc.TrainingError, match=r"give a share of the steps in \[0, 1\), or a whole"
-    ):
+    with pytest.raises(hc.TrainingError, match=r"give a share of the steps in \[0, 1\)"):
         hc.Recipe(warmup=warmup)
 
 
