@@ -9,7 +9,6 @@ import shlex
 import statistics
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +85,7 @@ def save(summary: Path, what: str, methods: Mapping[str, Method], table: Rows, r
     body = {
         "what": what,
         "command": shlex.join(["python", *sys.argv]),
-        "recipe": asdict(hc.Recipe()),
+        "recipe": hc.Recipe().plain(),
         "methods": {name: method.describe() for name, method in methods.items()},
         "environment": environment(),
         "table": table,

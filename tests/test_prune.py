@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ import headcount as hc
 from cases import TINY, write_model, write_pairs
 from headcount.prune import plan
 from headcount.reports.report import report_of
+from headcount.runs.training_settings import LEAVES_NO_TRACE
 from headcount.units import decision as decision_module
 from looking import Looking
 
@@ -400,23 +402,38 @@ class TestBadInput:
 
 
 class Kill(TrainerCallback):
+    def __init__(self, step):
+        self.step = step
+
     def on_step_begin(self, args, state, control, **kwargs):
-        if state.global_step == 6:
+        if state.global_step == self.step:
             raise KeyboardInterrupt
 
 
-def test_an_interrupted_run_resumes_to_the_same_result(inputs, tmp_path, monkeypatch):
+@pytest.fixture
+def killed_at(monkeypatch):
+    """Makes a context in which training with a method is killed before a step."""
+
+    @contextmanager
+    def make(step):
+        with monkeypatch.context() as patch:
+            begin = hc.PruningTrainer.__init__
+
+            def killed(self, **kwargs):
+                begin(self, **kwargs)
+                self.add_callback(Kill(step))
+
+            patch.setattr(hc.PruningTrainer, "__init__", killed)
+            with pytest.raises(KeyboardInterrupt):
+                yield
+
+    return make
+
+
+def test_an_interrupted_run_resumes_to_the_same_result(inputs, tmp_path, killed_at):
     whole = run(inputs, output=tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        begin = hc.PruningTrainer.__init__
-
-        def killed(self, **kwargs):
-            begin(self, **kwargs)
-            self.add_callback(Kill())
-
-        patch.setattr(hc.PruningTrainer, "__init__", killed)
-        with pytest.raises(KeyboardInterrupt):
-            run(inputs, output=tmp_path / "killed")
+    with killed_at(6):
+        run(inputs, output=tmp_path / "killed")
     assert not (tmp_path / "killed").exists()
     with pytest.raises(hc.CheckpointError, match=r"an interrupted run is at .*--resume"):
         run(inputs, output=tmp_path / "killed")
@@ -427,6 +444,96 @@ def test_an_interrupted_run_resumes_to_the_same_result(inputs, tmp_path, monkeyp
     state = whole.model.state_dict()
     assert all(torch.equal(v, state[k]) for k, v in second.model.state_dict().items())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "whole"]
+
+
+def test_training_settings_are_a_part_of_what_is_resumed(inputs, tmp_path, killed_at):
+    """Killed between two steps of accumulated batches; then with other logs, the same result."""
+    training = {"max_steps": 3, "gradient_accumulation_steps": 2, "lr_scheduler_type": "cosine"}
+    training |= {"eval_strategy": "steps", "eval_steps": 1}
+
+    def recipe(**changed):
+        return {"save_steps": 1, "training": {**training, **changed}}
+
+    whole = run(inputs, output=tmp_path / "whole", recipe=recipe())
+    folder = tmp_path / "killed"
+    with killed_at(2):
+        run(inputs, output=folder, recipe=recipe())
+    for changed in ({"max_steps": 4}, {"eval_steps": 2}, {"max_grad_norm": 2.0}):
+        with pytest.raises(hc.CheckpointError, match=r"had recipe = .* this one has"):
+            run(inputs, output=folder, resume=True, recipe=recipe(**changed))
+    second = run(inputs, output=folder, resume=True, recipe=recipe(logging_steps=1, run_name="b"))
+    assert second.decision == whole.decision
+    assert (second.report.num_steps, whole.report.num_steps) == (3, 3)
+    state = whole.model.state_dict()
+    assert all(torch.equal(v, state[k]) for k, v in second.model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("training", "method"),
+    [
+        ({"bf16": True, "use_cpu": True}, hc.DSP()),
+        ({"label_smoothing_factor": 0.1, "gradient_accumulation_steps": 3}, hc.DSP()),
+        ({"eval_strategy": "epoch", "save_strategy": "epoch"}, hc.DSP()),
+        (
+            {"eval_strategy": "steps", "eval_steps": 4, "load_best_model_at_end": True},
+            hc.Magnitude(),
+        ),
+        ({"lr_scheduler_type": "reduce_lr_on_plateau", "eval_strategy": "epoch"}, hc.Magnitude()),
+    ],
+    ids=str,
+)
+def test_settings_of_many_kinds_give_a_model_as_it_is_measured(inputs, tmp_path, training, method):
+    result = run(inputs, output=tmp_path / "small", recipe={"training": training}, method=method)
+    assert result.decision.num_kept == 5
+    assert result.model.dtype == torch.float32
+    again = hc.evaluate(tmp_path / "small", eval=inputs["eval"], recipe=options().recipe)
+    assert again == {"accuracy": result.report.rows[-1].quality}
+    assert [path.name for path in tmp_path.iterdir()] == ["small"]
+
+
+def test_settings_that_leave_no_trace_leave_none(inputs):
+    """With every such setting moved from its default, the same weights to the last bit."""
+    moved = {"logging_steps": 1, "logging_first_step": True, "logging_nan_inf_filter": False}
+    moved |= {"include_num_input_tokens_seen": "all", "skip_memory_metrics": False}
+    moved |= {"save_strategy": "epoch", "run_name": "a", "log_level": "error"}
+    assert moved.keys() <= LEAVES_NO_TRACE
+    plain, other = run(inputs), run(inputs, recipe={"training": moved})
+    state = other.model.state_dict()
+    assert all(torch.equal(v, state[k]) for k, v in plain.model.state_dict().items())
+    evaluated = run(inputs, recipe={"training": {"eval_strategy": "steps", "eval_steps": 4}})
+    weights = [found.model.classifier.weight for found in (plain, evaluated)]
+    assert not torch.equal(*weights)  # so evaluation is not among them
+
+
+def test_data_that_make_no_whole_batch_are_refused_where_parts_of_one_are_dropped(inputs):
+    recipe = {"batch_size": 97, "training": {"dataloader_drop_last": True}}
+    with pytest.raises(hc.TrainingError, match="96 training examples make no batch of 97"):
+        run(inputs, recipe=recipe)
+
+
+def test_max_steps_holds_for_epochs_and_not_for_recovery(inputs):
+    given = {"method": Looking(), "num_examples": 20, "recover_epochs": 0.5}
+    result = run(inputs, **given, recipe={"training": {"max_steps": 2}})
+    assert result.report.num_steps == 6  # half of the 12 batches, not 2
+
+
+def test_the_logs_of_a_reporter_come_along_and_give_way(inputs, tmp_path, monkeypatch):
+    from transformers.integrations import integration_utils
+
+    class Board(TrainerCallback):
+        def on_train_begin(self, args, state, control, **kwargs):
+            place = Path(args.output_dir) / "runs" / "today"
+            place.mkdir(parents=True)
+            (place / "events.out.tfevents.1").write_bytes(b"log")
+
+    monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "tensorboard", Board)
+    for _ in range(2):
+        recipe = {"training": {"report_to": ["tensorboard"]}}
+        run(inputs, output=tmp_path / "small", recipe=recipe, baselines=("dense",))
+        assert [path.name for path in tmp_path.iterdir()] == ["small"]
+        logs = {path.relative_to(tmp_path) for path in tmp_path.rglob("events*")}
+        wanted = "small/logs/{}/runs/today/events.out.tfevents.1"
+        assert logs == {Path(wanted.format(name)) for name in ("dense", "dsp")}
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -17,6 +17,7 @@ from headcount.checkpoints.workspace import (
     check_apart,
     check_output,
     clear,
+    keep_logs,
     publish,
     resolved,
     workspace,
@@ -34,6 +35,7 @@ from headcount.reports.latency_table import latency_table
 from headcount.reports.report import Report
 from headcount.runs.data import TaskData, check_finetuned, describe_source, gather, task_of
 from headcount.runs.recipe import Recipe
+from headcount.runs.rehearse import check_trainable, rehearse
 from headcount.runs.run import (
     NUM_EXAMPLES,
     RunResult,
@@ -189,6 +191,7 @@ def prune(
                     told=told,
                 )
             small = write_folder(trained[-1], report, task_data, work / "result", target.name)
+            keep_logs(work, work / "result")
             publish(work / "result", target)
         return Pruned(
             model=small,
@@ -220,7 +223,7 @@ def settings_of(
         **({"task_settings": dict(task.describe())} if task.describe() else {}),
         "budget": budget.describe(),
         "method": method.describe(),
-        "recipe": asdict(options.recipe),
+        "recipe": options.recipe.described(),
         "pipelined_epochs": options.pipelined_epochs,
         "recover_epochs": options.recover_epochs,
         "num_examples": options.num_examples,
@@ -250,6 +253,7 @@ def check_model(
     if budget.latency is None or budget.costs is not None:
         budget.quotas(units(model))
     task_data.example(model, options.latency_batch, options.latency_length)
+    check_trainable(options.recipe, model)
     if output is not None and not options.resume:
         size = sum(p.numel() * p.element_size() for p in model.parameters())
         check_room("output", resolved(output), size)  # runs may save the whole model too
@@ -263,6 +267,7 @@ def check_call(
     Raises:
         ArgumentError: something of the wrong type.
         BudgetError: an option that does not go with the method.
+        TrainingError: a training setting that does not.
         CheckpointError: the output would replace the model, or files that headcount did not
             write; or the folder cannot be written.
     """
@@ -286,6 +291,7 @@ def check_call(
     if output is not None:
         check_apart(model, output)
         check_output(Path(output))
+    rehearse(options.recipe, [method])
 
 
 def with_table(

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,18 @@ def test_an_arm_starts_where_its_method_needs(grid, tmp_path, method, starts_fro
     assert spec.budget == hc.Budget(heads=3)
 
 
+def test_runs_of_another_length_do_without_max_steps(grid, tmp_path):
+    methods = {"dsp": hc.DSP(), "rests": hc.DSP(training="pipelined"), "dsp+finetuned": hc.DSP()}
+    recipe = {"training": {"max_steps": 4, "bf16": True}}
+    made = grid(methods, recover_epochs=0.25, recipe=recipe)
+    found = {
+        name: made.run_spec(Cell(method=name, heads=3, seed=1), tmp_path).recipe.training
+        for name in methods
+    }
+    assert found["dsp"] == recipe["training"]
+    assert found["rests"] == found["dsp+finetuned"] == {"bf16": True}
+
+
 def test_the_dense_run_has_no_method(grid, tmp_path):
     spec = grid().run_spec(Cell(method="dense", heads=None, seed=1), tmp_path)
     assert (spec.method, spec.budget) == (None, None)
@@ -48,14 +61,25 @@ def test_the_dense_run_has_no_method(grid, tmp_path):
 
 
 def test_settings_survive_json(settings):
-    made = settings(num_train=50, recover_epochs=1.5)
-    assert Settings.of(made.plain()) == made
+    training = {"max_steps": 4, "lr_scheduler_kwargs": {"min_lr": 1e-5}, "report_to": ["wandb"]}
+    for recipe in ({}, {"training": training}):
+        made = settings(num_train=50, recover_epochs=1.5, recipe=recipe)
+        assert Settings.of(json.loads(json.dumps(made.plain()))) == made
+
+
+def test_a_comparison_without_training_settings_has_no_key_for_them(settings):
+    for values in (settings().plain(), settings().described()):
+        assert "training" not in values["recipe"]
+    logged = settings(recipe={"training": {"report_to": "wandb"}})
+    assert logged.plain()["recipe"]["training"] == {"report_to": "wandb"}
+    assert logged.described() == settings().described()
 
 
 def test_what_leaves_no_trace_is_no_setting(settings):
     described = settings().described()
     assert settings(recipe={"save_steps": 7, "seed": 5}).described() == described
     assert settings(recipe={"learning_rate": 1.0}).described() != described
+    assert settings(recipe={"training": {"bf16": True}}).described() != described
 
 
 def test_files_are_known_by_their_contents(settings, inputs, tmp_path):

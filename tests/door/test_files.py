@@ -144,3 +144,9 @@ def test_a_link_that_must_not_be_there_is_refused(tmp_path):
 def test_a_message_is_short():
     for value in ("a" * 10**6, [1] * 10**6, 10**5000, {"a": ["b" * 10**6]}, json, b"\xff" * 99):
         assert len(short(value)) < 80
+
+
+@pytest.mark.parametrize("text", ["1e-4", "1E-4", "+1.e-4", "1.0e-4", "0.0001", ".1e-3"])
+def test_yaml_reads_a_number_with_an_exponent_as_a_number(text):
+    assert parse_yaml(f"rate: {text}", dict[str, float]) == {"rate": 1e-4}
+    assert parse_yaml("name: 1e-4x", dict[str, str]) == {"name": "1e-4x"}

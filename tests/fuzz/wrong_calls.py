@@ -145,6 +145,8 @@ def settings() -> Iterator[Call]:
     yield from wrong(hc.Recipe, {}, epochs=["3", None, 0, math.nan, True], save_steps=[0.5])
     yield from wrong(hc.Recipe, {}, batch_size=["x", 1.5, 0], warmup=["x"], max_length=[None])
     yield from wrong(hc.Recipe, {}, seed=["x", -1, 2**40])
+    settings = [{"bf16": 1}, {"bf17": True}, {"max_steps": math.inf}, {"seed": 1}, {3: 4}]
+    yield from wrong(hc.Recipe, {}, training=[None, "bf16", ["bf16"], *settings])
     yield from wrong(hc.Options, {}, recipe=[None, {}, 3], baselines=["dense", [3], ["x"], None])
     yield from wrong(hc.Options, {}, latency_batch=["x", None], recover_epochs=["x"])
     yield from wrong(hc.Options, {}, resume=["yes"], console=[3])

@@ -1,7 +1,6 @@
 """Take over a run that was trained outside of a comparison, after checking that it fits."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -70,4 +69,4 @@ def num_steps(spec: RunSpec, task_data: TaskData, scratch: Path) -> int:
     if spec.method is not None and spec.method.phase == "from data":
         return 0
     batch = spec.recipe.arguments(scratch).train_batch_size
-    return math.ceil(spec.recipe.epochs * math.ceil(len(task_data.train) / batch))
+    return spec.recipe.num_steps(len(task_data.train), batch)

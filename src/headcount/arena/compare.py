@@ -26,6 +26,7 @@ from headcount.errors import PruningError, check_argument
 from headcount.reports.counting import counting
 from headcount.reports.measure import example_batch
 from headcount.runs.data import gather, sampled
+from headcount.runs.rehearse import check_trainable, rehearse
 from headcount.units.budget import Budget
 
 WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")
@@ -122,10 +123,11 @@ def check(grid: Grid, timing: Timing | None = None) -> None:
 
     Raises:
         BudgetError: the model has fewer heads than a cell keeps.
-        PruningError: the model or the data cannot be used, or the timed inputs are longer than the
-            model takes.
+        PruningError: the model, the data or the training settings cannot be used, or the timed
+            inputs are longer than the model takes.
     """
     settings = grid.settings
+    rehearse(settings.recipe, grid.methods.values())
     task_data = gather(
         settings.model, settings.task, settings.train, settings.eval, settings.recipe
     )
@@ -134,6 +136,7 @@ def check(grid: Grid, timing: Timing | None = None) -> None:
         model = AutoModel.from_pretrained(settings.model, trust_remote_code=False)
     if timing is not None and timing.num_runs:
         example_batch(model, timing.batch, timing.length)
+    check_trainable(settings.recipe, model)
     found = units(model)
     for heads in grid.heads:
         Budget(heads=heads).quotas(found)

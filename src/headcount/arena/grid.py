@@ -26,7 +26,8 @@ FINETUNED = "+finetuned"
 """Suffix of a method's name: it starts from the dense model of its seed, and trains for
 ``recover_epochs``."""
 LEAVES_NO_TRACE = ("seed", "save_steps")
-"""Fields of a recipe in which two calls of one comparison may differ."""
+"""Fields of a recipe in which two calls of one comparison may differ, beside training settings that
+leave no trace."""
 NUMBERS = 2
 """Raised whenever the code gives other results for the same settings, so that old and new results
 are not paired.
@@ -122,7 +123,7 @@ class Settings:
 
     def plain(self) -> dict[str, Any]:
         """The settings as values that JSON can hold."""
-        return json.loads(json.dumps(asdict(self)))
+        return json.loads(json.dumps({**asdict(self), "recipe": self.recipe.plain()}))
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Self:
@@ -131,9 +132,7 @@ class Settings:
 
     def described(self) -> dict[str, Any]:
         """What a later call must have in common with this one. Files are given by contents."""
-        plain = self.plain()
-        for name in LEAVES_NO_TRACE:
-            del plain["recipe"][name]
+        plain = {**self.plain(), "recipe": self.recipe.described(but=LEAVES_NO_TRACE)}
         files = {name: [describe_source(s) for s in plain[name]] for name in ("train", "eval")}
         return {**plain, **files, "numbers": NUMBERS}
 
@@ -226,7 +225,7 @@ class Grid:
             return replace(dense_run(self.settings.model, recipe), name=cell.name)
         method, dense = self.methods[cell.method], str(output / cell.dense.name / "model")
         if cell.is_finetuned:
-            recipe = replace(recipe, epochs=self.settings.recover_epochs)
+            recipe = recipe.lasting(self.settings.recover_epochs)
         return RunSpec(
             name=cell.name,
             method=method,

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
+from shutil import copyfile
 from typing import Any
 
 from headcount.checkpoints.disk import alone, check_place, expanded, move, on_disk
@@ -36,7 +37,12 @@ PARTIAL = ".partial"
 _ASIDE = ".replaced"
 """Ending of the name of an older result, until the new one is in its place."""
 
+LOG_FILES = ("events.out.tfevents.*", "emissions*.csv")
+"""Files that the Trainer's reporters (TensorBoard, CodeCarbon) write into the folder of a run."""
+LOGS = "logs"
+"""Name of the folder of these files in a result."""
 WORK_FILES = (
+    *LOG_FILES,
     *(RUN_FILE, "result.json", "latency.json", DECISION_FILE, "report.json", "heads.png"),
     *(SCORES_FILES, f"*{SUFFIX}{DRAFT}"),
     *("config.json", "generation_config.json", "README.md", LIST_FILE, f"*.json{DRAFT}"),
@@ -167,6 +173,21 @@ def publish(draft: Path, output: Path) -> None:
             move(aside, target)
         raise
     _drop(aside)
+
+
+def keep_logs(work: Path, draft: Path) -> None:
+    """Copy what reporters have written about the runs into a draft of the result.
+
+    Args:
+        work: the working folder, with a folder for each run.
+        draft: the draft, below ``work``.
+    """
+    for name in LOG_FILES:
+        for path in [*work.rglob(name)]:
+            if path.is_file() and not path.is_symlink() and draft not in path.parents:
+                target = draft / LOGS / path.relative_to(work)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                copyfile(path, target)
 
 
 def clear(work: Path, more: Collection[str] = ()) -> None:

@@ -19,11 +19,12 @@ from headcount.cli import options
 from headcount.cli.cell import PROGRAM
 from headcount.cli.methods import METHODS, method_of
 from headcount.cli.show import clean_errors
+from headcount.cli.training import recipe_with
 from headcount.errors import BudgetError, DataError
 from headcount.runs.recipe import Recipe
-from headcount.runs.run import NUM_EXAMPLES
 
 console = Console()
+RECIPE, SETTINGS, TIMING, HOW = map(options.defaults, (Recipe, Settings, Timing, CompareOptions))
 
 
 def compare_command(
@@ -53,7 +54,7 @@ def compare_command(
     ] = "dsp,random",
     heads: Annotated[str, typer.Option(help="Numbers of heads to keep, such as 36,24,12.")] = "",
     seeds: Annotated[str, typer.Option(help="Seeds, such as 0,1,2. Each is a separate run.")] = "0",
-    task: options.Task = "nli",
+    task: options.Task = SETTINGS.task,
     against: Annotated[
         str,
         typer.Option(
@@ -64,35 +65,36 @@ def compare_command(
     jobs: Annotated[
         int, typer.Option(min=1, help="Runs at the same time, such as 2. They share the cores.")
     ] = 1,
-    epochs: options.Epochs = 3.0,
-    batch_size: options.BatchSize = 32,
-    learning_rate: options.LearningRate = 1e-4,
-    max_length: options.MaxLength = 128,
-    save_steps: options.SaveSteps = 100,
+    epochs: options.Epochs = RECIPE.epochs,
+    batch_size: options.BatchSize = RECIPE.batch_size,
+    learning_rate: options.LearningRate = RECIPE.learning_rate,
+    max_length: options.MaxLength = RECIPE.max_length,
+    save_steps: options.SaveSteps = RECIPE.save_steps,
+    training: options.Training = None,
     pipelined_epochs: Annotated[
         float,
         typer.Option(help="Epochs for which pipelined methods train the logits of a frozen model."),
-    ] = 1.0,
+    ] = SETTINGS.pipelined_epochs,
     num_train: Annotated[
         int,
         typer.Option(help="Training examples, drawn at random, such as 20000; 0: all of them."),
-    ] = 0,
+    ] = SETTINGS.num_train,
     data_seed: Annotated[
         int, typer.Option(help="Seed with which --num-train draws. All runs get the same examples.")
-    ] = 0,
-    num_examples: options.NumExamples = NUM_EXAMPLES,
-    recover_epochs: options.RecoverEpochs = 0.0,
-    latency_batch: options.LatencyBatch = 8,
-    latency_length: options.LatencyLength = 64,
+    ] = SETTINGS.data_seed,
+    num_examples: options.NumExamples = SETTINGS.num_examples,
+    recover_epochs: options.RecoverEpochs = SETTINGS.recover_epochs,
+    latency_batch: options.LatencyBatch = TIMING.batch,
+    latency_length: options.LatencyLength = TIMING.length,
     latency_runs: Annotated[
         int, typer.Option(help="Timed forward passes of each model; 0: latency is not measured.")
-    ] = 20,
+    ] = TIMING.num_runs,
     keep_models: Annotated[
         bool,
         typer.Option(
             help="Keep the weights of all finished runs, or only those of the dense models."
         ),
-    ] = True,
+    ] = HOW.keep_models,
     adopt: Annotated[
         bool,
         typer.Option(
@@ -100,7 +102,7 @@ def compare_command(
             help="Use models that the library function carry_out has put into the folders of the "
             "runs, after measuring them again.",
         ),
-    ] = False,
+    ] = HOW.adopt,
     summary_only: Annotated[
         bool,
         typer.Option(
@@ -139,7 +141,8 @@ def compare_command(
             train=tuple(train),
             eval=tuple(eval),
             task=task,
-            recipe=Recipe(
+            recipe=recipe_with(
+                training,
                 epochs=epochs,
                 batch_size=batch_size,
                 learning_rate=learning_rate,

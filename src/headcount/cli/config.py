@@ -1,5 +1,6 @@
 """Options from a YAML file."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,13 @@ from typing import Any
 import typer
 
 from headcount.door.files import YAML_LIMIT, parse_yaml, read_text
-from headcount.door.shape import Finite, Misfit
+from headcount.door.shape import Finite, Misfit, fit
 
 Value = str | bool | int | Finite
 Flags = dict[str | int, Value | list[Value] | None]
 """The values that a file of options may have."""
+SECTION = "training"
+"""The section of a file of options that has training settings, for commands with ``--set``."""
 
 
 def load_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -32,15 +35,18 @@ def load_config(context: typer.Context, path: Path | None) -> Path | None:
     """
     if path is None:
         return None
+    known = {parameter.name for parameter in context.command.params}
     try:
         text = read_text(path.expanduser(), limit=YAML_LIMIT).removeprefix("\ufeff")
-        read: dict[str, Any] = parse_yaml(text, Flags)
+        read: dict[str | int, Any] = parse_yaml(text, dict[str | int, Any])
+        if SECTION in known and SECTION in read:
+            context.meta[SECTION] = _section(read.pop(SECTION))
+        fit(read, Flags, plain=True)
     except (OSError, Misfit) as error:
         said = error if isinstance(error, Misfit) else error.strerror
         give = "Give a mapping such as 'heads: 12'."
         raise typer.BadParameter(f"{path}: cannot be read as YAML: {said}. {give}") from error
     values: dict[str, Any] = {str(key).replace("-", "_"): value for key, value in read.items()}
-    known = {parameter.name for parameter in context.command.params}
     unknown = sorted(values.keys() - known)
     if unknown:
         raise typer.BadParameter(
@@ -52,6 +58,22 @@ def load_config(context: typer.Context, path: Path | None) -> Path | None:
             values[name] = ",".join(map(str, value))
     context.default_map = {**(context.default_map or {}), **values}
     return path
+
+
+def with_section(context: typer.Context, words: list[str] | None) -> list[str]:
+    """The settings of the file of options, then those of the command line, which replace them."""
+    given = words or []
+    named = {word.partition("=")[0] for word in given}
+    section: dict[str, Any] = context.meta.get(SECTION, {})
+    kept = {name: value for name, value in section.items() if name not in named}
+    return [*(f"{name}={json.dumps(value)}" for name, value in kept.items()), *given]
+
+
+def _section(body: Any) -> dict[str, Any]:
+    try:
+        return fit(body, dict[str, Any])
+    except Misfit as problem:
+        raise problem.below(f".{SECTION}") from None
 
 
 def spread(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:

@@ -58,7 +58,7 @@ def demo_command(
         typer.Option(help="Heads to keep of 72: a number, such as 24, or a fraction, such as 0.5."),
     ] = "12",
     epochs: options.Epochs = RECIPE.epochs,
-    seed: options.Seed = 0,
+    seed: options.Seed = RECIPE.seed,
     output: options.Output = Path("demo-pruned"),
     resume: options.Resume = False,
 ) -> None:

@@ -12,6 +12,7 @@ from headcount.evaluate import evaluate
 from headcount.runs.recipe import Recipe
 
 console = Console()
+RECIPE = options.defaults(Recipe)
 
 
 def eval_command(
@@ -20,8 +21,8 @@ def eval_command(
         list[str], typer.Option(help=f"Evaluation data. {options.FILES}.")
     ],
     task: options.Task = "nli",
-    batch_size: options.BatchSize = 32,
-    max_length: options.MaxLength = 128,
+    batch_size: options.BatchSize = RECIPE.batch_size,
+    max_length: options.MaxLength = RECIPE.max_length,
 ) -> None:
     """Measure the quality of a saved model.
 

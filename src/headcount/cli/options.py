@@ -1,11 +1,13 @@
 """Options that several commands share."""
 
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Annotated
+from types import SimpleNamespace
+from typing import Annotated, Any
 
 import typer
 
-from headcount.cli.config import load_config
+from headcount.cli.config import load_config, with_section
 
 FILES = (
     "Files (tsv, csv, jsonl, also with .gz, or parquet) or data sets of the Hub, "
@@ -50,6 +52,17 @@ Output = Annotated[
     Path, typer.Option(help="Folder for the result, such as small. An older result is replaced.")
 ]
 Resume = Annotated[bool, typer.Option(help="Continue an interrupted run with the same options.")]
+Training = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Any other field of transformers.TrainingArguments, such as "
+        "--set gradient_accumulation_steps=4. Give --set again for each further one. In a file of "
+        "options they are a section, 'training:'.",
+        callback=with_section,
+    ),
+]
 Config = Annotated[
     Path | None,
     typer.Option(
@@ -59,3 +72,15 @@ Config = Annotated[
         is_eager=True,
     ),
 ]
+
+
+def defaults(of: type) -> Any:
+    """The defaults of a dataclass, each under the name of its field.
+
+    Example:
+        >>> from headcount.runs.recipe import Recipe
+        >>> defaults(Recipe).batch_size
+        32
+    """
+    known = {field.name: field.default for field in fields(of) if field.default is not MISSING}
+    return SimpleNamespace(**known)

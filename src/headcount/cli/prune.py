@@ -11,12 +11,13 @@ from rich.console import Console
 from headcount.cli import options
 from headcount.cli.methods import METHODS, method_of
 from headcount.cli.show import STOPPED, budget_of, clean_errors, show_result
+from headcount.cli.training import recipe_with
 from headcount.prune import Options, prune
 from headcount.runs.recipe import Recipe
-from headcount.runs.run import NUM_EXAMPLES
 from headcount.units.kinds import KINDS
 
 console = Console()
+RECIPE, AROUND = options.defaults(Recipe), options.defaults(Options)
 
 
 def prune_command(
@@ -90,31 +91,32 @@ def prune_command(
             "dense,random."
         ),
     ] = "",
-    epochs: options.Epochs = 3.0,
-    batch_size: options.BatchSize = 32,
-    learning_rate: options.LearningRate = 1e-4,
-    max_length: options.MaxLength = 128,
-    save_steps: options.SaveSteps = 100,
-    num_examples: options.NumExamples = NUM_EXAMPLES,
-    recover_epochs: options.RecoverEpochs = 0.0,
+    epochs: options.Epochs = RECIPE.epochs,
+    batch_size: options.BatchSize = RECIPE.batch_size,
+    learning_rate: options.LearningRate = RECIPE.learning_rate,
+    max_length: options.MaxLength = RECIPE.max_length,
+    save_steps: options.SaveSteps = RECIPE.save_steps,
+    training: options.Training = None,
+    num_examples: options.NumExamples = AROUND.num_examples,
+    recover_epochs: options.RecoverEpochs = AROUND.recover_epochs,
     finetuned: Annotated[
         bool,
         typer.Option(
             help="MODEL is fine-tuned on the task already, so methods that need a fine-tuned model "
             "do not train one first."
         ),
-    ] = False,
+    ] = AROUND.finetuned,
     distil: Annotated[
         bool,
         typer.Option(
             help="Also learn from the outputs of the dense model, which is fine-tuned first."
         ),
-    ] = False,
-    seed: options.Seed = 0,
-    latency_batch: options.LatencyBatch = 8,
-    latency_length: options.LatencyLength = 64,
+    ] = AROUND.distil,
+    seed: options.Seed = RECIPE.seed,
+    latency_batch: options.LatencyBatch = AROUND.latency_batch,
+    latency_length: options.LatencyLength = AROUND.latency_length,
     output: options.Output = Path("pruned"),
-    resume: options.Resume = False,
+    resume: options.Resume = AROUND.resume,
     config: options.Config = None,
 ) -> None:
     """Fine-tune a model, choose which heads stay, cut out the others, and measure the result.
@@ -133,7 +135,8 @@ def prune_command(
     del context, config
     with clean_errors(console, STOPPED):
         around = Options(
-            recipe=Recipe(
+            recipe=recipe_with(
+                training,
                 epochs=epochs,
                 batch_size=batch_size,
                 learning_rate=learning_rate,

@@ -9,6 +9,7 @@ import io
 import json
 import math
 import os
+import re
 import stat
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -318,6 +319,12 @@ class _OneOfEach(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+# YAML 1.1, by which the loader reads, takes 1e-4 for a text.
+_OneOfEach.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
 _DEEPEST = f"at most {DEPTH} lists inside of each other"
 
 

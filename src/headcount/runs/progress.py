@@ -19,6 +19,9 @@ EVERY_S = 5.0
 
 FIELDS = (("loss", "loss {:.3f}"), ("temperature", "T {:.1e}"), ("heads_changed", "changed {:.0f}"))
 
+_TIMES = ("_runtime", "_per_second", "epoch")
+"""Ends of the names of an evaluation's numbers that are no quality."""
+
 
 @final
 class ProgressBar(TrainerCallback):
@@ -83,6 +86,20 @@ class ProgressBar(TrainerCallback):
         self._progress.update(self._task, numbers=numbers)
         if not self._console.is_terminal and state.global_step % 100 == 0:
             self._say(state)
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Print what an evaluation in training has measured."""
+        known = {k: v for k, v in (metrics or {}).items() if not k.endswith(_TIMES)}
+        numbers = "  ".join(f"{k.removeprefix('eval_')} {v:.4f}" for k, v in known.items())
+        line = f"{self.name}: evaluated at step {state.global_step}/{state.max_steps}  {numbers}"
+        self._console.print(line, highlight=False)
 
     def _say(self, state: TrainerState) -> None:
         """Print a line in place of the bar."""

@@ -38,7 +38,7 @@ def quality(model: PreTrainedModel, task_data: TaskData, recipe: Recipe, scratch
         scratch: a folder for the Trainer's own files.
     """
     task = task_data.task
-    args = recipe.arguments(scratch)
+    args = recipe.for_measuring().arguments(scratch)
     prediction = task.predict(model, task_data.eval, task_data.collator, args)
     correct = task.correct(prediction)
     return Quality(

@@ -133,7 +133,7 @@ def recipe_of(method: Method, recipe: Recipe, pipelined_epochs: float) -> Recipe
         >>> recipe_of(DSP(training="pipelined"), Recipe(), 1.0).epochs
         1.0
     """
-    return replace(recipe, epochs=pipelined_epochs) if method.trains == "logits" else recipe
+    return recipe.lasting(pipelined_epochs) if method.trains == "logits" else recipe
 
 
 def carry_out(
@@ -199,7 +199,7 @@ def recover(
         spec,
         name=f"{spec.name}, recovering",
         start=str(trained.folder),
-        recipe=replace(spec.recipe, epochs=epochs),
+        recipe=spec.recipe.lasting(epochs),
         decided=trained.decision,
     )
     return carry_out(whole, task_data, folder / "recovered", console, callbacks)
@@ -242,9 +242,7 @@ def _trained(
         distillation=Distillation() if spec.teacher else None,
         method=method,
         budget=budget,
-        args=spec.recipe.arguments(work),
-        train_dataset=train,
-        data_collator=task_data.collator,
+        **_given(spec, task_data, train, work),
     )
     train_s = asking_s + _train(trainer, spec, work, console, callbacks)
     small = cast(PreTrainedModel, trainer.prune())
@@ -265,10 +263,8 @@ def _tuned(
     train, asking_s = _taught(spec, task_data, work, console)
     tuner = FineTuner(
         task_data.fresh_model(spec.start) if model is None else model,
-        spec.recipe.arguments(work),
         distillation=Distillation() if spec.teacher else None,
-        train_dataset=train,
-        data_collator=task_data.collator,
+        **_given(spec, task_data, train, work),
     )
     train_s = asking_s + _train(tuner, spec, work, console, callbacks)
     tuned = cast(PreTrainedModel, tuner.trained())
@@ -276,6 +272,24 @@ def _tuned(
         vars(tuned)["headcount_decision"] = spec.decided
     num_steps = tuner.state.global_step
     return _finish(spec, tuned, task_data, work, train_s=train_s, num_steps=num_steps)
+
+
+def _given(spec: RunSpec, task_data: TaskData, train: Dataset, work: Path) -> dict[str, Any]:
+    """The arguments for a Trainer: its settings, and the data for them."""
+    args = spec.recipe.arguments(work)
+    if args.dataloader_drop_last and len(train) < args.train_batch_size:
+        raise TrainingError(
+            f"Recipe(training={{'dataloader_drop_last': True}}): {len(train)} training examples "
+            f"make no batch of {args.train_batch_size}. Give a smaller batch_size (--batch-size)."
+        )
+    given = {"args": args, "train_dataset": train, "data_collator": task_data.collator}
+    if args.eval_strategy != "no":
+        given |= {
+            "eval_dataset": task_data.eval,
+            "compute_metrics": task_data.task.metrics,
+            "preprocess_logits_for_metrics": task_data.task.reduce,
+        }
+    return given
 
 
 def _taught(
