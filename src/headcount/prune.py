@@ -257,7 +257,7 @@ def check_call(
 
     Raises:
         ArgumentError: something of the wrong type.
-        BudgetError: an option that does not go with the method.
+        BudgetError: a budget or an option that does not go with the method.
         CheckpointError: the output would replace the model, or files that headcount did not
             write; or the folder cannot be written.
     """
@@ -266,6 +266,7 @@ def check_call(
     check_argument("prune", "model", model, (str, Path), example)
     check_argument("prune", "method", method, Method, "an instance, such as hc.DSP()")
     check_argument("prune", "budget", budget, Budget, "a budget, such as hc.Budget(heads=12)")
+    method.check(budget)
     if options.distil and method.rests:
         raise BudgetError(
             f"Options(distil=True): {method.name} trains no weights that could learn from the "

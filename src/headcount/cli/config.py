@@ -8,10 +8,13 @@ import typer
 
 from headcount.door.files import YAML_LIMIT, parse_yaml, read_text
 from headcount.door.shape import Finite, Misfit
+from headcount.units.kinds import ALL
 
 Value = str | bool | int | Finite
-Flags = dict[str | int, Value | list[Value] | None]
-"""The values that a file of options may have."""
+Flags = dict[str | int, Value | list[Value] | dict[str, Value] | None]
+"""The values that a file of options may have. A mapping is a number for each of several places."""
+PLACED = {kind.plural for kind in ALL}
+"""The options that may have a mapping."""
 
 
 def load_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -46,10 +49,18 @@ def load_config(context: typer.Context, path: Path | None) -> Path | None:
         raise typer.BadParameter(
             f"{path}: unknown {', '.join(unknown)}. Known: {', '.join(sorted(map(str, known)))}."
         )
+    wrong = sorted(n for n, value in values.items() if isinstance(value, dict) and n not in PLACED)
+    if wrong:
+        raise typer.BadParameter(
+            f"{path}: {wrong[0]} is a mapping. Give one value; mappings of places are for "
+            f"{', '.join(sorted(PLACED))}."
+        )
     several = {p.name for p in context.command.params if getattr(p, "multiple", False)}
     for name, value in values.items():
         if isinstance(value, list) and name not in several:  # as on the command line: 36,24,12
             values[name] = ",".join(map(str, value))
+        elif isinstance(value, dict):  # encoder=6,decoder.cross=2
+            values[name] = ",".join(f"{place}={number}" for place, number in value.items())
     context.default_map = {**(context.default_map or {}), **values}
     return path
 

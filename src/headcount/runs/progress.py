@@ -1,4 +1,4 @@
-"""A progress bar for training: steps, loss, temperature, heads changed."""
+"""A progress bar for training: steps, loss, temperature, units changed."""
 
 import time
 from typing import Any, final
@@ -14,15 +14,21 @@ from rich.progress import (
 )
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from headcount.units.kinds import ALL
+
 EVERY_S = 5.0
 """Without a terminal, a line is printed at least this often, in seconds."""
 
-FIELDS = (("loss", "loss {:.3f}"), ("temperature", "T {:.1e}"), ("heads_changed", "changed {:.0f}"))
+FIELDS = (
+    ("loss", "loss {:.3f}"),
+    ("temperature", "T {:.1e}"),
+    *((f"{kind.plural}_changed", f"{kind.plural} changed {{:.0f}}") for kind in ALL),
+)
 
 
 @final
 class ProgressBar(TrainerCallback):
-    """Show step, loss, temperature and heads changed: as a bar, or as lines without a terminal.
+    """Show step, loss, temperature and units changed: as a bar, or as lines without a terminal.
 
     A line is printed every 100 steps, and every few seconds if the steps are slow.
 
