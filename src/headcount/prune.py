@@ -27,7 +27,7 @@ from headcount.errors import BudgetError, TrainingError, check_argument
 from headcount.methods.dsp import DSP
 from headcount.methods.method import Method
 from headcount.methods.random import Random
-from headcount.reports.card import FIGURE
+from headcount.reports.card import FIGURE, OTHER_FIGURE
 from headcount.reports.counting import counting
 from headcount.reports.heatmap import heat_map
 from headcount.reports.latency_table import latency_table
@@ -52,6 +52,8 @@ from headcount.units.kinds import KIND
 from headcount.units.latency import LatencyTable
 
 BASELINES = ("dense", "random")
+MOST_SITES = 200
+"""With more sites, such as the experts of a mixture, a picture of a line each is not drawn."""
 TABLE = "latency.json"
 """Name of the table of latencies, in the working folder and in the result's folder."""
 
@@ -373,8 +375,10 @@ def write_folder(
     decision, budget = cast(Decision, asked.decision), cast(Budget, asked.spec.budget)
     if budget.costs is not None:
         budget.costs.save(draft / TABLE)
-    if all(KIND[kind].drawn for kind in decision.kinds):
-        heat_map(decision, draft / FIGURE, title=f"{name}: {asked.spec.describe()['name']}")
+    each = all(KIND[kind].drawn for kind in decision.kinds)
+    if each or len(decision.sites) <= MOST_SITES:
+        figure = draft / (FIGURE if each else OTHER_FIGURE)
+        heat_map(decision, figure, title=f"{name}: {asked.spec.describe()['name']}")
     small = task_data.fresh_model(str(draft)).eval()
     write_card(small, draft, name=name, decision=decision, report=report)
     return small

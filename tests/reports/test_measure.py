@@ -15,8 +15,8 @@ from transformers import (
     Data2VecVisionModel,
 )
 
-from cases import clip, llama, with_cross_attention
 import headcount as hc
+from cases import clip, llama, with_cross_attention
 from headcount.architectures.discover import units
 from headcount.errors import CheckpointError, PruningError
 from headcount.reports import measure

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headcount.errors import CheckpointError, PruningError
-from headcount.units.kinds import KINDS
 from headcount.reports.report import FILE, Report, Row, report_of
+from headcount.units.kinds import KINDS
 
 counts = st.integers(0, 2**53)
 finite = st.floats(allow_nan=False, allow_infinity=False)

@@ -7,7 +7,7 @@ from headcount.door.shape import Between, Count
 from headcount.errors import BudgetError
 from headcount.reports.wording import NOUNS, short
 from headcount.units.budget import Budget
-from headcount.units.kinds import ALL, Kind
+from headcount.units.kinds import ALL, Kind, counted
 
 KINDS_OF_UNIT: Mapping[str, Kind] = {kind.plural: kind for kind in reversed(ALL)}
 """Axis that is a number of units -> their kind."""
@@ -95,12 +95,12 @@ def in_words(axis: str, amounts: Collection[float] = ()) -> str:
 
     Example:
         >>> in_words("heads", [12]), in_words("kv_heads", [0.5]), in_words("macs", [0.5])
-        ('heads kept', 'share of key-value heads kept', 'share of MACs, at most')
+        ('heads kept', 'share of key-value heads kept', 'greatest share of MACs')
     """
-    share = "share of " if any(isinstance(amount, float) for amount in amounts) else ""
+    is_share = any(isinstance(amount, float) for amount in amounts)
     if axis in KINDS_OF_UNIT:
-        return f"{share}{KINDS_OF_UNIT[axis].nouns} kept"
-    return f"{share}{NOUNS[axis]}, at most"
+        return f"{'share of ' if is_share else ''}{KINDS_OF_UNIT[axis].nouns} kept"
+    return f"greatest {'share' if is_share else 'number'} of {NOUNS[axis]}"
 
 
 def in_title(axis: str, amount: float) -> str:
@@ -110,5 +110,7 @@ def in_title(axis: str, amount: float) -> str:
         >>> in_title("heads", 12), in_title("neurons", 0.5), in_title("macs", 0.5)
         ('12 heads', '50% of neurons', '50% of MACs')
     """
+    if axis in KINDS_OF_UNIT and isinstance(amount, int):
+        return counted(amount, KINDS_OF_UNIT[axis].name)
     noun = KINDS_OF_UNIT[axis].nouns if axis in KINDS_OF_UNIT else NOUNS[axis]
     return f"{in_column(axis, amount)}{' of' if isinstance(amount, float) else ''} {noun}"

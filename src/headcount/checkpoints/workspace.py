@@ -37,7 +37,15 @@ _ASIDE = ".replaced"
 """Ending of the name of an older result, until the new one is in its place."""
 
 WORK_FILES = (
-    *(RUN_FILE, "result.json", "latency.json", DECISION_FILE, "report.json", "heads.png"),
+    *(
+        RUN_FILE,
+        "result.json",
+        "latency.json",
+        DECISION_FILE,
+        "report.json",
+        "heads.png",
+        "kept.png",
+    ),
     *(SCORES_FILES, f"*{SUFFIX}{DRAFT}"),
     *("config.json", "generation_config.json", "README.md", LIST_FILE, f"*.json{DRAFT}"),
     *("headcount.json", "headcount.safetensors", "training_args.bin"),

@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,9 +71,10 @@ def show_result(result: Pruned, console: Console) -> None:
     """Print the table of numbers, and how to load the saved model."""
     console.print(render(result.report))
     decision = result.decision
-    console.print(
-        f"Kept {kept_words(decision)}; per layer {', '.join(map(str, decision.kept_per_layer))}."
-    )
+    for kind in decision.kinds:
+        own = replace(decision, sites=tuple(s for s in decision.sites if s.kind == kind))
+        spread = ", ".join(map(str, own.kept_per_layer))
+        console.print(f"Kept {kept_words(own)}; per layer {spread}.")
     cost = decision.provenance.get("cost")
     if cost:
         dense, asked = result.report.dense, result.report.rows[-1]

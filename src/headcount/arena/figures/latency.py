@@ -76,6 +76,7 @@ def draw_latency(
     looks = {**{method: known[method] for method in methods}, DENSE: _DENSE}
     for method, look in looks.items():
         _draw_method([point for point in points if point.line.method == method], axes, look)
+    axes.autoscale_view()  # or places on the page would be those of other limits
     # Numbers are placed in this order, so points on the front get theirs first.
     _number(sorted(points, key=lambda point: (point.x, point.y) not in front), axes, looks, axis)
     keys = [

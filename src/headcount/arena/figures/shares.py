@@ -74,12 +74,8 @@ def draw_shares(results: Sequence[Result], path: Path) -> None:
                 axes.set_xticks(
                     np.arange(len(columns)) + 0.5, columns, fontsize=LABEL_SIZE - 1.5, color=INK
                 )
-    draw_legend(
-        figure,
-        pruned,
-        ends=("none", "all"),
-        text="mean share that is kept; layers from top to bottom",
-    )
+    text = "share that is kept, mean of {seeds}; layers from top to bottom"
+    draw_legend(figure, pruned, ends=("none", "all"), text=text)
     save(figure, path)
 
 
