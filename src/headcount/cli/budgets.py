@@ -120,7 +120,7 @@ def budget_of(asked: Mapping[str, str], **more: Any) -> Budget:
 
     Example:
         >>> budget_of({"heads": "encoder=6,decoder.cross=0.5", "neurons": "0.5"})
-        Budget(neurons=0.5, heads={'encoder': 6, 'decoder.cross': 0.5})
+        Budget(heads={'encoder': 6, 'decoder.cross': 0.5}, neurons=0.5)
         >>> budget_of({"params": "0.6"}, kinds="head,neuron")
         Budget(params=0.6, kinds=['head', 'neuron'])
     """

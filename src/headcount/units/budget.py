@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from headcount.door.arguments import check_fields, check_value
 from headcount.errors import BudgetError
-from headcount.maths.select import totals
+from headcount.maths.select import Bundle, totals
 from headcount.maths.shares import exactly, halves_up
 from headcount.units.cost_budget import CURRENCIES, CostBudget
 from headcount.units.kinds import ALL, KIND, KINDS, counted
@@ -265,14 +265,7 @@ class Budget:
             # A fraction of one layer is moved to the nearest count that its bundles can make, layer
             # by layer: a count was asked for exactly, and is refused later if it cannot be met.
             if bundles and isinstance(amount, float):
-                inside = [
-                    [b for b, home in zip(bundles, homes, strict=True) if home == layer]
-                    for layer in range(len(sizes))
-                ]
-                counts = tuple(
-                    _nearest(totals(own), exactly(amount) * size)
-                    for own, size in zip(inside, sizes, strict=True)
-                )
+                counts = _nearest_in_layers(amount, sizes, bundles, homes)
             quota = CountQuota(
                 units=units,
                 num_keep=sum(counts),
@@ -379,6 +372,19 @@ def _legal(quota: CountQuota, call: str, amount: Amount, name: str) -> CountQuot
 def _nearest(counts: Iterable[int], asked: Fraction) -> int:
     """The count that is nearest to the one asked for; of two, the greater."""
     return min(counts, key=lambda count: (abs(count - asked), -count))
+
+
+def _nearest_in_layers(
+    share: float, sizes: Iterable[int], bundles: Sequence[Bundle], homes: Sequence[int]
+) -> tuple[int, ...]:
+    """The count of each layer that is nearest to a share of it, of those that bundles can make."""
+    return tuple(
+        _nearest(
+            totals([b for b, home in zip(bundles, homes, strict=True) if home == layer]),
+            exactly(share) * size,
+        )
+        for layer, size in enumerate(sizes)
+    )
 
 
 def _check_apart(quotas: Sequence[Quota]) -> None:
