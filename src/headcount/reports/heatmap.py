@@ -32,7 +32,7 @@ _EDGE, _TITLE, _SUMMARY, _HEADING, _NUMBERS, _LEGEND = 0.6, 1.0, 1.2, 1.4, 1.0, 
 _KEPT, _REMOVED = 0.84, 0.3
 _LONG = 12
 """Least columns beside a bar for many units."""
-_TITLE_SIZE = 12  # points
+_TITLE_SIZE, _SIZE = 12, 9.5  # points
 
 
 def heat_map(decision: Decision, path: str | Path, title: str | None = None) -> None:
@@ -105,7 +105,8 @@ class _Page:
             self._fit(text, _TITLE_SIZE)
             y += _TITLE
         summary = f"{kept_words(self.decision)} kept"
-        self._text(self.width / 2, y + 0.3, summary, size=9.5, color=_PALE if self.title else _INK)
+        color = _PALE if self.title else _INK
+        self._fit(self._text(self.width / 2, y + 0.3, summary, size=_SIZE, color=color), _SIZE)
         y += _SUMMARY
         for panel in self.panels:
             y = self._panel(panel, y)

@@ -22,7 +22,7 @@ EVERY_S = 5.0
 FIELDS = (
     ("loss", "loss {:.3f}"),
     ("temperature", "T {:.1e}"),
-    *((f"{kind.plural}_changed", f"{kind.plural} changed {{:.0f}}") for kind in ALL),
+    *((f"{kind.plural}_changed", f"{kind.nouns} changed {{:.0f}}") for kind in ALL),
 )
 
 
