@@ -42,6 +42,7 @@ from typing import Any
 
 import packed
 
+from headcount.arena.axis import HEADS
 from headcount.arena.comparison import Comparison
 from headcount.arena.figures.heads import draw_heads
 from headcount.arena.figures.latency import draw_latency
@@ -201,8 +202,8 @@ def collect(name: str, work: Path, results: Path, figures: Path | None) -> None:
         del body[key]
     body["compared"] = {
         against: {
-            "lines": [asdict(line) for line in lines(runs)],
-            "differences": [asdict(difference) for difference in differences(runs, against)],
+            "lines": [plain(line) for line in lines(runs)],
+            "differences": [plain(each) for each in differences(runs, against)],
         }
         for against, runs in groups(found.results).items()
     }
@@ -213,6 +214,16 @@ def collect(name: str, work: Path, results: Path, figures: Path | None) -> None:
     packed.write(file, {packed.WHOLE: whole, **finished_cells(source)})
     if figures is not None:
         draw(name, found, figures)
+
+
+def plain(entry: Line | Difference) -> dict[str, Any]:
+    """The fields of a line or a difference, as they are collected: all are about heads."""
+    return {HEADS if name == "amount" else name: value for name, value in asdict(entry).items()}
+
+
+def of_plain(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a line or a difference, from what was collected."""
+    return {"amount" if name == HEADS else name: value for name, value in fields.items()}
 
 
 def draw(name: str, found: Comparison, figures: Path) -> None:
@@ -310,8 +321,8 @@ def tables(name: str, results: Path) -> str:
     texts = []
     for (against, compared), title in zip(body["compared"].items(), TITLES, strict=True):
         found = sheets(
-            [Line(**line) for line in compared["lines"]],
-            [Difference(**difference) for difference in compared["differences"]],
+            [Line(**of_plain(line)) for line in compared["lines"]],
+            [Difference(**of_plain(each)) for each in compared["differences"]],
             metric=body["metric"],
             against=against,
         )
@@ -347,7 +358,7 @@ def card_tables(results: Path) -> str:
         for line in compared[name][OURS]["lines"]
     }
     ahead = {
-        (name, each["method"], each["heads"]): _ahead(Difference(**each))
+        (name, each["method"], each["heads"]): _ahead(Difference(**of_plain(each)))
         for name in compared
         for each in compared[name][OURS]["differences"]
     }
@@ -389,9 +400,9 @@ def time_table(results: Path) -> str:
         epochs = RECIPES[name]["recover-epochs"]
         title = f"{method}, {epochs} {'epoch' if epochs == 1 else 'epochs'}"
         found[title] = {
-            (run.heads, run.seed): replace(run, method=title, quality_once=None)
+            (run.amount, run.seed): replace(run, method=title, quality_once=None)
             for run in runs_of(name, results)
-            if run.method == method and run.heads in TIMED_HEADS
+            if run.method == method and run.amount in TIMED_HEADS
         }
     common = sorted(set.intersection(*(set(runs) for runs in found.values())))
     if not common:
@@ -401,7 +412,7 @@ def time_table(results: Path) -> str:
     sheet, *others = sheets(
         lines(paired), differences(paired, against), metric="accuracy", against=against
     )
-    columns = dict.fromkeys(line.heads for line in lines(paired))
+    columns = dict.fromkeys(line.amount for line in lines(paired))
     minutes = tuple(
         (title, *(f"{statistics.mean(_minutes(runs, common, k)):.1f}" for k in columns))
         for title, runs in found.items()
@@ -419,8 +430,8 @@ def agreement_table(results: Path) -> str:
     kept: dict[tuple[str, int], dict[str, list[set[str]]]] = {}
     for name, _ in COLUMNS:
         for run in runs_of(name, results):
-            if run.heads in AGREED_HEADS and "+" not in run.method:
-                of_method = kept.setdefault((name, run.heads), {}).setdefault(run.method, [])
+            if run.amount in AGREED_HEADS and "+" not in run.method:
+                of_method = kept.setdefault((name, run.amount), {}).setdefault(run.method, [])
                 of_method.append(heads_of(run))
     columns = [(name, title, heads) for name, title in COLUMNS for heads in AGREED_HEADS]
     head = [f"{title}, {k}: {whom}" for _, title, k in columns for whom in ("own", OURS)]
@@ -440,9 +451,9 @@ def agreement_table(results: Path) -> str:
 def heads_of(run: Result) -> set[str]:
     """The names of the heads that a run has kept."""
     return {
-        f"{module} {head}"
-        for module, keep in run.keep.items()
-        for head, kept in enumerate(keep)
+        f"{site.module} {head}"
+        for site in run.sites
+        for head, kept in enumerate(site.keep or "")
         if kept == "1"
     }
 

@@ -133,7 +133,7 @@ def compare_latencies(batch: int, length: int, rounds: int, seed: int) -> dict[s
     rows = compared(measure.latency_s(models, inputs, num_runs=rounds, warmup=WARMUP), "72")
     for name, row in rows.items():
         ratio, share = spread(row["ratio"]), work[name] / work["72"]
-        exact = sum(measure.heads_per_layer(models[name])) == int(name)
+        exact = sum(measure.units_per_layer(models[name])["head"]) == int(name)
         row |= {"macs_ratio": share, "recount_is_exact": exact}
         if name != "72":
             print(f"Latency at {batch} x {length}, {name} heads / 72: {ratio}; MACs: {share:.3f}")
@@ -163,7 +163,7 @@ def surgery(mode: str, sizes: Mapping[str, int], seed: int) -> dict[str, Any]:
     """One cut, in a process of its own."""
     process = {"empty": memory_bytes("VmRSS")}
     model = big_model(sizes, seed)
-    params, heads = measure.num_params(model), sum(measure.heads_per_layer(model))
+    params, heads = measure.num_params(model), sum(measure.units_per_layer(model)["head"])
     decision = hc.decide(model, hc.Random(seed=seed), hc.Budget(heads=1 / 6))
     process["before"] = memory_bytes("VmRSS")
     with suppress(OSError):
@@ -173,14 +173,14 @@ def surgery(mode: str, sizes: Mapping[str, int], seed: int) -> dict[str, Any]:
     small = hc.cut(model, decision, in_place=mode == "in_place")
     seconds = time.perf_counter() - start
     process |= {"peak": memory_bytes("VmHWM"), "after": memory_bytes("VmRSS")}
-    exact = measure.heads_per_layer(small) == decision.kept_per_layer
+    exact = measure.units_per_layer(small)["head"] == decision.kept_per_layer
     left = decision.num_kept if mode == "in_place" else heads  # a copy leaves the model alone
     return {
         "mode": mode,
         "seconds": seconds,
         "params": params,
         "heads": {"dense": heads, "decided": decision.num_kept},
-        "recount_is_exact": exact and sum(measure.heads_per_layer(model)) == left,
+        "recount_is_exact": exact and sum(measure.units_per_layer(model)["head"]) == left,
         "process_bytes": process,
         "peak_is_of_cut_only": peak_is_of_cut_only,
         "peak_over_model": process["peak"] / (4 * params),

@@ -335,7 +335,7 @@ print(json.dumps(said))
             "accelerate",
             {
                 *("Options", "Pruned", "PruningTrainer", "Recipe", "evaluate", "prune"),
-                *("headcount.tasks", "Task"),
+                *("headcount.tasks", "Task", "TextClassification", "TokenClassification"),
             },
         ),
         (
@@ -343,9 +343,17 @@ print(json.dumps(said))
             {
                 *("Distillation", "Options", "Pruned", "PruningTrainer", "evaluate", "prune"),
                 *("headcount.tasks", "Task", "taught"),
+                *("TextClassification", "TokenClassification"),
             },
         ),
         ("matplotlib", {"Options", "Pruned", "prune"}),
+        (
+            "sklearn",
+            {
+                *("Options", "Pruned", "evaluate", "prune", "headcount.tasks"),
+                *("TextClassification", "TokenClassification"),
+            },
+        ),
     ],
 )
 def test_a_missing_package_is_named_where_it_is_needed(package, names):

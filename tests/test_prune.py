@@ -143,7 +143,13 @@ def test_several_kinds_in_one_call(inputs, tmp_path, budget, counts):
     assert result.report.budget == budget.describe()
     assert result.report.rows[-1].num_heads == counts["head"]
     assert not (tmp_path / "small" / "heads.png").exists()  # a figure of heads alone
-    assert "heads.png" not in (tmp_path / "small" / "README.md").read_text(encoding="utf-8")
+    card = (tmp_path / "small" / "README.md").read_text(encoding="utf-8")
+    assert (tmp_path / "small" / "kept.png").is_file()
+    assert "(kept.png)" in card
+    assert "heads.png" not in card
+    assert result.report.kinds == result.decision.kinds
+    rows = result.report.rows[-1].units
+    assert {kind: sum(rows[kind]) for kind in counts} == counts
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,8 @@ if TYPE_CHECKING:  # the same names as in the table below, for type checkers and
     from headcount.surgery.fold import fold as fold
     from headcount.surgery.masked import masked as masked
     from headcount.tasks.task import Task as Task
+    from headcount.tasks.text_classification import TextClassification as TextClassification
+    from headcount.tasks.token_classification import TokenClassification as TokenClassification
     from headcount.training.attach import attach as attach
     from headcount.training.distillation import Distillation as Distillation
     from headcount.training.distillation import taught as taught
@@ -128,6 +130,8 @@ _HOME = {
     "StraightThrough": "headcount.methods.estimators",
     "SurgeryError": "headcount.errors",
     "Task": "headcount.tasks.task",
+    "TextClassification": "headcount.tasks.text_classification",
+    "TokenClassification": "headcount.tasks.token_classification",
     "TrainingError": "headcount.errors",
     "UnitTable": "headcount.units.table",
     "attach": "headcount.training.attach",

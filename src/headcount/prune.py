@@ -28,7 +28,7 @@ from headcount.errors import BudgetError, TrainingError, check_argument
 from headcount.methods.dsp import DSP
 from headcount.methods.method import Method
 from headcount.methods.random import Random
-from headcount.reports.card import FIGURE
+from headcount.reports.card import FIGURE, OTHER_FIGURE
 from headcount.reports.counting import counting
 from headcount.reports.heatmap import heat_map
 from headcount.reports.latency_table import latency_table
@@ -53,6 +53,8 @@ from headcount.units.kinds import KIND
 from headcount.units.latency import LatencyTable
 
 BASELINES = ("dense", "random")
+MOST_SITES = 200
+"""With more sites, such as the experts of a mixture, a picture of a line each is not drawn."""
 TABLE = "latency.json"
 """Name of the table of latencies, in the working folder and in the result's folder."""
 
@@ -266,7 +268,7 @@ def check_call(
 
     Raises:
         ArgumentError: something of the wrong type.
-        BudgetError: an option that does not go with the method.
+        BudgetError: a budget or an option that does not go with the method.
         TrainingError: a training setting that does not.
         CheckpointError: the output would replace the model, or files that headcount did not
             write; or the folder cannot be written.
@@ -276,6 +278,7 @@ def check_call(
     check_argument("prune", "model", model, (str, Path), example)
     check_argument("prune", "method", method, Method, "an instance, such as hc.DSP()")
     check_argument("prune", "budget", budget, Budget, "a budget, such as hc.Budget(heads=12)")
+    method.check(budget)
     if options.distil and method.rests:
         raise BudgetError(
             f"Options(distil=True): {method.name} trains no weights that could learn from the "
@@ -384,8 +387,10 @@ def write_folder(
     decision, budget = cast(Decision, asked.decision), cast(Budget, asked.spec.budget)
     if budget.costs is not None:
         budget.costs.save(draft / TABLE)
-    if all(KIND[kind].drawn for kind in decision.kinds):
-        heat_map(decision, draft / FIGURE, title=f"{name}: {asked.spec.describe()['name']}")
+    each = all(KIND[kind].drawn for kind in decision.kinds)
+    if each or len(decision.sites) <= MOST_SITES:
+        figure = draft / (FIGURE if each else OTHER_FIGURE)
+        heat_map(decision, figure, title=f"{name}: {asked.spec.describe()['name']}")
     small = task_data.fresh_model(str(draft)).eval()
     write_card(small, draft, name=name, decision=decision, report=report)
     return small

@@ -1,25 +1,28 @@
 """Measure the models of a ``prune`` call side by side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from headcount.architectures.discover import units
 from headcount.reports.measure import (
     Told,
     environment,
-    heads_per_layer,
     latency_s,
     macs,
     num_params,
     summary,
+    units_per_layer,
     weight_bytes,
 )
 from headcount.reports.report import DENSE, Report, Row
 from headcount.runs.data import TaskData
 from headcount.runs.run import RunResult
+from headcount.units.decision import Decision
+from headcount.units.kinds import KINDS
 
 NUM_RUNS = 20
 """Timed forward passes of each model."""
@@ -60,8 +63,9 @@ def side_by_side(
     inputs = task_data.example(models[DENSE], batch, length)
     samples = latency_s(models, inputs, num_runs=NUM_RUNS, warmup=3, told=told)
     measured = {spec.spec.name: spec for spec in trained}
+    kinds = [kind for kind in KINDS if kind in units(models[DENSE]).kinds]
     rows = tuple(
-        make_row(name, model, inputs, folders[name], samples[name], measured.get(name))
+        make_row(name, model, inputs, folders[name], samples[name], measured.get(name), kinds)
         for name, model in models.items()
     )
     return Report(
@@ -69,6 +73,7 @@ def side_by_side(
         metric=task_data.metric,
         budget=settings["budget"],
         method=settings["method"],
+        kinds=cast(Decision, trained[-1].decision).kinds,  # the asked run has a method
         seed=trained[-1].spec.recipe.seed,
         num_steps=trained[-1].num_steps,
         batch_size=batch,
@@ -89,14 +94,13 @@ def make_row(
     folder: Path,
     samples: list[float],
     trained: RunResult | None,
+    kinds: Iterable[str],
 ) -> Row:
-    """Recount the heads of one model, and measure it."""
+    """Recount the units of one model, and measure it."""
     times = summary(samples)
-    heads = heads_per_layer(model)
     return Row(
         name=name,
-        num_heads=sum(heads),
-        heads_per_layer=heads,
+        units={kind: units_per_layer(model)[kind] for kind in kinds},
         num_params=num_params(model),
         quality=None if trained is None else trained.quality,
         num_bytes=weight_bytes(folder),

@@ -10,7 +10,7 @@ from rich.console import Console
 import headcount as hc
 from cases import write_model, write_pairs
 from headcount.arena.grid import DENSE, Grid, Settings
-from headcount.arena.result import Result
+from headcount.arena.result import KeptSite, Result
 
 
 @pytest.fixture(scope="session")
@@ -42,29 +42,36 @@ def settings(inputs):
 
 @pytest.fixture(scope="session")
 def grid(settings):
-    """Makes a small grid; methods, heads and seeds may be changed, and the settings."""
+    """Makes a small grid; methods, amounts and seeds may be changed, and the settings."""
 
-    def make(methods=None, heads=(6, 3), seeds=(0, 1), **changed) -> Grid:
+    def make(methods=None, amounts=(6, 3), seeds=(0, 1), **changed) -> Grid:
         chosen = methods or {"random": hc.Random()}
-        return Grid(settings=settings(**changed), methods=chosen, heads=heads, seeds=seeds)
+        return Grid(settings=settings(**changed), methods=chosen, amounts=amounts, seeds=seeds)
 
     return make
 
 
-def make_result(method=DENSE, heads=None, seed=0, *, chance=0.7, **changed) -> Result:
+def kept_heads(module: str, row) -> KeptSite:
+    """A site of heads, by zeros and ones."""
+    bits = "".join("01"[int(k)] for k in row)
+    num = bits.count("1")
+    layer = module.rpartition(".")[2]
+    return KeptSite(module=module, kind="head", layer=layer, num=num, whole=len(bits), keep=bits)
+
+
+def make_result(method=DENSE, amount=None, seed=0, *, chance=0.7, **changed) -> Result:
     """What a cell of a model of two layers of four heads could have given."""
-    generator = np.random.default_rng([seed, heads or 8, *method.encode()])
+    generator = np.random.default_rng([seed, amount or 8, *method.encode()])
     order = generator.permutation(8)
-    keep = np.isin(np.arange(8), order[: 8 if heads is None else heads]).reshape(2, 4)
+    keep = np.isin(np.arange(8), order[: 8 if amount is None else amount]).reshape(2, 4)
     correct = "".join("01"[right] for right in (generator.random(200) < chance).astype(int))
     known = {
         "method": method,
-        "heads": heads,
+        "amount": amount,
         "seed": seed,
         "described": {"name": method},
-        "num_heads": int(keep.sum()),
-        "heads_per_layer": tuple(int(count) for count in keep.sum(1)),
-        "keep": {f"layer.{i}": "".join("01"[int(k)] for k in row) for i, row in enumerate(keep)},
+        "units": {"head": tuple(int(count) for count in keep.sum(1))},
+        "sites": tuple(kept_heads(f"layer.{i}", row) for i, row in enumerate(keep)),
         "quality": correct.count("1") / 200,
         "num_steps": 10,
         "train_s": 1.5,
@@ -86,9 +93,9 @@ def results() -> list[Result]:
     chances = {(DENSE, None): 0.9, ("dsp", 6): 0.85, ("dsp", 3): 0.8}
     chances |= {("random", 6): 0.8, ("random", 3): 0.5}
     return [
-        make_result(method, heads, seed, chance=chance)
+        make_result(method, amount, seed, chance=chance)
         for seed in range(3)
-        for (method, heads), chance in chances.items()
+        for (method, amount), chance in chances.items()
     ]
 
 

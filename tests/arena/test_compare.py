@@ -69,12 +69,13 @@ def test_every_cell_leaves_a_result_that_is_exact(whole):
     assert {path.name for path in whole.path.iterdir() if path.is_dir()} == NAMES
     assert not whole.unfinished
     for result in whole.results:
-        asked = 12 if result.heads is None else result.heads
+        asked = 12 if result.amount is None else result.amount
         folder = whole.path / result.cell.name
         small = AutoModelForSequenceClassification.from_pretrained(folder / "model")
-        assert hc.units(small).num("head") == result.num_heads == asked
-        assert sum(keep.count("1") for keep in result.keep.values()) == asked
-        assert sum(result.heads_per_layer) == asked
+        assert hc.units(small).num("head") == asked
+        assert sum(site.keep.count("1") for site in result.sites) == asked
+        assert sum(site.num for site in result.sites) == asked
+        assert sum(result.units["head"]) == asked
         assert result.quality == result.correct.count("1") / 24
         assert {path.name for path in folder.iterdir()} >= {"cell.json", "result.json", "log.txt"}
         assert not list(folder.rglob("checkpoint-*"))
@@ -102,7 +103,7 @@ def test_what_rests_while_it_decides_has_two_qualities(whole, inputs, method):
             decision = hc.Decision.load(folder / part / "decision.json")
             assert decision.provenance["method"]["name"] == "looking"
             kept = {s.module: "".join("01"[k] for k in s.keep) for s in decision.sites}
-            assert kept == result.keep
+            assert kept == {site.module: site.keep for site in result.sites}
             assert "3 of 12 heads" in (folder / part / "README.md").read_text(encoding="utf-8")
 
 
@@ -174,26 +175,26 @@ def test_the_summary_alone_reads_what_is_there(whole, files):
 
 
 def test_heads_and_methods_added_later_keep_what_is_finished(grid, run, tmp_path, files):
-    run(grid(heads=(6,), seeds=(0,)))
+    run(grid(amounts=(6,), seeds=(0,)))
     before = cells_of(tmp_path / "out", files)
-    found = run(grid(METHODS, heads=(3,), seeds=(0,)))
+    found = run(grid(METHODS, amounts=(3,), seeds=(0,)))
     assert finished(found) == {"dense-0", "random-6-0", "random-3-0", "looking-3-0"}
     after = cells_of(tmp_path / "out", files)
     assert {name: after[name] for name in before} == before
-    only = run(grid(heads=(6,), seeds=(0,)))  # what was asked before is still in the summary
+    only = run(grid(amounts=(6,), seeds=(0,)))  # what was asked before is still in the summary
     assert finished(only) == finished(found)
 
 
 def test_a_changed_recipe_is_refused(grid, run, tmp_path, files):
-    run(grid(heads=(6,), seeds=(0,)))
+    run(grid(amounts=(6,), seeds=(0,)))
     before = files(tmp_path / "out")
     with pytest.raises(hc.CheckpointError, match=r"recipe.learning_rate = 0.0001, this one has 0"):
-        run(grid(heads=(6,), seeds=(0,), recipe={"learning_rate": 0.01}))
+        run(grid(amounts=(6,), seeds=(0,), recipe={"learning_rate": 0.01}))
     assert files(tmp_path / "out") == before
 
 
 def test_a_model_without_any_head_recovers(grid, run):
-    found = run(grid({"looking": Looking()}, heads=(0,), seeds=(0,), recover_epochs=0.25))
+    found = run(grid({"looking": Looking()}, amounts=(0,), seeds=(0,), recover_epochs=0.25))
     assert failures(found) == {}
     assert found.results[-1].recover_steps == 3
 
@@ -205,7 +206,7 @@ class Kill(TrainerCallback):
 
 
 def test_an_interrupted_comparison_goes_on_where_it_was(grid, run, tmp_path, files, monkeypatch):
-    whole = run(grid({"dsp": hc.DSP()}, heads=(6,), seeds=(0,)))
+    whole = run(grid({"dsp": hc.DSP()}, amounts=(6,), seeds=(0,)))
     shutil.move(tmp_path / "out", tmp_path / "whole")
     with monkeypatch.context() as patch:
         begin = PruningTrainer.__init__
@@ -217,9 +218,9 @@ def test_an_interrupted_comparison_goes_on_where_it_was(grid, run, tmp_path, fil
 
         patch.setattr(PruningTrainer, "__init__", killed)
         with pytest.raises(KeyboardInterrupt):
-            run(grid({"dsp": hc.DSP()}, heads=(6,), seeds=(0,)))
+            run(grid({"dsp": hc.DSP()}, amounts=(6,), seeds=(0,)))
     before = cells_of(tmp_path / "out" / "dense-0", files)
-    found = run(grid({"dsp": hc.DSP()}, heads=(6,), seeds=(0,)))
+    found = run(grid({"dsp": hc.DSP()}, amounts=(6,), seeds=(0,)))
     assert cells_of(tmp_path / "out" / "dense-0", files) == before
     log = (tmp_path / "out" / "dsp-6-0" / "log.txt").read_text(encoding="utf-8")
     steps = [line for line in log.splitlines() if line.startswith("training")]
@@ -229,12 +230,12 @@ def test_an_interrupted_comparison_goes_on_where_it_was(grid, run, tmp_path, fil
         "training up to step 6 of 6",
     ]
     assert [r.correct for r in found.results] == [r.correct for r in whole.results]
-    assert [r.keep for r in found.results] == [r.keep for r in whole.results]
+    assert [r.sites for r in found.results] == [r.sites for r in whole.results]
 
 
 def test_a_failing_method_does_not_lose_the_others(grid, run, tmp_path, monkeypatch):
     methods = {"failing": Failing(), "random": hc.Random()}
-    found = run(grid(methods, heads=(6,), seeds=(0,)))
+    found = run(grid(methods, amounts=(6,), seeds=(0,)))
     assert finished(found) == {"dense-0", "random-6-0"}
     assert failures(found) == {"failing-6-0": "KeyError: 'nothing to go by'"}
     body = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
@@ -244,16 +245,16 @@ def test_a_failing_method_does_not_lose_the_others(grid, run, tmp_path, monkeypa
     assert any("looking.py" in line for line in error["log"])
     assert (tmp_path / "out" / "quality.png").is_file()
     monkeypatch.setattr(Failing, "init", lambda self, *given: hc.Random().init(*given))
-    mended = run(grid(methods, heads=(6,), seeds=(0,)))
+    mended = run(grid(methods, amounts=(6,), seeds=(0,)))
     assert not mended.unfinished
     assert not (tmp_path / "out/failing-6-0/error.json").exists()
 
 
 def test_a_damaged_dense_model_fails_its_own_seed_alone(grid, run, tmp_path):
-    run(grid(heads=(3,)))
+    run(grid(amounts=(3,)))
     weights = tmp_path / "out" / "dense-0" / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
-    found = run(grid(METHODS, heads=(3,)))
+    found = run(grid(METHODS, amounts=(3,)))
     assert set(failures(found)) == {"looking-3-0"}
     assert finished(found) == {"dense-0", "dense-1", "random-3-0", "random-3-1", "looking-3-1"}
 
@@ -265,7 +266,7 @@ def test_a_failed_dense_model_fails_what_needs_it(grid, run, monkeypatch):
         return carry_out(spec, *args, **settings)
 
     monkeypatch.setattr("headcount.arena.cell.carry_out", broken)
-    found = run(grid(METHODS, heads=(3,)))
+    found = run(grid(METHODS, amounts=(3,)))
     assert failures(found) == {
         "dense-1": "TrainingError: the loss is nan",
         "looking-3-1": "needs dense-1, which failed",
@@ -274,7 +275,7 @@ def test_a_failed_dense_model_fails_what_needs_it(grid, run, monkeypatch):
 
 def test_bad_input_leaves_nothing(grid, run, tmp_path):
     for made, error, message in (
-        (grid(heads=(6, 13)), hc.BudgetError, r"the model has 12 heads. Give 0 to 12"),
+        (grid(amounts=(6, 13)), hc.BudgetError, r"the model has 12 heads. Give 0 to 12"),
         (grid(num_train=97), hc.DataError, r"num_train=97: there are 96 training examples"),
         (grid(task="poetry"), hc.DataError, r"task='poetry'"),
     ):
@@ -291,27 +292,27 @@ def test_two_calls_do_not_work_on_one_folder(grid, run, tmp_path):
         FileLock(tmp_path / "out" / "lock"),
         pytest.raises(hc.CheckpointError, match="another call of compare is at work"),
     ):
-        run(grid(heads=(6,), seeds=(0,)))
+        run(grid(amounts=(6,), seeds=(0,)))
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["lock"]
 
 
 def test_without_models_the_dense_ones_stay_and_the_shapes_are_timed(grid, run, tmp_path):
-    found = run(grid(METHODS, heads=(3,), seeds=(0,)), keep_models=False, timing=TIMING)
+    found = run(grid(METHODS, amounts=(3,), seeds=(0,)), keep_models=False, timing=TIMING)
     kept = {path.parent.parent.name for path in (tmp_path / "out").rglob("*.safetensors")}
     assert kept == {"dense-0"}
     assert ("looking", 3) in found.latencies
-    later = run(grid({**METHODS, "magnitude": hc.Magnitude()}, heads=(3,), seeds=(0,)))
+    later = run(grid({**METHODS, "magnitude": hc.Magnitude()}, amounts=(3,), seeds=(0,)))
     assert not later.unfinished
 
 
 def test_a_dense_model_that_is_gone_is_trained_again_once_it_is_needed(grid, run, tmp_path, files):
-    run(grid(heads=(3,), seeds=(0,)))
+    run(grid(amounts=(3,), seeds=(0,)))
     first = read_result(tmp_path / "out" / "dense-0").correct
     shutil.rmtree(tmp_path / "out" / "dense-0" / "model")
     before = cells_of(tmp_path / "out", files)
-    run(grid(heads=(6, 3), seeds=(0,)))  # needs no dense model
+    run(grid(amounts=(6, 3), seeds=(0,)))  # needs no dense model
     assert cells_of(tmp_path / "out", files).items() >= before.items()
-    found = run(grid(METHODS, heads=(3,), seeds=(0,)))
+    found = run(grid(METHODS, amounts=(3,), seeds=(0,)))
     assert "looking-3-0" in finished(found)
     after = cells_of(tmp_path / "out", files)
     assert after["random-3-0/result.json"] == before["random-3-0/result.json"]
@@ -326,7 +327,7 @@ def gone(path, *cells):
 
 
 def test_a_dense_result_counts_until_the_model_is_trained_again(grid, run, tmp_path, monkeypatch):
-    before = run(grid(heads=(3,))).results
+    before = run(grid(amounts=(3,))).results
     gone(tmp_path / "out", "dense-0", "dense-1")
     seen = []
 
@@ -337,13 +338,13 @@ def test_a_dense_result_counts_until_the_model_is_trained_again(grid, run, tmp_p
     with monkeypatch.context() as patch:
         patch.setattr("headcount.arena.cell.carry_out", killed)
         with pytest.raises(KeyboardInterrupt):
-            run(grid(METHODS, heads=(3,)))
+            run(grid(METHODS, amounts=(3,)))
     assert seen == ["dense-0"]
     kept = [r for r in Comparison.read(tmp_path / "out").results if r.method != "looking"]
     assert sorted(kept, key=lambda r: r.cell.name) == sorted(before, key=lambda r: r.cell.name)
-    assert run(grid(heads=(3,))).unfinished.keys().isdisjoint(r.cell for r in before)
+    assert run(grid(amounts=(3,))).unfinished.keys().isdisjoint(r.cell for r in before)
     assert not (tmp_path / "out/dense-0/model").exists()  # nothing that was asked needs it
-    found = run(grid(METHODS, heads=(3,)))
+    found = run(grid(METHODS, amounts=(3,)))
     assert not found.unfinished
     assert not list((tmp_path / "out").rglob("result.before.json"))
 
@@ -351,14 +352,14 @@ def test_a_dense_result_counts_until_the_model_is_trained_again(grid, run, tmp_p
 def test_a_dense_model_that_cannot_be_trained_again_fails_what_needs_it(
     grid, run, tmp_path, monkeypatch
 ):
-    run(grid(heads=(3,), seeds=(0,)))
+    run(grid(amounts=(3,), seeds=(0,)))
     gone(tmp_path / "out", "dense-0")
 
     def broken(spec, *given, **settings):
         raise hc.TrainingError("the loss is nan")
 
     monkeypatch.setattr("headcount.arena.cell.carry_out", broken)
-    found = run(grid(METHODS, heads=(3,), seeds=(0,)))
+    found = run(grid(METHODS, amounts=(3,), seeds=(0,)))
     assert failures(found) == {"looking-3-0": "needs dense-0, which failed"}
     assert finished(found) == {"dense-0", "random-3-0"}
 
@@ -370,22 +371,22 @@ def test_what_another_call_finishes_meanwhile_is_left_alone(
 
         def slow(*given):  # before the lock
             patch.setattr("headcount.arena.compare.check", check)
-            run(grid(heads=(3,), seeds=(0,)))
+            run(grid(amounts=(3,), seeds=(0,)))
             kept.append(cells_of(tmp_path / "out", files))
 
         kept: list[dict] = []
         patch.setattr("headcount.arena.compare.check", slow)
-        found = run(grid(heads=(3,), seeds=(0,)))
+        found = run(grid(amounts=(3,), seeds=(0,)))
     assert cells_of(tmp_path / "out", files) == kept[0]
     assert finished(found) == {"dense-0", "random-3-0"}
 
 
 def test_a_result_of_another_comparison_does_not_count(grid, run, tmp_path):
-    run(grid(heads=(3,), seeds=(0,)))
+    run(grid(amounts=(3,), seeds=(0,)))
     shutil.move(tmp_path / "out", tmp_path / "other")
-    run(grid(heads=(6,), seeds=(0,), num_train=32))
+    run(grid(amounts=(6,), seeds=(0,), num_train=32))
     shutil.copytree(tmp_path / "other" / "random-3-0", tmp_path / "out" / "random-3-0")
-    found = run(grid(heads=(3,), seeds=(0,), num_train=32))
+    found = run(grid(amounts=(3,), seeds=(0,), num_train=32))
     assert finished(found) == {"dense-0", "random-6-0"}
     assert "is a cell with settings.num_train = 0, this one has 32" in failures(found)["random-3-0"]
     assert finished(Comparison.read(tmp_path / "out")) == {"dense-0", "random-6-0"}
@@ -394,7 +395,7 @@ def test_a_result_of_another_comparison_does_not_count(grid, run, tmp_path):
 def test_other_weights_under_the_same_name_are_refused(grid, run, tmp_path, inputs):
     model = tmp_path / "model"
     shutil.copytree(inputs["model"], model)
-    made = grid(heads=(3,), seeds=(0,))
+    made = grid(amounts=(3,), seeds=(0,))
     made = replace(made, settings=replace(made.settings, model=str(model)))
     run(made)
     weights = AutoModelForSequenceClassification.from_pretrained(model)
@@ -410,21 +411,21 @@ def test_what_a_full_disk_leaves_behind_is_not_in_the_way(grid, run, tmp_path):
         (tmp_path / "out" / draft).write_text("{", encoding="utf-8")
 
     leave(".0f1e-grid.json.part")
-    assert not run(grid(heads=(6,), seeds=(0,))).unfinished
+    assert not run(grid(amounts=(6,), seeds=(0,))).unfinished
     leave("random-3-0/.0f1e-progress.json.part")
-    assert not run(grid(heads=(3,), seeds=(0,))).unfinished
+    assert not run(grid(amounts=(3,), seeds=(0,))).unfinished
 
 
 def test_inputs_too_long_to_be_timed_are_refused_before_anything_runs(grid, run, tmp_path):
     with pytest.raises(hc.BudgetError, match=r"latency_length=1024: the model reads at most"):
-        run(grid(heads=(3,), seeds=(0,)), timing=Timing(length=1024))
+        run(grid(amounts=(3,), seeds=(0,)), timing=Timing(length=1024))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_latency_that_cannot_be_measured_takes_nothing_along(grid, run, tmp_path, quiet):
-    run(grid(heads=(3,), seeds=(0,)))
+    run(grid(amounts=(3,), seeds=(0,)))
     gone(tmp_path / "out", "dense-0")
-    found = run(grid(heads=(3,), seeds=(0,)), timing=TIMING)
+    found = run(grid(amounts=(3,), seeds=(0,)), timing=TIMING)
     assert not found.unfinished
     assert not found.latencies
     assert "latency: not measured:" in quiet.file.getvalue()
@@ -432,8 +433,8 @@ def test_latency_that_cannot_be_measured_takes_nothing_along(grid, run, tmp_path
 
 
 def test_a_later_call_may_compare_with_a_method_of_an_earlier_one(grid, run):
-    run(grid({"dsp": hc.DSP()}, heads=(3,), seeds=(0,)))
-    found = run(grid(heads=(3,), seeds=(0,)), against="dsp")
+    run(grid({"dsp": hc.DSP()}, amounts=(3,), seeds=(0,)))
+    found = run(grid(amounts=(3,), seeds=(0,)), against="dsp")
     assert found.against == "dsp"
 
 
@@ -451,7 +452,7 @@ class TestAdoption:
 
     @pytest.fixture
     def asked(self, grid):
-        return grid({"dsp": hc.DSP()}, heads=(6,), seeds=(0,), recover_epochs=0.25)
+        return grid({"dsp": hc.DSP()}, amounts=(6,), seeds=(0,), recover_epochs=0.25)
 
     @pytest.fixture
     def trained(self, asked, tmp_path, quiet):
@@ -472,7 +473,7 @@ class TestAdoption:
         for result in found.results:
             assert result.adopted
             assert result.quality == result.correct.count("1") / 24
-            assert sum(result.heads_per_layer) == (result.heads or 12)
+            assert sum(result.units["head"]) == (result.amount or 12)
         assert {p: p.read_bytes() for p in trained.glob("*/model/*")} == before
         assert finished(run(asked)) == finished(found)  # from now on, no different from others
 
@@ -491,7 +492,7 @@ class TestAdoption:
     )
     def test_of_another_arm_is_refused(self, trained, grid, run, changed, message):
         settings = {"methods": {"dsp": hc.DSP()}, "recover_epochs": 0.25, **changed}
-        found = run(grid(heads=(6,), seeds=(0,), **settings), adopt=True)
+        found = run(grid(amounts=(6,), seeds=(0,), **settings), adopt=True)
         assert message in failures(found)["dsp-6-0"]
         assert "Move it away to train anew" in failures(found)["dsp-6-0"]
 
@@ -523,5 +524,5 @@ def change_result(folder, **changed):
 
 
 def test_a_part_of_the_training_data_is_enough(grid, run):
-    found = run(grid(heads=(6,), seeds=(0,), num_train=32))
+    found = run(grid(amounts=(6,), seeds=(0,), num_train=32))
     assert {result.num_steps for result in found.results} == {2}

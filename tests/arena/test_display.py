@@ -8,12 +8,12 @@ from headcount.arena.grid import Cell
 from headcount.arena.output import Output, write_json
 from headcount.arena.progress import Progress, read_progress, write_progress
 
-CELL = Cell(method="random", heads=6, seed=0)
+CELL = Cell(method="random", amount=6, seed=0)
 
 
 @pytest.fixture
 def output(grid, tmp_path) -> Output:
-    output = Output.of(tmp_path / "out", grid(heads=(6,)))
+    output = Output.of(tmp_path / "out", grid(amounts=(6,)))
     output.open()
     return output
 

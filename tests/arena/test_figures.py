@@ -11,13 +11,14 @@ from headcount.arena.figures.latency import draw_latency, pareto
 from headcount.arena.figures.quality import draw_quality
 from headcount.arena.figures.style import spread_out, styles
 from headcount.arena.latency import Latency
+from headcount.arena.result import KeptSite
 from headcount.arena.summary import lines
 
 
 def timed(results):
     return {
-        (r.method, r.heads): Latency(
-            ratio=0.5 + r.num_heads / 16, ratio_quartiles=(0.4, 0.6), median_s=0.01
+        (r.method, r.amount): Latency(
+            ratio=0.5 + sum(r.units["head"]) / 16, ratio_quartiles=(0.4, 0.6), median_s=0.01
         )
         for r in results
     }
@@ -31,6 +32,12 @@ def draw(kind, results, path):
     else:
         draw_latency(lines(results), timed(results), path, metric="accuracy")
     return imread(path)
+
+
+def kept_heads(module, keep) -> KeptSite:
+    bits = "".join(map(str, keep))
+    num = bits.count("1")
+    return KeptSite(module=module, kind="head", layer=module, num=num, whole=len(bits), keep=bits)
 
 
 KINDS = ("quality", "heads", "latency")
@@ -77,8 +84,8 @@ def test_the_dense_model_alone_can_be_drawn(result, tmp_path):
 
 
 def test_shares_are_over_seeds(result):
-    one = result("dsp", 2, keep={"a": "1100", "b": "00"})
-    other = result("dsp", 2, 1, keep={"a": "1000", "b": "01"})
+    one = result("dsp", 2, sites=(kept_heads("a", (1, 1, 0, 0)), kept_heads("b", (0, 0))))
+    other = result("dsp", 2, 1, sites=(kept_heads("a", (1, 0, 0, 0)), kept_heads("b", (0, 1))))
     expected = [[1, 0.5, 0, 0], [0, 0.5, np.nan, np.nan]]
     assert np.array_equal(_shares([one, other]), np.array(expected), equal_nan=True)
 
@@ -117,7 +124,7 @@ def test_a_method_has_one_colour_whatever_comes_behind_its_name():
 
 @pytest.mark.parametrize("kind", ["quality", "latency"])
 def test_styles_that_are_given_are_taken(results, tmp_path, kind):
-    methods = dict.fromkeys(r.method for r in results if r.heads is not None)
+    methods = dict.fromkeys(r.method for r in results if r.amount is not None)
     for name, looks in (("own", styles(methods)), ("other", styles(reversed(methods)))):
         path = tmp_path / f"{name}.png"
         if kind == "quality":

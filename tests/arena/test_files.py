@@ -23,7 +23,7 @@ OTHERS = {
 @pytest.fixture(scope="module")
 def small_grid(grid):
     def make(heads=(6,)):
-        return grid(heads=heads, seeds=(0,), recipe={"epochs": 0.1})
+        return grid(amounts=heads, seeds=(0,), recipe={"epochs": 0.1})
 
     return make
 
@@ -62,7 +62,7 @@ def test_what_others_put_there_stays(small_grid, out, tmp_path, quiet, monkeypat
     write(out, OTHERS)
     call(small_grid(), tmp_path / "link", quiet, keep_models=False)
     found = call(small_grid((6, 3)), "~/out", quiet)
-    assert {(r.method, r.heads) for r in found.results} == {
+    assert {(r.method, r.amount) for r in found.results} == {
         *(("dense", None), ("random", 6), ("random", 3))
     }
     assert {name: (out / name).read_text() for name in OTHERS} == OTHERS

@@ -13,7 +13,7 @@ from looking import Looking
 
 def test_every_seed_has_a_dense_cell_and_all_the_others(grid):
     methods = {"dsp": hc.DSP(), "random": hc.Random()}
-    names = [cell.name for cell in grid(methods, heads=(6, 3), seeds=(4, 7)).cells]
+    names = [cell.name for cell in grid(methods, amounts=(6, 3), seeds=(4, 7)).cells]
     assert names[:5] == ["dense-4", "dsp-6-4", "random-6-4", "dsp-3-4", "random-3-4"]
     assert [name.replace("-4", "-7") for name in names[:5]] == names[5:]
 
@@ -30,7 +30,7 @@ def test_every_seed_has_a_dense_cell_and_all_the_others(grid):
 )
 def test_an_arm_starts_where_its_method_needs(grid, tmp_path, method, starts_from_dense, epochs):
     made = grid({"it": method}, pipelined_epochs=2.0, num_examples=7)
-    cell = Cell(method="it", heads=3, seed=1)
+    cell = Cell(method="it", amount=3, seed=1)
     spec = made.run_spec(cell, tmp_path)
     assert made.needs(cell) == (cell.dense if starts_from_dense else None)
     assert spec.start == (
@@ -53,11 +53,11 @@ def test_runs_of_another_length_do_without_max_steps(grid, tmp_path):
 
 
 def test_the_dense_run_has_no_method(grid, tmp_path):
-    spec = grid().run_spec(Cell(method="dense", heads=None, seed=1), tmp_path)
+    spec = grid().run_spec(Cell(method="dense", amount=None, seed=1), tmp_path)
     assert (spec.method, spec.budget) == (None, None)
     assert spec.describe() == {"name": "dense"}
     assert spec.recipe.seed == 1
-    assert grid().needs(Cell(method="dense", heads=None, seed=1)) is None
+    assert grid().needs(Cell(method="dense", amount=None, seed=1)) is None
 
 
 def test_settings_survive_json(settings):
@@ -95,9 +95,9 @@ def test_files_are_known_by_their_contents(settings, inputs, tmp_path):
 @pytest.mark.parametrize(
     ("changed", "error", "message"),
     [
-        ({"heads": ()}, hc.BudgetError, r"compare\(heads=\(\)\): give one or more"),
-        ({"heads": (6, 6)}, hc.BudgetError, r"heads=\(6, 6\).*each once"),
-        ({"seeds": (0, -1)}, hc.BudgetError, "counts of 0 or more"),
+        ({"amounts": ()}, hc.BudgetError, r"compare\(heads=\(\)\): give one or more"),
+        ({"amounts": (6, 6)}, hc.BudgetError, r"heads=\(6, 6\).*each once"),
+        ({"seeds": (0, -1)}, hc.BudgetError, "give seeds of 0 or more"),
         ({"methods": {"dense": hc.Random()}}, hc.BudgetError, "'dense' is compared in any case"),
         ({"num_train": -1}, hc.TrainingError, r"compare\(num_train=-1\): give 0 or more"),
         ({"recover_epochs": -0.5}, hc.TrainingError, r"recover_epochs=-0.5"),
@@ -111,7 +111,7 @@ def test_what_cannot_be_compared_is_refused(grid, changed, error, message):
 
 def test_a_distilled_method_waits_for_its_teacher_and_begins_where_it_would(grid, tmp_path):
     made = grid({"random+distil": hc.Random(), "random": hc.Random()})
-    cell, plain = (Cell(method=name, heads=3, seed=1) for name in ("random+distil", "random"))
+    cell, plain = (Cell(method=name, amount=3, seed=1) for name in ("random+distil", "random"))
     assert made.needs(cell) == cell.dense
     spec = made.run_spec(cell, tmp_path)
     assert spec.teacher == str(tmp_path / "dense-1" / "model")
@@ -123,7 +123,7 @@ def test_a_distilled_method_waits_for_its_teacher_and_begins_where_it_would(grid
 
 def test_a_method_may_start_from_the_dense_model_and_train_as_others_recover(grid, tmp_path):
     made = grid({"dsp+finetuned": hc.DSP(), "dsp": hc.DSP()}, recover_epochs=0.25)
-    cell, plain = (Cell(method=name, heads=3, seed=1) for name in ("dsp+finetuned", "dsp"))
+    cell, plain = (Cell(method=name, amount=3, seed=1) for name in ("dsp+finetuned", "dsp"))
     assert made.needs(cell) == cell.dense
     spec = made.run_spec(cell, tmp_path)
     assert spec.start == str(tmp_path / "dense-1" / "model")
@@ -134,7 +134,7 @@ def test_a_method_may_start_from_the_dense_model_and_train_as_others_recover(gri
 
 def test_a_method_may_start_from_its_teacher(grid, tmp_path):
     made = grid({"dsp+finetuned+distil": hc.DSP()}, recover_epochs=0.25)
-    spec = made.run_spec(Cell(method="dsp+finetuned+distil", heads=3, seed=1), tmp_path)
+    spec = made.run_spec(Cell(method="dsp+finetuned+distil", amount=3, seed=1), tmp_path)
     assert spec.start == spec.teacher == str(tmp_path / "dense-1" / "model")
     assert spec.method == hc.DSP()
 
@@ -160,7 +160,7 @@ def test_a_distilled_arm_trains_otherwise_than_a_plain_one(settings, grid, tmp_p
     recipe = made.run_spec(made.cells[0], tmp_path).recipe
     task_data = gather(given.model, given.task, list(given.train), list(given.eval), recipe)
     found = {}
-    for cell in (made.cells[0], *(c for c in made.cells if (c.heads, c.seed) == (3, 0))):
+    for cell in (made.cells[0], *(c for c in made.cells if (c.amount, c.seed) == (3, 0))):
         found[cell.method] = carry_out(
             made.run_spec(cell, tmp_path), task_data, tmp_path / cell.name, quiet
         )

@@ -30,7 +30,7 @@ def saved(result, tmp_path):
         small.save_pretrained(folder)
         (folder / "model.safetensors").unlink()
         counts = hc.Decision.load(folder / "decision.json").kept_per_layer
-        return result(method, heads, seed, heads_per_layer=counts)
+        return result(method, heads, seed, units={"head": counts})
 
     return make
 
@@ -45,7 +45,7 @@ def test_a_model_without_weights_has_the_shape_of_its_cell(saved, tmp_path):
     model = model_of(tmp_path / "dsp-5-0" / "model")
     assert hc.units(model).num("head") == 5
     assert not model.training
-    assert shape_of(one) == " ".join(map(str, one.heads_per_layer))
+    assert shape_of(one) == " ".join(map(str, one.units["head"]))
 
 
 def test_each_shape_is_timed_once(saved, tmp_path, monkeypatch):

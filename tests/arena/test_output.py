@@ -7,7 +7,7 @@ from headcount.arena.grid import Cell, digest
 from headcount.arena.output import Output, asked, first_change, read_grid, read_json, write_json
 
 METHODS = {"dsp": hc.DSP(), "random": hc.Random()}
-CELL = Cell(method="random", heads=3, seed=1)
+CELL = Cell(method="random", amount=3, seed=1)
 
 
 def opened(path, grid, **how) -> Output:
@@ -26,12 +26,14 @@ def test_another_process_reads_the_same_specifications(grid, tmp_path):
 
 
 def test_methods_heads_and_seeds_may_be_added(grid, tmp_path):
-    first = opened(tmp_path / "out", grid(METHODS, heads=(6,), seeds=(0,)))
+    first = opened(tmp_path / "out", grid(METHODS, amounts=(6,), seeds=(0,)))
     more = {"magnitude": hc.Magnitude()}
-    second = opened(tmp_path / "out", grid(more, heads=(3,), seeds=(1,)))
+    second = opened(tmp_path / "out", grid(more, amounts=(3,), seeds=(1,)))
     assert list(asked(tmp_path / "out")) == [*second.grid.cells, *first.grid.cells]
     assert list(read_grid(tmp_path / "out")["methods"]) == ["magnitude", *METHODS]
-    opened(tmp_path / "out", grid(METHODS, heads=(6,), seeds=(0,)))  # what is asked now comes first
+    opened(
+        tmp_path / "out", grid(METHODS, amounts=(6,), seeds=(0,))
+    )  # what is asked now comes first
     assert list(asked(tmp_path / "out")) == [*first.grid.cells, *second.grid.cells]
 
 

@@ -99,7 +99,7 @@ def test_a_killed_comparison_goes_on_and_repeats_nothing(inputs, tmp_path, files
     for name in set(NAMES) - done - half:
         assert trained(output / name)[-1] == (0, NUM_STEPS)
     assert not any(f"{name}: begun" in again.stdout for name in done)
-    kept = {name: read_result(output / name).num_heads for name in NAMES}
+    kept = {name: sum(read_result(output / name).units["head"]) for name in NAMES}
     assert all(kept[name] == int(name.split("-")[1]) for name in NAMES if "dense" not in name)
 
 

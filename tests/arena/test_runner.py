@@ -12,7 +12,7 @@ from headcount.arena.output import Output, write_json
 from headcount.arena.runner import Processes
 from headcount.cli.cell import PROGRAM
 
-CELL = Cell(method="random", heads=3, seed=1)
+CELL = Cell(method="random", amount=3, seed=1)
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from headcount.arena.grid import Cell
 from headcount.arena.runner import Job, Runner
 from headcount.arena.schedule import Watch, run_cells
 
-DENSE = [Cell(method="dense", heads=None, seed=seed) for seed in range(3)]
-EARLY = [Cell(method="early", heads=k, seed=seed) for seed in range(3) for k in (6, 3)]
-LATE = [Cell(method="late", heads=k, seed=seed) for seed in range(3) for k in (6, 3)]
+DENSE = [Cell(method="dense", amount=None, seed=seed) for seed in range(3)]
+EARLY = [Cell(method="early", amount=k, seed=seed) for seed in range(3) for k in (6, 3)]
+LATE = [Cell(method="late", amount=k, seed=seed) for seed in range(3) for k in (6, 3)]
 
 
 def needs(cell):

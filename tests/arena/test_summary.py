@@ -10,10 +10,10 @@ from headcount.arena.table import MINUS, NONE, Sheet, sheets
 
 
 def test_lines_have_mean_and_spread_over_seeds(results):
-    found = {(line.method, line.heads): line for line in lines(results)}
+    found = {(line.method, line.amount): line for line in lines(results)}
     assert list(found) == [("dense", None), ("dsp", 6), ("dsp", 3), ("random", 6), ("random", 3)]
     for (method, heads), line in found.items():
-        values = [r.quality for r in results if (r.method, r.heads) == (method, heads)]
+        values = [r.quality for r in results if (r.method, r.amount) == (method, heads)]
         assert line.num_seeds == 3
         assert line.mean == pytest.approx(np.mean(values))
         assert line.std == pytest.approx(np.std(values, ddof=1))
@@ -34,10 +34,10 @@ def test_quality_as_decided_has_a_mean_of_its_own(result):
 
 
 def test_differences_are_paired_by_seed(results):
-    found = {(d.method, d.heads): d for d in differences(results, "dsp")}
+    found = {(d.method, d.amount): d for d in differences(results, "dsp")}
     assert set(found) == {("random", 6), ("random", 3)}
     for (method, heads), difference in found.items():
-        by_seed = {(r.method, r.seed): r.quality for r in results if r.heads == heads}
+        by_seed = {(r.method, r.seed): r.quality for r in results if r.amount == heads}
         paired = [by_seed[method, seed] - by_seed["dsp", seed] for seed in range(3)]
         assert difference.mean == pytest.approx(np.mean(paired))
         assert difference.num_seeds == 3
@@ -184,7 +184,7 @@ def test_a_wide_comparison_fits_into_80_columns():
     apart = [
         Difference(
             method=names[1],
-            heads=k,
+            amount=k,
             num_seeds=3,
             mean=-0.012,
             low=-0.02,

@@ -71,7 +71,7 @@ def test_a_failed_cell_gives_exit_code_1(inputs, tmp_path, here, monkeypatch):
     start = Here.start
 
     def broken(self, cell):
-        if cell == Cell(method="random", heads=3, seed=0):
+        if cell == Cell(method="random", amount=3, seed=0):
             folder = self.output.folder(cell)
             folder.mkdir(parents=True)
             self.output.note_failure(cell, "it broke")
@@ -115,14 +115,25 @@ def test_a_configuration_file_may_have_lists(inputs, tmp_path, here):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--heads", "many"], "--heads 'many': give whole numbers such as 36,24,12"),
-        (["--heads", "0.5"], "--heads '0.5': give whole numbers"),
+        (
+            ["--heads", "many"],
+            "--heads 'many': not a number. Give a count such as 12, or a fraction",
+        ),
+        (["--heads", "6,0.5"], "give counts or fractions in one comparison, not both"),
+        (["--neurons", "1.5"], "--neurons 1.5: a fraction lies between 0.0 and 1.0"),
+        (["--heads", "6", "--neurons", "9"], "a comparison has one axis. Give one of them"),
+        (["--heads", "encoder=6"], "a comparison takes numbers for the whole model, or with --pl"),
+        (["--latency", "0.5"], "--latency: it cannot be the axis of a comparison"),
+        (["--heads", "6", "--kinds", "neuron"], "--kinds ...: it goes with params or macs or lat"),
+        (["--heads", "6", "--methods", "dsp,layer-drop"], "LayerDrop only removes layers or subl"),
+        (["--macs", "0.5", "--methods", "dsp-relaxed"], "--macs 0.5: RelaxedTopK needs a number"),
+        (["--kv-heads", "1"], "--kv-heads 1: the model has no key-value heads"),
         (["--heads", "13"], "the model has 12 heads. Give 0 to 12"),
         (["--heads", "5", "--methods", "magic"], "--method 'magic': give one of dsp"),
         (["--heads", "5,5"], "each once"),
         (["--heads", "5", "--against", "magnitude"], "against='magnitude'): give one of dsp"),
         (["--heads", "5", "--seeds", "0,x"], "--seeds '0,x'"),
-        ([], "MODEL, --train, --eval and --heads are needed"),
+        ([], "MODEL, --train, --eval and an axis such as --heads are needed"),
     ],
 )
 def test_bad_input_is_one_message_and_exit_code_1(inputs, tmp_path, flags, message):
@@ -146,6 +157,6 @@ def test_help_teaches():
 
 
 def test_numbers_are_read():
-    assert command.numbers(" 48, 36", "--heads") == (48, 36)
+    assert command.whole_numbers(" 48, 36", "--seeds") == (48, 36)
     with pytest.raises(hc.BudgetError, match="--seeds"):
-        command.numbers("a", "--seeds")
+        command.whole_numbers("a", "--seeds")

@@ -26,7 +26,7 @@ from fuzz.wrong_calls import wrong_calls
 from headcount.arena.comparison import Comparison
 from headcount.arena.grid import Grid, Settings, digest
 from headcount.arena.output import Output, write_json
-from headcount.arena.result import Result
+from headcount.arena.result import KeptSite, Result
 from headcount.checkpoints.workspace import workspace
 from headcount.cli import main as cli
 from headcount.cli.methods import METHODS
@@ -106,7 +106,7 @@ def test_decisions(cut_folder, tmp_path, share):
 
 @Many
 def test_reports(tmp_path, share):
-    row = Row(name="dense", num_heads=8, heads_per_layer=(4, 4), num_params=9, quality=0.5)
+    row = Row(name="dense", units={"head": (4, 4)}, num_params=9, quality=0.5)
     known = {"task": "nli", "metric": "accuracy", "budget": {"heads": 3}, "method": {}, "seed": 0}
     more = {"num_steps": 1, "batch_size": 2, "length": 3, "attn_implementation": "sdpa"}
     Report(**known, **more, rows=(row,), environment={"torch": "2"}).save(tmp_path)
@@ -193,7 +193,7 @@ def comparison(folder: Path) -> tuple[Output, list]:
     """A comparison of three cells that are finished, and one that failed."""
     data = [write_pairs(folder / name, 8) for name in ("train.tsv", "eval.tsv")]
     settings = Settings(model="bert", train=(data[0],), eval=(data[1],))
-    grid = Grid(settings=settings, methods={"random": hc.Random()}, heads=(6, 3), seeds=(0,))
+    grid = Grid(settings=settings, methods={"random": hc.Random()}, amounts=(6, 3), seeds=(0,))
     output = Output.of(folder / "runs", grid)
     output.open()
     cells = list(grid.cells)
@@ -202,15 +202,24 @@ def comparison(folder: Path) -> tuple[Output, list]:
         write_json(output.folder(cell) / "cell.json", output.spec(cell))
     output.note_failure(cells[-1], "KeyError: 'a'")
     for cell in cells[:-1]:
-        bits = "1" * (cell.heads or 8)
+        bits = "1" * (cell.amount or 8)
         result = Result(
             method=cell.method,
-            heads=cell.heads,
+            amount=cell.amount,
             seed=cell.seed,
             described={"name": cell.method},
-            num_heads=len(bits),
-            heads_per_layer=(len(bits) // 2, len(bits) - len(bits) // 2),
-            keep={"layer.0": bits[:4], "layer.1": bits[4:].ljust(4, "0")},
+            units={"head": (len(bits) // 2, len(bits) - len(bits) // 2)},
+            sites=tuple(
+                KeptSite(
+                    module=f"layer.{i}",
+                    kind="head",
+                    layer=str(i),
+                    num=own.count("1"),
+                    whole=4,
+                    keep=own.ljust(4, "0"),
+                )
+                for i, own in enumerate((bits[:4], bits[4:]))
+            ),
             quality=0.5,
             num_steps=3,
             train_s=1.0,

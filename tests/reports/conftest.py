@@ -36,8 +36,7 @@ def report() -> Report:
     """Dense, pruned and control."""
     dense = Row(
         name="dense",
-        num_heads=8,
-        heads_per_layer=(4, 4),
+        units={"head": (4, 4)},
         num_params=200_000,
         quality=0.8,
         num_bytes=801_000,
@@ -48,8 +47,7 @@ def report() -> Report:
     )
     pruned = Row(
         name="dsp",
-        num_heads=3,
-        heads_per_layer=(3, 0),
+        units={"head": (3, 0)},
         num_params=150_000,
         quality=0.76,
         num_bytes=601_000,
@@ -57,7 +55,7 @@ def report() -> Report:
         latency_s=0.003,
         train_s=90.0,
     )
-    control = Row(name="random", num_heads=3, heads_per_layer=(1, 2), num_params=150_000)
+    control = Row(name="random", units={"head": (1, 2)}, num_params=150_000)
     return Report(
         task="sst2",
         metric="accuracy",

@@ -18,7 +18,7 @@ PLAIN = {
     "auto_class": "AutoModel",
     "pipeline_task": None,
     "report": None,
-    "has_figure": False,
+    "figure": None,
 }
 
 
@@ -115,13 +115,13 @@ def test_the_report_is_told(report):
 
 
 def test_every_number_is_in_the_report_or_the_decision(decision, report):
-    card = model_card(**PLAIN | {"decision": decision, "report": report, "has_figure": True})
+    card = model_card(**PLAIN | {"decision": decision, "report": report, "figure": "heads.png"})
     source = report.to_json() + decision.to_json() + markdown(report)
     assert numbers(card) <= numbers(source)
 
 
 def test_the_figure_is_shown_if_there_is_one():
-    assert "(heads.png)" in model_card(**PLAIN | {"has_figure": True})
+    assert "(heads.png)" in model_card(**PLAIN | {"figure": "heads.png"})
     assert "heads.png" not in model_card(**PLAIN)
 
 

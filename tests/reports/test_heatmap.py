@@ -6,7 +6,10 @@ import sys
 
 import matplotlib.image
 import pytest
+import torch
 
+import headcount as hc
+from cases import with_cross_attention
 from headcount.errors import DecisionError
 from headcount.reports.heatmap import CELL_INCHES, DOTS_PER_INCH, heat_map
 from headcount.reports.panels import panels
@@ -135,6 +138,51 @@ def test_layers_within_layers_are_told_apart():
     name = "encoder.layers.0.blocks.{}.attention"
     sites = tuple(dataclasses.replace(site(block, 2, name), layer=0) for block in range(2))
     assert panels(Decision(sites=sites))[0].labels == ("0.0", "0.1")
+
+
+def of_every_kind(*kinds):
+    """A decision about a tiny model with cross-attention."""
+    units = hc.units(with_cross_attention()).only(*kinds)
+    keep = torch.arange(len(units)) % 3 != 0
+    return Decision.of(units, keep, torch.rand(len(units)), {})
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [("neuron",), ("layer",), ("sublayer",), ("head", "neuron"),
+     ("layer", "sublayer", "head", "neuron")],
+    ids=str,
+)  # fmt: skip
+def test_other_kinds_are_drawn_within_their_page(tmp_path, kinds):
+    decision = of_every_kind(*kinds)
+    for name in ("a.png", "b.png"):
+        heat_map(decision, tmp_path / name, title="of every kind")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    ink = matplotlib.image.imread(tmp_path / "a.png")[..., :3].min(-1) < 0.9
+    assert ink.any()
+    for edge in (ink[:8], ink[-8:], ink[:, :8], ink[:, -8:]):
+        assert not edge.any()
+    whole = dataclasses.replace(
+        decision,
+        sites=tuple(dataclasses.replace(s, keep=(True,) * len(s.keep)) for s in decision.sites),
+    )
+    heat_map(whole, tmp_path / "whole.png", title="of every kind")
+    assert (tmp_path / "whole.png").read_bytes() != (tmp_path / "a.png").read_bytes()
+
+
+def test_kinds_have_panels_of_their_own():
+    found = panels(of_every_kind("sublayer", "neuron"))
+    assert sorted(panel.heading for panel in found) == [
+        "neurons, decoder",
+        "neurons, encoder",
+        "sublayers, decoder cross",
+        "sublayers, decoder ffn",
+        "sublayers, decoder self",
+        "sublayers, encoder ffn",
+        "sublayers, encoder self",
+    ]
+    assert {panel.kind for panel in found} == {"neuron", "sublayer"}
+    assert sum(panel.num_kept for panel in found) == of_every_kind("sublayer", "neuron").num_kept
 
 
 def test_nothing_to_draw_is_refused(tmp_path):

@@ -15,6 +15,7 @@ from transformers import (
     Data2VecVisionModel,
 )
 
+import headcount as hc
 from cases import clip, llama, with_cross_attention
 from headcount.architectures.discover import units
 from headcount.errors import CheckpointError, PruningError
@@ -89,14 +90,14 @@ def test_removed_heads_cost_what_the_unit_table_says(keep, implementation):
     saved_params = measure.num_params(model) - measure.num_params(small)
     assert saved_macs == num_removed * BATCH * cost.macs(LENGTH)
     assert saved_params == num_removed * cost.params
-    assert measure.heads_per_layer(small) == (sum(keep[:4]), sum(keep[4:]))
+    assert measure.units_per_layer(small)["head"] == (sum(keep[:4]), sum(keep[4:]))
 
 
 def test_heads_are_counted_alone_and_tower_by_tower():
-    assert measure.heads_per_layer(tiny()) == (HEADS,) * LAYERS
-    assert measure.heads_per_layer(llama()) == (8, 8, 8)
-    assert measure.heads_per_layer(clip()) == (4, 4, 4, 4)
-    assert measure.heads_per_layer(with_cross_attention()) == (4, 4, 4, 8, 8, 8)
+    assert measure.units_per_layer(tiny())["head"] == (HEADS,) * LAYERS
+    assert measure.units_per_layer(llama())["head"] == (8, 8, 8)
+    assert measure.units_per_layer(clip())["head"] == (4, 4, 4, 4)
+    assert measure.units_per_layer(with_cross_attention())["head"] == (4, 4, 4, 8, 8, 8)
 
 
 def test_counting_macs_leaves_the_model_as_it_was():
@@ -224,3 +225,17 @@ def test_environment_names_versions_and_machine_only():
     text = json.dumps(found)
     assert str(Path.home()) not in text
     assert str(Path.cwd()) not in text
+
+
+def test_units_of_every_kind_are_counted_layer_by_layer():
+    model = tiny()
+    small = hc.cut(
+        model, hc.decide(model, hc.Random(), hc.Budget(neurons=5, sublayers={"self": 1}))
+    )
+    counts = measure.units_per_layer(small)
+    assert (sum(counts["neuron"]), sum(counts["sublayer"])) == (5, LAYERS + 1)
+    assert counts["kv_head"] == (0,) * LAYERS
+    one = hc.cut(model, hc.decide(model, hc.Random(), hc.Budget(layers=1)))
+    assert measure.units_per_layer(one) == {
+        kind: own[:1] for kind, own in measure.units_per_layer(model).items()
+    }

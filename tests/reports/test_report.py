@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from headcount.errors import CheckpointError, PruningError
 from headcount.reports.report import FILE, Report, Row, report_of
+from headcount.units.kinds import KINDS
 
 counts = st.integers(0, 2**53)
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -19,11 +20,11 @@ plain = st.dictionaries(texts, st.none() | st.booleans() | counts | finite | tex
 
 @st.composite
 def row(draw, name):
-    heads = tuple(draw(st.lists(st.integers(0, 64), max_size=5)))
+    layers = st.lists(st.integers(0, 64), max_size=5).map(tuple)
+    units = draw(st.dictionaries(st.sampled_from(KINDS), layers, max_size=3))
     return Row(
         name=name,
-        num_heads=sum(heads),
-        heads_per_layer=heads,
+        units=units,
         num_params=draw(counts),
         quality=draw(st.none() | finite),
         num_bytes=draw(st.none() | counts),
@@ -80,6 +81,16 @@ def test_report_of_a_folder_without_report(tmp_path):
         report_of(tmp_path / "nowhere")
 
 
+def as_format_2(body):
+    """Turn the values of a report about heads into those of format 2."""
+    body["format"] = 2
+    del body["kinds"]
+    for row in body["rows"]:
+        row["heads_per_layer"] = row.pop("units")["head"]
+        row["num_heads"] = sum(row["heads_per_layer"])
+    return body
+
+
 def damaged(change):
     def text(report):
         body = json.loads(report.to_json())
@@ -100,8 +111,11 @@ DAMAGES = {
     "rows are gone": damaged(lambda body: body.update(rows=[])),
     "rows are none": damaged(lambda body: body.update(rows=None)),
     "budget is text": damaged(lambda body: body.update(budget="12 heads")),
-    "heads do not add up": damaged(lambda body: body["rows"][0].update(num_heads=1)),
-    "heads are text": damaged(lambda body: body["rows"][0].update(num_heads="8")),
+    "heads do not add up": damaged(lambda body: as_format_2(body)["rows"][0].update(num_heads=1)),
+    "heads are text": damaged(lambda body: as_format_2(body)["rows"][0].update(num_heads="8")),
+    "units are text": damaged(lambda body: body["rows"][0].update(units={"head": ["8"]})),
+    "kind is unknown": damaged(lambda body: body["rows"][0].update(units={"tail": [8]})),
+    "kinds are unknown": damaged(lambda body: body.update(kinds=["tail"])),
     "quality is text": damaged(lambda body: body["rows"][0].update(quality="good")),
     "quality is infinite": damaged(lambda body: body["rows"][0].update(quality=float("inf"))),
 }
@@ -122,13 +136,23 @@ def test_bytes_that_are_no_text_are_refused(tmp_path):
 
 def test_another_format_is_refused(report):
     text = damaged(lambda body: body.update(format=99))(report)
-    with pytest.raises(CheckpointError, match="format 99; this version of headcount reads 2"):
+    with pytest.raises(CheckpointError, match="format 99; this version of headcount reads 3"):
         Report.from_json(text)
 
 
-def test_heads_that_do_not_add_up_are_refused():
-    with pytest.raises(PruningError, match="the layers have 7 heads together"):
-        Row(name="dsp", num_heads=8, heads_per_layer=(4, 3), num_params=1)
+def test_a_report_of_heads_alone_is_read(report):
+    """Formats 1 and 2 have the number of heads, and that of each layer."""
+    body = as_format_2(json.loads(report.to_json()))
+    assert Report.from_json(json.dumps(body)) == report
+    assert [row.num_heads for row in report.rows] == [8, 3, 3]
+    assert report.rows[1].heads_per_layer == (3, 0)
+
+
+def test_kinds_that_there_are_not_are_refused(report):
+    with pytest.raises(PruningError, match=r"units=\{'tail': ...\}\): give kinds of layer"):
+        Row(name="dsp", units={"tail": (4, 3)}, num_params=1)
+    with pytest.raises(PruningError, match=r"Report\(kinds=\('tail',\)\): 'tail' is no kind"):
+        dataclasses.replace(report, kinds=("tail",))
 
 
 @pytest.mark.parametrize(
@@ -141,7 +165,7 @@ def test_heads_that_do_not_add_up_are_refused():
 )
 def test_numbers_out_of_range_are_refused(field, value, allowed):
     with pytest.raises(PruningError, match=rf"{field}={value}\): {allowed}"):
-        Row(name="dsp", num_heads=1, heads_per_layer=(1,), num_params=1, **{field: value})
+        Row(name="dsp", units={"head": (1,)}, num_params=1, **{field: value})
 
 
 @pytest.mark.parametrize("times", [0, 2])

@@ -59,8 +59,7 @@ def test_a_large_model_fits_into_80_columns(report, train_s):
     rows = tuple(
         Row(
             name=name,
-            num_heads=288,
-            heads_per_layer=(12,) * 24,
+            units={"head": (12,) * 24},
             num_params=335_141_888,
             quality=0.84321,
             num_bytes=1_340_567_552,
@@ -76,6 +75,29 @@ def test_a_large_model_fits_into_80_columns(report, train_s):
     for number in ("0.8432", "335.1 M", "1.341 GB", "322.1 G", "934.6 ms", "accuracy", "training"):
         assert any(number in line for line in lines), number
     assert sum("59 min" in line for line in lines) == 3
+
+
+def several_kinds(report, *kinds):
+    units = {"head": (12,) * 24, "kv_head": (4,) * 24, "neuron": (3072,) * 24, "layer": (1,) * 24}
+    rows = tuple(dataclasses.replace(row, units=units) for row in report.rows)
+    return dataclasses.replace(report, kinds=kinds, rows=rows)
+
+
+def test_every_kind_that_was_asked_for_has_its_numbers(report):
+    found = several_kinds(report, "layer", "head", "neuron")
+    text = markdown(found)
+    assert "| layers | heads | neurons | parameters |" in text
+    assert "| heads per layer | neurons per layer |" in text
+    assert "3072 in each of 24 layers" in text
+    assert "layers per layer" not in text + drawn(found, width=100)
+    assert "| 24 (100.0%) | 288 (100.0%) | 73728 (100.0%) |" in text
+
+
+@pytest.mark.parametrize("kinds", [("neuron",), ("kv_head",), ("layer", "head", "neuron")])
+def test_kinds_that_were_asked_for_fit_into_80_columns(report, kinds):
+    lines = drawn(several_kinds(report, *kinds), width=80).splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= 80
+    assert not any("…" in line for line in lines)
 
 
 @pytest.mark.parametrize("write", [drawn, markdown])
@@ -100,8 +122,7 @@ def test_a_large_model_fits_into_100_columns(report):
     rows = tuple(
         Row(
             name=name,
-            num_heads=sum(heads),
-            heads_per_layer=heads,
+            units={"head": heads},
             num_params=335_141_888,
             quality=0.84321,
             num_bytes=1_340_567_552,

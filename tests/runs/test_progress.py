@@ -46,3 +46,16 @@ def test_lines_are_some_seconds_apart_and_show_the_last_numbers(tmp_path, monkey
 def test_a_quick_run_shows_every_hundredth_step(tmp_path, monkeypatch):
     lines = shown(tmp_path, monkeypatch, seconds=0.01, steps=250)
     assert lines == ["dsp: step 100/250  loss 0.010", "dsp: step 200/250  loss 0.005"]
+
+
+def test_the_units_that_changed_are_told_by_kind(tmp_path):
+    out = io.StringIO()
+    bar = ProgressBar("dsp", Console(file=out, force_terminal=False, width=120))
+    state, control = TrainerState(), TrainerControl()
+    state.max_steps = state.global_step = 100
+    args = TrainingArguments(str(tmp_path), report_to=[])
+    bar.on_train_begin(args, state, control)
+    logs = {"loss": 0.5, "neurons_changed": 12, "kv_heads_changed": 1, "heads_moved": 3}
+    bar.on_log(args, state, control, logs=logs)
+    wanted = "loss 0.500  key-value heads changed 1  neurons changed 12"
+    assert out.getvalue().strip() == f"dsp: step 100/100  {wanted}"

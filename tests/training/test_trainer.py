@@ -42,6 +42,15 @@ def test_the_log_shows_temperature_size_entropy_and_changes(tmp_path):
     assert all(entry["heads_changed"] in range(0, 13, 2) for entry in logs)
 
 
+def test_the_log_shows_the_changes_of_each_kind(tmp_path):
+    made = trainer(tmp_path, budget=hc.Budget(heads=5, neurons=40))
+    made.train()
+    logs = [entry for entry in made.state.log_history if "loss" in entry]
+    for name, total in (("heads_changed", 12), ("neurons_changed", 96)):
+        assert all(0 <= entry[name] <= total for entry in logs)
+        assert any(entry[name] for entry in logs)
+
+
 def test_hard_concrete_gates_train_under_their_pressure_until_they_settle(tmp_path):
     made = trainer(tmp_path, method=hc.HardConcrete(), steps=10)
     made.train()

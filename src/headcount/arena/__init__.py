@@ -1,1 +1,1 @@
-"""Methods against each other: a grid of methods, numbers of heads and seeds on one task."""
+"""Methods against each other: a grid of methods, budgets and seeds on one task."""

@@ -3,20 +3,28 @@
 import traceback
 from dataclasses import replace
 
+import torch
 from rich.console import Console
 from transformers import PreTrainedModel
 
 from headcount.architectures.discover import units
 from headcount.arena.adopt import adopt_run
+from headcount.arena.axis import KINDS_OF_UNIT
 from headcount.arena.grid import Cell, digest
 from headcount.arena.output import ERROR_FILE, LOG_FILE, SPEC_FILE, Output, read_json, write_json
 from headcount.arena.progress import Progress, ProgressFile, write_progress
-from headcount.arena.result import Result
+from headcount.arena.recount import check_recount
+from headcount.arena.result import KeptSite, Result
 from headcount.checkpoints.workspace import clear
-from headcount.errors import CheckpointError, PruningError, SurgeryError
-from headcount.reports.measure import environment, heads_per_layer
+from headcount.errors import CheckpointError, PruningError
+from headcount.reports.measure import environment, units_per_layer
 from headcount.runs.data import TaskData, gather, sampled
 from headcount.runs.run import RESULT_FILE, RunResult, carry_out, recover, write_result
+from headcount.units.decision import Decision
+from headcount.units.table import UnitTable
+
+FEW = 256
+"""Sites with more units than this, such as neurons, are noted by their number alone."""
 
 
 def attempt(output: Output, cell: Cell, *, adopt: bool = False, command: str | None = None) -> bool:
@@ -80,7 +88,7 @@ def run_cell(
     write_progress(folder, Progress(phase="reading data"))
     settings, spec = output.grid.settings, output.grid.run_spec(cell, output.path)
     task_data = gather(
-        settings.model, settings.task, list(settings.train), list(settings.eval), spec.recipe
+        settings.model, settings.of_task(), list(settings.train), list(settings.eval), spec.recipe
     )
     task_data = sampled(task_data, settings.num_train, settings.data_seed)
     # Every cell of ours writes its specification first. A result without one is from elsewhere.
@@ -107,27 +115,24 @@ def run_cell(
 def _result(
     output: Output, cell: Cell, trained: RunResult, recovered: RunResult | None, task_data: TaskData
 ) -> Result:
-    """Reload the final model, count its heads from the weights, and collect the numbers."""
+    """Reload the final model, count what it has from the weights, and collect the numbers."""
     last = recovered or trained
     write_progress(output.folder(cell), Progress(phase="recounting"))
-    model = task_data.fresh_model(str(last.folder))
-    counts = heads_per_layer(model)
-    keep = _keep(trained, model)
-    asked = sum(map(len, keep.values())) if cell.heads is None else cell.heads
-    if sum(counts) != asked:
-        raise SurgeryError(
-            f"{cell.name}: recounted from {str(last.folder)!r}, the model has {sum(counts)} heads, "
-            f"asked were {asked}. This is an error of headcount; please report it."
-        )
+    model, decision = task_data.fresh_model(str(last.folder)), trained.decision
+    if decision is not None and trained.spec.budget is not None:
+        dense = task_data.fresh_model(output.grid.settings.model)
+        call = f"{cell.name}: recounted from {str(last.folder)!r}"
+        check_recount(call, trained.spec.budget, dense, model, decision)
     spec = output.spec(cell)
     return Result(
         method=cell.method,
-        heads=cell.heads,
+        amount=cell.amount,
         seed=cell.seed,
+        axis=cell.axis,
         described=spec["described"],
-        num_heads=sum(counts),
-        heads_per_layer=counts,
-        keep=keep,
+        units=_counted(model, cell),
+        sites=_sites(decision or _whole(output, model)),
+        cost=None if decision is None else decision.provenance.get("cost"),
         quality=last.quality,
         quality_once=trained.quality if trained.spec.rests else None,
         num_steps=trained.num_steps,
@@ -142,9 +147,39 @@ def _result(
     )
 
 
-def _keep(trained: RunResult, model: PreTrainedModel) -> dict[str, str]:
-    """Module -> one character for each head: ``1`` if it is kept, ``0`` if it was removed."""
-    if trained.decision is None:  # a dense model
-        return {site.module: "1" * site.num_units for site in units(model, "head").sites}
-    sites = trained.decision.sites
-    return {site.module: "".join("01"[kept] for kept in site.keep) for site in sites}
+def _counted(model: PreTrainedModel, cell: Cell) -> dict[str, tuple[int, ...]]:
+    """Kind -> units in each layer, for kinds that are left and that of the axis."""
+    asked = KINDS_OF_UNIT.get(cell.axis)
+    return {
+        kind: counts
+        for kind, counts in units_per_layer(model).items()
+        if any(counts) or (asked is not None and kind == asked.name)
+    }
+
+
+def _whole(output: Output, dense: PreTrainedModel) -> Decision:
+    """The decision that keeps everything, about the units that the budgets are about."""
+    table = UnitTable(
+        sites=tuple(
+            site
+            for quota in output.grid.budget(1.0).quotas(units(dense))
+            for site in quota.units.sites
+        )
+    )
+    ones = torch.ones(len(table))
+    return Decision.of(table, ones.bool(), ones, {})
+
+
+def _sites(decision: Decision) -> tuple[KeptSite, ...]:
+    return tuple(
+        KeptSite(
+            module=site.module,
+            kind=site.kind,
+            layer=".".join(part for part in (site.tower, site.stack, str(site.layer)) if part),
+            branch=site.branch,
+            num=len(site.kept),
+            whole=len(site.keep),
+            keep="".join("01"[kept] for kept in site.keep) if len(site.keep) <= FEW else None,
+        )
+        for site in decision.sites
+    )

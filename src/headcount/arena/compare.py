@@ -1,16 +1,15 @@
-"""A grid of methods, numbers of heads and seeds on one task, from the first cell to the figures."""
+"""A grid of methods, budgets and seeds on one task, from the first cell to the figures."""
 
 import signal
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import final
 
 from rich.console import Console
-from transformers import AutoModel
 
 from headcount.architectures.discover import units
 from headcount.arena.comparison import Comparison, check_files, reference
@@ -21,13 +20,10 @@ from headcount.arena.output import LOCK_FILE, Output
 from headcount.arena.runner import Here, Runner
 from headcount.arena.schedule import Watch, run_cells
 from headcount.checkpoints.disk import alone, check_place, expanded, on_disk
-from headcount.checkpoints.loading import loading
 from headcount.errors import PruningError, check_argument
 from headcount.reports.counting import counting
-from headcount.reports.measure import example_batch
 from headcount.runs.data import gather, sampled
 from headcount.runs.rehearse import check_trainable, rehearse
-from headcount.units.budget import Budget
 
 WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")
 """Names of the files with a cell's weights."""
@@ -65,7 +61,7 @@ def compare(grid: Grid, path: str | Path, options: CompareOptions | None = None)
     """Run the unfinished cells of a grid, then write tables and figures of all finished ones.
 
     Each cell writes its result into its own folder. After an interruption, the same call goes on. A
-    call with more methods, heads or seeds keeps what is finished. A failed cell is listed in the
+    call with more methods, budgets or seeds keeps what is finished. A failed cell is listed in the
     returned comparison, and the next call tries it again.
 
     Args:
@@ -84,11 +80,13 @@ def compare(grid: Grid, path: str | Path, options: CompareOptions | None = None)
         >>> from headcount.arena.grid import Settings
         >>> from headcount.methods.random import Random
         >>> settings = Settings(model="bert-base-uncased", train=("train.tsv",), eval=("dev.tsv",))
-        >>> grid = Grid(settings=settings, methods={"random": Random()}, heads=(36,), seeds=(0, 1))
+        >>> grid = Grid(settings=settings, methods={"random": Random()}, amounts=(36,),
+        ...             seeds=(0, 1))
         >>> compare(grid, "runs/random")  # doctest: +SKIP
     """
     how = options or CompareOptions()
     check_argument("compare", "grid", grid, Grid, "a Grid")
+    grid = replace(grid, settings=grid.settings.settled())
     check_argument("compare", "path", path, (str, Path), "a folder")
     output = Output.of(expanded(path), grid)
     check_place("output", output.path, replaced=False)
@@ -122,24 +120,23 @@ def check(grid: Grid, timing: Timing | None = None) -> None:
         timing: how latency will be measured.
 
     Raises:
-        BudgetError: the model has fewer heads than a cell keeps.
+        BudgetError: the model cannot meet the budget of a cell.
         PruningError: the model, the data or the training settings cannot be used, or the timed
             inputs are longer than the model takes.
     """
     settings = grid.settings
     rehearse(settings.recipe, grid.methods.values())
     task_data = gather(
-        settings.model, settings.task, settings.train, settings.eval, settings.recipe
+        settings.model, settings.of_task(), settings.train, settings.eval, settings.recipe
     )
     sampled(task_data, settings.num_train, settings.data_seed)
-    with loading(settings.model):
-        model = AutoModel.from_pretrained(settings.model, trust_remote_code=False)
+    model = task_data.fresh_model(settings.model)
     if timing is not None and timing.num_runs:
-        example_batch(model, timing.batch, timing.length)
+        task_data.example(model, timing.batch, timing.length)
     check_trainable(settings.recipe, model)
     found = units(model)
-    for heads in grid.heads:
-        Budget(heads=heads).quotas(found)
+    for amount in grid.amounts:
+        grid.budget(amount).quotas(found)
 
 
 def _todo(output: Output) -> list[Cell]:

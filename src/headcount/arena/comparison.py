@@ -6,9 +6,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self, final
 
+from headcount.arena.axis import HEADS, Amount
 from headcount.arena.figures.heads import draw_heads
 from headcount.arena.figures.latency import draw_latency
 from headcount.arena.figures.quality import draw_quality
+from headcount.arena.figures.shares import draw_shares
 from headcount.arena.grid import Cell
 from headcount.arena.latency import LATENCY_FILE, Latency, read_latency
 from headcount.arena.output import (
@@ -25,13 +27,15 @@ from headcount.checkpoints.written import check_takes_place, take_place
 from headcount.errors import BudgetError, CheckpointError
 from headcount.reports.measure import environment
 from headcount.reports.wording import one_class
-from headcount.tasks import TASKS
+from headcount.runs.data import task_of
+from headcount.units.kinds import KIND
 
 FORMAT = 1
 SUMMARY_FILE = "summary.json"
 TABLE_FILE = "table.md"
 QUALITY_FILE, HEADS_FILE, LATENCY_FIGURE = "quality.png", "heads.png", "latency.png"
-FILES = (TABLE_FILE, QUALITY_FILE, HEADS_FILE, LATENCY_FIGURE)
+KEPT_FILE = "kept.png"
+FILES = (TABLE_FILE, QUALITY_FILE, HEADS_FILE, KEPT_FILE, LATENCY_FIGURE)
 """What ``Comparison.save`` writes beside ``summary.json``, which lists them."""
 HEAVY = ("correct", "environment", "described")
 """Fields of a result that are too long for the summary."""
@@ -58,11 +62,11 @@ class Comparison:
     against: str
     """The method that the others are compared with."""
     lines: tuple[Line, ...]
-    """Mean and spread of each method, by number of heads."""
+    """Mean and spread of each method, by budget."""
     differences: tuple[Difference, ...]
     """Each other method against the method ``against``."""
-    latencies: Mapping[tuple[str, int | None], Latency]
-    """(method, number of heads) -> latency, where it was measured."""
+    latencies: Mapping[tuple[str, Amount | None], Latency]
+    """(method, amount) -> latency, where it was measured."""
 
     @classmethod
     def read(
@@ -103,7 +107,13 @@ class Comparison:
     @property
     def metric(self) -> str:
         """Name of the quality."""
-        return TASKS[self.saved["settings"]["task"]].primary_metric
+        settings = self.saved["settings"]
+        return task_of(settings["task"], settings.get("task_settings")).primary_metric
+
+    @property
+    def axis(self) -> str:
+        """The field of a budget in which the cells differ."""
+        return self.saved["settings"].get("axis", HEADS)
 
     @property
     def sheets(self) -> list[Sheet]:
@@ -115,6 +125,7 @@ class Comparison:
             self.differences,
             metric=self.metric,
             against=self.against,
+            axis=self.axis,
             remarks=remarks,
         )
 
@@ -148,15 +159,20 @@ class Comparison:
             return []
         text = "\n\n".join(sheet.markdown() for sheet in self.sheets)
         (folder / TABLE_FILE).write_text(text + "\n", encoding="utf-8")
-        draw_quality(self.lines, folder / QUALITY_FILE, metric=self.metric)
+        draw_quality(self.lines, folder / QUALITY_FILE, metric=self.metric, axis=self.axis)
         written = [TABLE_FILE, QUALITY_FILE]
-        if any(result.heads is not None for result in self.results):
-            draw_heads(self.results, folder / HEADS_FILE)
+        pruned = [result for result in self.results if result.amount is not None]
+        if pruned and self.axis == HEADS:
+            draw_heads(pruned, folder / HEADS_FILE)
             written.append(HEADS_FILE)
+        elif pruned:
+            each = all(KIND[site.kind].drawn for result in pruned for site in result.sites)
+            (draw_heads if each else draw_shares)(pruned, folder / KEPT_FILE)
+            written.append(KEPT_FILE)
         # With one entry, the dense model alone was timed.
         if len(self.latencies) > 1:
             figure = folder / LATENCY_FIGURE
-            draw_latency(self.lines, self.latencies, figure, metric=self.metric)
+            draw_latency(self.lines, self.latencies, figure, metric=self.metric, axis=self.axis)
             written.append(LATENCY_FIGURE)
         return written
 
@@ -169,12 +185,13 @@ class Comparison:
             "command": self.saved["command"],
             "settings": self.saved["described"],
             "methods": self.saved["methods"],
-            "lines": [asdict(line) for line in self.lines],
+            "axis": self.axis,
+            "lines": [self._named(line) for line in self.lines],
             "against": self.against,
-            "differences": [asdict(difference) for difference in self.differences],
+            "differences": [self._named(difference) for difference in self.differences],
             "latency": [
-                {"method": method, "heads": heads, **asdict(latency)}
-                for (method, heads), latency in self.latencies.items()
+                {"method": method, self.axis: amount, **asdict(latency)}
+                for (method, amount), latency in self.latencies.items()
             ],
             "latency_measured": {k: v for k, v in timed.items() if k != "shapes"},
             "unfinished": [
@@ -186,6 +203,10 @@ class Comparison:
             ],
             "environment": environment(),
         }
+
+    def _named(self, entry: Line | Difference) -> dict[str, Any]:
+        """The fields of an entry; the axis is the key of the amount."""
+        return {self.axis if k == "amount" else k: value for k, value in asdict(entry).items()}
 
 
 def check_files(path: Path) -> None:

@@ -19,7 +19,7 @@ LONGEST_NAME = 28
 
 
 def short(name: str) -> str:
-    """A cell's name, shortened to leave room for its bar. Heads and seed, at its end, stay.
+    """A cell's name, shortened to leave room for its bar. Budget and seed, at its end, stay.
 
     Example:
         >>> short("dsp-12-0"), short("dsp-relaxed-pipelined+finetuned+distil-144-0")

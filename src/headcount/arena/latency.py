@@ -9,6 +9,7 @@ import transformers
 from torch import nn
 from transformers import AutoConfig, PreTrainedModel
 
+from headcount.arena.axis import HEADS, Amount
 from headcount.arena.grid import DENSE
 from headcount.arena.output import read_json, write_json
 from headcount.arena.result import Result
@@ -71,18 +72,23 @@ class Latency:
 
 
 def shape_of(result: Result) -> str:
-    """The shape of a cell's model: the number of heads of each layer.
+    """The shape of a cell's model: the number of heads of each layer, or of units of each site.
 
-    Models of one shape have the same latency, whichever heads they keep.
+    Models of one shape have the same latency, whichever units they keep.
     """
-    return " ".join(map(str, result.heads_per_layer))
+    if result.axis == HEADS:  # as in files of older versions
+        return " ".join(map(str, result.units["head"]))
+    counts: dict[str, list[str]] = {}
+    for site in result.sites:
+        counts.setdefault(site.kind, []).append(str(site.num))
+    return ", ".join(f"{kind} {' '.join(numbers)}" for kind, numbers in counts.items())
 
 
 def firsts(results: Iterable[Result]) -> list[Result]:
-    """For each method and number of heads, the result with the lowest seed."""
-    found: dict[tuple[str, int | None], Result] = {}
+    """For each method and amount, the result with the lowest seed."""
+    found: dict[tuple[str, Amount | None], Result] = {}
     for result in sorted(results, key=lambda result: result.seed):
-        found.setdefault((result.method, result.heads), result)
+        found.setdefault((result.method, result.amount), result)
     return list(found.values())
 
 
@@ -99,7 +105,7 @@ def measure_latency(
     the weights, so the models are made from their configurations, with random weights.
 
     Args:
-        results: finished cells. For each method and number of heads, the lowest seed is timed.
+        results: finished cells. For each method and amount, the lowest seed is timed.
         path: the folder of the comparison.
         timing: how to measure.
         told: called with the number of shapes done and their total.
@@ -124,8 +130,8 @@ def measure_latency(
     told(len(shapes), len(shapes))
 
 
-def read_latency(results: Iterable[Result], path: Path) -> dict[tuple[str, int | None], Latency]:
-    """The saved latencies: (method, number of heads) -> latency.
+def read_latency(results: Iterable[Result], path: Path) -> dict[tuple[str, Amount | None], Latency]:
+    """The saved latencies: (method, amount) -> latency.
 
     Example:
         >>> read_latency([], Path("no such folder"))
@@ -133,7 +139,7 @@ def read_latency(results: Iterable[Result], path: Path) -> dict[tuple[str, int |
     """
     shapes = _saved(path)["shapes"]
     return {
-        (result.method, result.heads): shapes[shape_of(result)]
+        (result.method, result.amount): shapes[shape_of(result)]
         for result in firsts(results)
         if shape_of(result) in shapes
     }

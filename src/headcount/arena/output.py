@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, Self, TypedDict, final
 
+from headcount.arena.axis import AXES, HEADS, Amount, check_alike
 from headcount.arena.grid import DENSE, Cell, Grid, Settings, bare, digest
 from headcount.door.atomic import DRAFT, write_text
 from headcount.door.files import checked, parse_json, read_text
@@ -43,7 +44,8 @@ class Output:
     Example:
         >>> from headcount.methods.random import Random
         >>> settings = Settings(model="bert", train=("train.tsv",), eval=("dev.tsv",))
-        >>> grid = Grid(settings=settings, methods={"random": Random()}, heads=(12,), seeds=(0,))
+        >>> grid = Grid(settings=settings, methods={"random": Random()}, amounts=(12,),
+        ...             seeds=(0,))
         >>> output = Output.of(Path("runs/bert"), grid)
         >>> [output.is_finished(cell) for cell in grid.cells]
         [False, False]
@@ -76,7 +78,7 @@ class Output:
             CheckpointError: there is no comparison, or it is damaged or has an unknown method.
         """
         saved = read_grid(path)
-        cells = [Cell(**cell) for cell in saved["cells"]]
+        cells = [Cell.of(cell) for cell in saved["cells"]]
         give = "Go on with the command that began it, or take another folder."
         with checked(f"output {str(path)!r}: {GRID_FILE}", give=give):
             unknown = [name for name in saved["methods"] if bare(name) not in methods]
@@ -86,14 +88,14 @@ class Output:
         grid = Grid(
             settings=settings,
             methods={name: methods[bare(name)] for name in saved["methods"]},
-            heads=tuple(dict.fromkeys(c.heads for c in cells if c.heads is not None)),
+            amounts=tuple(dict.fromkeys(c.amount for c in cells if c.amount is not None)),
             seeds=tuple(dict.fromkeys(c.seed for c in cells)),
         )
         described, model = saved["described"], saved.get("model")
         return cls(path=path, grid=grid, described=described, model=model)
 
     def open(self, *, command: str | None = None, adopt: bool = False) -> None:
-        """Make the folder, or add methods, heads and seeds to a comparison that is there.
+        """Make the folder, or add methods, budgets and seeds to a comparison that is there.
 
         What this call asks for comes first, also in tables and figures.
 
@@ -106,7 +108,7 @@ class Output:
         """
         self.refuse(adopt=adopt)
         saved = read_json(self.path / GRID_FILE) or {"methods": {}, "cells": []}
-        cells, mine = [_plain(cell) for cell in self.grid.cells], self._methods()
+        cells, mine = [cell.plain() for cell in self.grid.cells], self._methods()
         body = {
             "format": FORMAT,
             "described": self.described,
@@ -136,6 +138,8 @@ class Output:
             self._refuse_changes({"method": known}, {"method": mine})
             was = saved.get("model") or self.model
             self._refuse_changes({"files of model": was}, {"files of model": self.model})
+            before = [Cell.of(cell).amount for cell in saved["cells"]]
+            check_alike([*self.grid.amounts, *(k for k in before if k is not None)])
             return
         others = {path.name for path in _whole(self.path)} - _BEGUN
         if others and not adopt:
@@ -156,7 +160,7 @@ class Output:
     def spec(self, cell: Cell) -> dict[str, Any]:
         """Everything that a cell's result depends on."""
         return {
-            **_plain(cell),
+            **cell.plain(),
             "described": self.grid.described(cell),
             "settings": dict(self.described),
         }
@@ -221,7 +225,7 @@ class Output:
 
     def _methods(self) -> dict[str, Any]:
         """Method -> its name and settings, as values that were read from JSON."""
-        cells = {cell.method: cell for cell in self.grid.cells if cell.heads is not None}
+        cells = {cell.method: cell for cell in self.grid.cells if cell.amount is not None}
         plain = {method: self.grid.described(cell) for method, cell in cells.items()}
         return json.loads(json.dumps(plain))
 
@@ -235,11 +239,11 @@ class Output:
             )
 
     def _refuse_changes(self, saved: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
-        change = first_change(saved, mine)
+        change, axis = first_change(saved, mine), self.grid.settings.axis
         if change:
             raise CheckpointError(
                 f"output: {str(self.path)!r} holds a comparison with {change}. Go on with its "
-                "settings, or give another folder; methods, heads and seeds may be added."
+                f"settings, or give another folder; methods, {axis} and seeds may be added."
             )
 
 
@@ -272,10 +276,12 @@ def in_short(failure: str) -> str:
 
 
 class _Cell(TypedDict):
-    """A cell as it is written. The method's name is checked, since it becomes a folder's name."""
+    """A cell as it is written, beside its amount of the axis.
+
+    The method's name is checked, since it becomes a folder's name.
+    """
 
     method: Annotated[str, Matching(r"[a-z0-9]+([-+_][a-z0-9]+)*", "the name of a method")]
-    heads: Count | None
     seed: Count
 
 
@@ -283,6 +289,7 @@ class _Settings(TypedDict):
     """The settings that are read before ``Settings`` is made from them."""
 
     task: str
+    axis: NotRequired[str]
 
 
 class _Grid(TypedDict):
@@ -320,6 +327,16 @@ def read_grid(path: Path) -> dict[str, Any]:
         grid: dict[str, Any] = fit(saved, _Grid, plain=True)
         if grid["settings"]["task"] not in TASKS:
             raise Misfit(grid["settings"]["task"], f"one of {sorted(TASKS)}", place="settings.task")
+        axis = grid["settings"].get("axis", HEADS)
+        if axis not in AXES:
+            raise Misfit(axis, f"one of {', '.join(AXES)}", place="settings.axis")
+        for i, cell in enumerate(grid["cells"]):
+            if axis not in cell or len({*cell} & {*AXES}) > 1:
+                raise Misfit(sorted(cell), f"a cell with {axis!r} alone", place=f"cells[{i}]")
+            try:
+                fit(cell[axis], Amount | None, plain=True)
+            except Misfit as misfit:
+                raise misfit.below(f"cells[{i}].{axis}") from None
         if not grid["methods"]:
             raise Misfit(grid["methods"], "one method or more", place="methods")
         return grid
@@ -327,7 +344,7 @@ def read_grid(path: Path) -> dict[str, Any]:
 
 def asked(path: Path) -> Iterable[Cell]:
     """The cells that were asked for by all calls so far."""
-    return [Cell(**cell) for cell in read_grid(path)["cells"]]
+    return [Cell.of(cell) for cell in read_grid(path)["cells"]]
 
 
 def read_failure(folder: Path) -> str | None:
@@ -374,7 +391,3 @@ def write_json(path: Path, body: Mapping[str, Any]) -> None:
 def _whole(folder: Path) -> Iterator[Path]:
     """The entries of a folder, without the drafts that a killed process leaves."""
     return (path for path in folder.glob("*") if path.suffix != DRAFT)
-
-
-def _plain(cell: Cell) -> dict[str, Any]:
-    return {"method": cell.method, "heads": cell.heads, "seed": cell.seed}

@@ -11,7 +11,7 @@ class Watch:
     """Is called as cells begin and end. This class does nothing.
 
     Example:
-        >>> Watch().began(Cell(method="dsp", heads=12, seed=0))
+        >>> Watch().began(Cell(method="dsp", amount=12, seed=0))
     """
 
     def began(self, cell: Cell) -> None:

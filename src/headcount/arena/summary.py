@@ -7,6 +7,7 @@ from typing import Literal, final
 
 import numpy as np
 
+from headcount.arena.axis import Amount
 from headcount.arena.grid import DENSE
 from headcount.arena.result import Result
 from headcount.maths.bootstrap import paired_difference
@@ -19,7 +20,7 @@ BOOTSTRAP_SEED = 0
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
-    """Quality of one method with one number of heads, over seeds.
+    """Quality of one method with one budget, over seeds.
 
     Example:
         >>> Line.of("dsp", 12, [0.5, 0.7]).mean
@@ -28,8 +29,8 @@ class Line:
 
     method: str
     """Name of the method, or ``dense``."""
-    heads: int | None
-    """Number of heads asked for; None for all."""
+    amount: Amount | None
+    """What was asked for, of the comparison's axis; None for everything."""
     num_seeds: int
     """Number of finished seeds."""
     mean: float
@@ -48,12 +49,16 @@ class Line:
 
     @classmethod
     def of(
-        cls, method: str, heads: int | None, values: Sequence[float], once: Sequence[float] = ()
+        cls,
+        method: str,
+        amount: Amount | None,
+        values: Sequence[float],
+        once: Sequence[float] = (),
     ) -> "Line":
         """A line from the qualities of all seeds; ``once`` has those right after the cut."""
         return cls(
             method=method,
-            heads=heads,
+            amount=amount,
             num_seeds=len(values),
             mean=statistics.mean(values),
             std=_std(values),
@@ -67,18 +72,18 @@ class Line:
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
-    """Two methods compared with one number of heads, seed by seed.
+    """Two methods compared with one budget, seed by seed.
 
     Example:
-        >>> Difference(method="random", heads=12, num_seeds=2, mean=-0.1, low=-0.2, high=0.0,
+        >>> Difference(method="random", amount=12, num_seeds=2, mean=-0.1, low=-0.2, high=0.0,
         ...            resampled="seeds and examples").mean
         -0.1
     """
 
     method: str
     """Name of the method."""
-    heads: int
-    """Number of heads asked for."""
+    amount: Amount
+    """What was asked for, of the comparison's axis."""
     num_seeds: int
     """Number of seeds that both methods have finished."""
     mean: float
@@ -92,27 +97,27 @@ class Difference:
 
 
 def lines(results: Iterable[Result]) -> list[Line]:
-    """Mean and standard deviation of each method with each number of heads.
+    """Mean and standard deviation of each method with each budget.
 
     Args:
         results: finished cells.
 
     Returns:
-        The lines, methods in the order of their first results, most heads first.
+        The lines, methods in the order of their first results, most units first.
     """
     return [
         Line.of(
             method,
-            heads,
+            amount,
             [result.quality for result in own],
             [result.quality_once for result in own if result.quality_once is not None],
         )
-        for (method, heads), own in _grouped(results).items()
+        for (method, amount), own in _grouped(results).items()
     ]
 
 
 def differences(results: Sequence[Result], against: str) -> list[Difference]:
-    """Each method compared with ``against``, for each number of heads that both have.
+    """Each method compared with ``against``, for each budget that both have.
 
     Args:
         results: finished cells.
@@ -123,15 +128,15 @@ def differences(results: Sequence[Result], against: str) -> list[Difference]:
     """
     groups = _grouped(results)
     found = []
-    for (method, heads), own in groups.items():
-        other = {result.seed: result for result in groups.get((against, heads), ())}
+    for (method, amount), own in groups.items():
+        other = {result.seed: result for result in groups.get((against, amount), ())}
         pairs = [(result, other[result.seed]) for result in own if result.seed in other]
-        if heads is not None and method != against and pairs:
-            found.append(_difference(method, heads, pairs))
+        if amount is not None and method != against and pairs:
+            found.append(_difference(method, amount, pairs))
     return found
 
 
-def _difference(method: str, heads: int, pairs: Sequence[tuple[Result, Result]]) -> Difference:
+def _difference(method: str, amount: Amount, pairs: Sequence[tuple[Result, Result]]) -> Difference:
     # If every run says which examples it had right, and all of the same data, examples are paired.
     # Otherwise each run is one number, and only seeds can be resampled.
     texts = [result.correct for pair in pairs for result in pair if result.correct is not None]
@@ -151,7 +156,7 @@ def _difference(method: str, heads: int, pairs: Sequence[tuple[Result, Result]])
     known = resampled != "nothing"
     return Difference(
         method=method,
-        heads=heads,
+        amount=amount,
         num_seeds=len(pairs),
         mean=interval.mean,
         low=interval.low if known else None,
@@ -164,16 +169,16 @@ def _bits(correct: str) -> np.ndarray:
     return (np.frombuffer(correct.encode(), dtype=np.uint8) == ord("1")).astype(np.float64)
 
 
-def _grouped(results: Iterable[Result]) -> Mapping[tuple[str, int | None], list[Result]]:
-    """Results by method and number of heads: dense first, then each method, most heads first."""
+def _grouped(results: Iterable[Result]) -> Mapping[tuple[str, Amount | None], list[Result]]:
+    """Results by method and amount: dense first, then each method, the greatest amount first."""
     everything = list(results)
     methods = list(dict.fromkeys(result.method for result in everything))
-    groups: dict[tuple[str, int | None], list[Result]] = {}
+    groups: dict[tuple[str, Amount | None], list[Result]] = {}
     for result in sorted(
         everything,
-        key=lambda r: (r.method != DENSE, methods.index(r.method), -(r.heads or 0), r.seed),
+        key=lambda r: (r.method != DENSE, methods.index(r.method), -(r.amount or 0), r.seed),
     ):
-        groups.setdefault((result.method, result.heads), []).append(result)
+        groups.setdefault((result.method, result.amount), []).append(result)
     return groups
 
 

@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from headcount.arena.axis import HEADS, in_column, in_words
 from headcount.arena.grid import FINETUNED
 from headcount.arena.summary import Difference, Line
 from headcount.reports.markdown import table
@@ -99,6 +100,7 @@ def sheets(
     *,
     metric: str,
     against: str,
+    axis: str = HEADS,
     remarks: Sequence[str] = (),
 ) -> list[Sheet]:
     """The tables of a comparison: quality, quality right after the cut, differences.
@@ -108,6 +110,7 @@ def sheets(
         differences: each method compared with ``against``.
         metric: name of the metric.
         against: name of the method that the others are compared with.
+        axis: the comparison's axis.
         remarks: further sentences for the note below the first table.
 
     Returns:
@@ -119,11 +122,11 @@ def sheets(
         (('method', '12'), (('dsp', '0.500'),))
     """
     once = [line for line in lines if line.once_mean is not None]
-    found = [_quality(lines, metric, remarks)] if lines else []
+    found = [_quality(lines, metric, axis, remarks)] if lines else []
     if any(line.once_mean != line.mean for line in once):
-        found.append(_once(once, metric))
+        found.append(_once(once, metric, axis))
     if differences:
-        found.append(_against(differences, metric, against))
+        found.append(_against(differences, metric, against, axis))
     return found
 
 
@@ -139,7 +142,7 @@ def mean_text(mean: float | None, std: float | None, num_seeds: int | None = Non
     return f"{mean:.3f}{spread}{count}"
 
 
-def _quality(lines: Sequence[Line], metric: str, remarks: Sequence[str]) -> Sheet:
+def _quality(lines: Sequence[Line], metric: str, axis: str, remarks: Sequence[str]) -> Sheet:
     alike = len({line.num_seeds for line in lines}) == 1
 
     def write(line: Line) -> str:
@@ -148,10 +151,11 @@ def _quality(lines: Sequence[Line], metric: str, remarks: Sequence[str]) -> Shee
     over = f"{lines[0].num_seeds} seeds" if alike else "the seeds, whose number is in brackets"
     single = alike and lines[0].num_seeds == 1
     note = "One seed." if single else f"Mean and standard deviation over {over}."
+    amounts = [line.amount for line in lines if line.amount is not None]
     return Sheet(
-        title=f"{metric}, by heads kept",
+        title=f"{metric}, by {in_words(axis, amounts)}",
         note=" ".join([f"{note}{_unequal(lines)}", *remarks]),
-        **_grid(lines, lambda line: line.heads, write),
+        **_grid(lines, axis, write),
     )
 
 
@@ -173,17 +177,15 @@ def _unequal(lines: Sequence[Line]) -> str:
     return text
 
 
-def _once(lines: Sequence[Line], metric: str) -> Sheet:
+def _once(lines: Sequence[Line], metric: str, axis: str) -> Sheet:
     return Sheet(
         title=f"{metric} as decided, before the cut model is trained",
         note="For the methods whose weights rest while they decide.",
-        **_grid(
-            lines, lambda line: line.heads, lambda line: mean_text(line.once_mean, line.once_std)
-        ),
+        **_grid(lines, axis, lambda line: mean_text(line.once_mean, line.once_std)),
     )
 
 
-def _against(differences: Sequence[Difference], metric: str, against: str) -> Sheet:
+def _against(differences: Sequence[Difference], metric: str, against: str, axis: str) -> Sheet:
     usual = {d.resampled for d in differences}
     what = usual.copy().pop() if len(usual) == 1 else "seeds and examples"
 
@@ -204,25 +206,23 @@ def _against(differences: Sequence[Difference], metric: str, against: str) -> Sh
     return Sheet(
         title=f"{metric}: difference to {against}, seed by seed",
         note=f"Above zero: better than {against}.{'' if what == 'nothing' else interval}{ranges}",
-        **_grid(differences, lambda difference: difference.heads, write),
+        **_grid(differences, axis, write),
     )
 
 
-def _grid(
-    entries: Sequence[T], heads: Callable[[T], int | None], write: Callable[[T], str]
-) -> dict[str, Any]:
-    """Head and rows of a table with a row for each method and a column for each head count."""
-    columns = sorted({heads(entry) for entry in entries}, key=lambda k: -_order(k))
+def _grid(entries: Sequence[T], axis: str, write: Callable[[T], str]) -> dict[str, Any]:
+    """Head and rows of a table with a row for each method and a column for each amount."""
+    columns = sorted({entry.amount for entry in entries}, key=lambda k: -_order(k))
     methods = list(dict.fromkeys(entry.method for entry in entries))
-    cells = {(entry.method, heads(entry)): write(entry) for entry in entries}
+    cells = {(entry.method, entry.amount): write(entry) for entry in entries}
     return {
-        "head": ("method", *("all" if k is None else str(k) for k in columns)),
+        "head": ("method", *(in_column(axis, k) for k in columns)),
         "rows": tuple((m, *(cells.get((m, k), NONE) for k in columns)) for m in methods),
     }
 
 
-def _order(heads: int | None) -> float:
-    return float("inf") if heads is None else heads
+def _order(amount: float | None) -> float:
+    return float("inf") if amount is None else amount
 
 
 def _signed(value: float) -> str:

@@ -8,7 +8,15 @@ from headcount.architectures.config import is_uneven
 from headcount.checkpoints.autos import auto_class, pipeline_task
 from headcount.checkpoints.workspace import DECISION_FILE
 from headcount.door.atomic import write_text
-from headcount.reports.card import BEGIN, FIGURE, TAGS, Rung, load_instructions, model_card
+from headcount.reports.card import (
+    BEGIN,
+    FIGURE,
+    OTHER_FIGURE,
+    TAGS,
+    Rung,
+    load_instructions,
+    model_card,
+)
 from headcount.reports.report import Report
 from headcount.units.decision import Decision
 
@@ -45,7 +53,7 @@ def write_card(
         auto_class=auto_class(model),
         pipeline_task=pipeline_task(model),
         report=report,
-        has_figure=(folder / FIGURE).is_file(),
+        figure=next((f for f in (FIGURE, OTHER_FIGURE) if (folder / f).is_file()), None),
     )
     write_text(folder / CARD_FILE, card)
 

@@ -43,7 +43,8 @@ LOGS = "logs"
 """Name of the folder of these files in a result."""
 WORK_FILES = (
     *LOG_FILES,
-    *(RUN_FILE, "result.json", "latency.json", DECISION_FILE, "report.json", "heads.png"),
+    *(RUN_FILE, "result.json", "latency.json", DECISION_FILE, "report.json"),
+    *("heads.png", "kept.png"),
     *(SCORES_FILES, f"*{SUFFIX}{DRAFT}"),
     *("config.json", "generation_config.json", "README.md", LIST_FILE, f"*.json{DRAFT}"),
     *("headcount.json", "headcount.safetensors", "training_args.bin"),

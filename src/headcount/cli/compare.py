@@ -1,7 +1,8 @@
-"""``headcount compare``: compare methods, numbers of heads and seeds on one task."""
+"""``headcount compare``: compare methods, budgets and seeds on one task."""
 
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -16,9 +17,11 @@ from headcount.arena.output import ERROR_FILE, LOG_FILE, in_short
 from headcount.arena.runner import Processes
 from headcount.checkpoints.disk import expanded
 from headcount.cli import options
+from headcount.cli.budgets import SEVERAL, amounts, fields_of, flag_of, takes, words
 from headcount.cli.cell import PROGRAM
 from headcount.cli.methods import METHODS, method_of
 from headcount.cli.show import clean_errors
+from headcount.cli.tasks import settings_of
 from headcount.cli.training import recipe_with
 from headcount.errors import BudgetError, DataError
 from headcount.runs.recipe import Recipe
@@ -27,6 +30,7 @@ console = Console()
 RECIPE, SETTINGS, TIMING, HOW = map(options.defaults, (Recipe, Settings, Timing, CompareOptions))
 
 
+@takes(SEVERAL, hidden=["latency"])
 def compare_command(
     output: Annotated[
         Path,
@@ -35,6 +39,7 @@ def compare_command(
             "continued."
         ),
     ],
+    asked: dict[str, str],
     model: Annotated[
         str, typer.Argument(help="Hub id or folder of the model, such as bert-base-uncased.")
     ] = "",
@@ -52,9 +57,14 @@ def compare_command(
             f"trains for --recover-epochs; dsp{DISTILLED} also learns from that model's outputs."
         ),
     ] = "dsp,random",
-    heads: Annotated[str, typer.Option(help="Numbers of heads to keep, such as 36,24,12.")] = "",
+    kinds: options.Kinds = "",
+    length: options.Length = 128,
+    scope: options.Scope = "global",
+    min_per_layer: options.MinPerLayer = 0,
+    place: options.Place = "",
     seeds: Annotated[str, typer.Option(help="Seeds, such as 0,1,2. Each is a separate run.")] = "0",
     task: options.Task = SETTINGS.task,
+    task_set: options.TaskSet = None,
     against: Annotated[
         str,
         typer.Option(
@@ -112,35 +122,44 @@ def compare_command(
     ] = False,
     config: options.Config = None,
 ) -> None:
-    """Compare pruning methods: train each with each number of heads and each seed.
+    """Compare pruning methods: train each with each budget and each seed.
 
-    [bold]Example[/]
+    [bold]Examples[/]
 
       headcount compare bert-base-uncased --train train.tsv --eval dev.tsv
       --methods dsp,random,magnitude --heads 72,36,12 --seeds 0,1,2 --output runs/nli --jobs 2
 
-    For each seed the dense model is trained too. The same command continues a comparison that was
-    stopped. Methods, heads and seeds can be added later; finished runs are kept. If a run fails,
-    the others go on, the exit code is 1, and the next call tries it again.
+      ... --neurons 0.5,0.25      half and a quarter of the neurons
 
-    OUTPUT gets a folder for each run, table.md, summary.json, quality.png, heads.png and
-    latency.png.
+      ... --macs 0.5,0.35      at most this share of the multiply-accumulates
+
+    Give one of --neurons, --heads, --kv-heads, --sublayers, --layers, --params and --macs: the axis
+    of the comparison.
+
+    For each seed the dense model is trained too. The same command continues a comparison that was
+    stopped. Methods, amounts of the axis and seeds can be added later; finished runs are kept. If a
+    run fails, the others go on, the exit code is 1, and the next call tries it again.
+
+    OUTPUT gets a folder for each run, table.md, summary.json, quality.png, latency.png, and a
+    figure of what is kept: heads.png, or kept.png for other axes.
     """
     del config
     with clean_errors(console):
         if summary_only:
             summarise(output, against)
             return
-        if not model or not train or not eval or not heads:
+        if not model or not train or not eval or not asked:
             raise DataError(
-                "compare: MODEL, --train, --eval and --heads are needed. Give all of them, or "
-                "--summary-only."
+                "compare: MODEL, --train, --eval and an axis such as --heads are needed. Give all "
+                "of them, or --summary-only."
             )
+        axis, found = axis_of(asked)
         settings = Settings(
             model=model,
             train=tuple(train),
             eval=tuple(eval),
             task=task,
+            task_settings=settings_of(task, task_set),
             recipe=recipe_with(
                 training,
                 epochs=epochs,
@@ -154,12 +173,16 @@ def compare_command(
             data_seed=data_seed,
             num_examples=num_examples,
             recover_epochs=recover_epochs,
+            axis=axis,
+            budget=fields_of(
+                kinds, length=length, scope=scope, min_per_layer=min_per_layer, place=place
+            ),
         )
         grid = Grid(
             settings=settings,
             methods={name: method_of(bare(name)) for name in words(methods)},
-            heads=numbers(heads, "--heads"),
-            seeds=numbers(seeds, "--seeds"),
+            amounts=found,
+            seeds=whole_numbers(seeds, "--seeds"),
         )
         options = CompareOptions(
             runner=lambda folder: Processes(output=folder, program=PROGRAM, jobs=jobs, adopt=adopt),
@@ -210,27 +233,42 @@ def show(found: Comparison) -> None:
         )
 
 
-def words(text: str) -> list[str]:
-    """The words between commas.
+def axis_of(asked: Mapping[str, str]) -> tuple[str, tuple[float, ...]]:
+    """The axis of a comparison and its amounts.
+
+    Raises:
+        BudgetError: there are several axes, or an amount is no number.
 
     Example:
-        >>> words("dsp, random")
-        ['dsp', 'random']
+        >>> axis_of({"heads": "48,36"})
+        ('heads', (48, 36))
     """
-    return [word.strip() for word in text.split(",") if word.strip()]
+    if len(asked) > 1:
+        raise BudgetError(
+            f"{' and '.join(map(flag_of, asked))}: a comparison has one axis. Give one of them; "
+            "compare the other in another folder."
+        )
+    ((axis, text),) = asked.items()
+    if axis not in SEVERAL:
+        raise BudgetError(
+            f"{flag_of(axis)}: it cannot be the axis of a comparison, since it needs a table that "
+            "is measured for each model. Give --macs or --params; the latency of every run is "
+            "measured in any case."
+        )
+    return axis, amounts(text, flag_of(axis))
 
 
-def numbers(text: str, flag: str) -> tuple[int, ...]:
+def whole_numbers(text: str, flag: str) -> tuple[int, ...]:
     """The whole numbers between commas.
 
     Raises:
         BudgetError: the text has something else.
 
     Example:
-        >>> numbers("48,36", "--heads")
-        (48, 36)
+        >>> whole_numbers("0,1", "--seeds")
+        (0, 1)
     """
     try:
         return tuple(int(word) for word in words(text))
     except ValueError as error:
-        raise BudgetError(f"{flag} {text!r}: give whole numbers such as 36,24,12.") from error
+        raise BudgetError(f"{flag} {text!r}: give whole numbers such as 0,1,2.") from error

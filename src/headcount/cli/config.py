@@ -9,10 +9,13 @@ import typer
 
 from headcount.door.files import YAML_LIMIT, parse_yaml, read_text
 from headcount.door.shape import Finite, Misfit, fit
+from headcount.units.kinds import ALL
 
 Value = str | bool | int | Finite
-Flags = dict[str | int, Value | list[Value] | None]
-"""The values that a file of options may have."""
+Flags = dict[str | int, Value | list[Value] | dict[str, Value] | None]
+"""The values that a file of options may have. A mapping is a number for each of several places."""
+PLACED = {kind.plural for kind in ALL}
+"""The options that may have a mapping."""
 SECTION = "training"
 """The section of a file of options that has training settings, for commands with ``--set``."""
 
@@ -52,12 +55,25 @@ def load_config(context: typer.Context, path: Path | None) -> Path | None:
         raise typer.BadParameter(
             f"{path}: unknown {', '.join(unknown)}. Known: {', '.join(sorted(map(str, known)))}."
         )
+    wrong = sorted(n for n, value in values.items() if isinstance(value, dict) and n not in PLACED)
+    if wrong:
+        raise typer.BadParameter(
+            f"{path}: {wrong[0]} is a mapping. Give one value; mappings of places are for "
+            f"{', '.join(sorted(PLACED))}."
+        )
     several = {p.name for p in context.command.params if getattr(p, "multiple", False)}
-    for name, value in values.items():
-        if isinstance(value, list) and name not in several:  # as on the command line: 36,24,12
-            values[name] = ",".join(map(str, value))
-    context.default_map = {**(context.default_map or {}), **values}
+    flat = {n: value if n in several else _as_words(value) for n, value in values.items()}
+    context.default_map = {**(context.default_map or {}), **flat}
     return path
+
+
+def _as_words(value: Any) -> Any:
+    """A value as it is written on the command line."""
+    if isinstance(value, list):  # 36,24,12
+        return ",".join(map(str, value))
+    if isinstance(value, dict):  # encoder=6,decoder.cross=2
+        return ",".join(f"{place}={number}" for place, number in value.items())
+    return value
 
 
 def with_section(context: typer.Context, words: list[str] | None) -> list[str]:

@@ -14,7 +14,8 @@ import typer
 from rich.console import Console
 
 from headcount.cli import options
-from headcount.cli.show import STOPPED, clean_errors, number, show_result
+from headcount.cli.budgets import number
+from headcount.cli.show import STOPPED, clean_errors, show_result
 from headcount.errors import DataError
 from headcount.prune import BASELINES, Options, prune
 from headcount.runs.recipe import Recipe

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from headcount.cli import options
 from headcount.cli.show import clean_errors
+from headcount.cli.tasks import task_with
 from headcount.evaluate import evaluate
 from headcount.runs.recipe import Recipe
 
@@ -21,6 +22,7 @@ def eval_command(
         list[str], typer.Option(help=f"Evaluation data. {options.FILES}.")
     ],
     task: options.Task = "nli",
+    task_set: options.TaskSet = None,
     batch_size: options.BatchSize = RECIPE.batch_size,
     max_length: options.MaxLength = RECIPE.max_length,
 ) -> None:
@@ -32,6 +34,6 @@ def eval_command(
     """
     with clean_errors(console):
         recipe = Recipe(batch_size=batch_size, max_length=max_length)
-        numbers = evaluate(folder, task=task, eval=eval, recipe=recipe)
+        numbers = evaluate(folder, task=task_with(task, task_set), eval=eval, recipe=recipe)
         for name, value in numbers.items():
             console.print(f"{name}: {value:.4f}")

@@ -12,13 +12,13 @@ from headcount.door.extras import needing
 from headcount.errors import MissingPackageError
 
 COMMANDS = {
-    "prune": "Fine-tune a model, choose which heads stay, cut out the others, and measure the "
+    "prune": "Fine-tune a model, choose which units stay, cut out the others, and measure the "
     "result.",
     "units": "List the units of a model that can be removed, with the cost of each.",
     "eval": "Measure the quality of a saved model.",
     "export": "Export a saved model to ONNX or OpenVINO, and compare its outputs with PyTorch's.",
     "coverage": "Check which model types of the installed transformers can be pruned exactly.",
-    "compare": "Compare pruning methods: train each with each number of heads and each seed.",
+    "compare": "Compare pruning methods: train each with each budget and each seed.",
     "demo": "Prune a small model to 12 of its 72 heads, without any data of your own.",
 }
 """The commands in the order of the help, and the first sentence of each one's own help.

@@ -6,6 +6,7 @@ from headcount.methods.estimators import Annealing, RelaxedTopK, StraightThrough
 from headcount.methods.fisher import Fisher
 from headcount.methods.gradient import GradientImportance
 from headcount.methods.hard_concrete import HardConcrete
+from headcount.methods.layer_drop import LayerDrop
 from headcount.methods.magnitude import Magnitude
 from headcount.methods.method import Method
 from headcount.methods.pressure import L0Penalty
@@ -27,6 +28,7 @@ METHODS: dict[str, Method] = {
     "gradient": GradientImportance(),
     "hard-concrete": HardConcrete(),
     "hard-concrete-penalty": HardConcrete(pressure=L0Penalty()),  # the pressure of Voita et al.
+    "layer-drop": LayerDrop(),
     "magnitude": Magnitude(),
     "random": Random(),
 }

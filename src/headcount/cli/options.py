@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from headcount.cli.config import load_config, with_section
+from headcount.tasks import TASKS
+from headcount.units.kinds import KINDS
 
 FILES = (
     "Files (tsv, csv, jsonl, also with .gz, or parquet) or data sets of the Hub, "
@@ -18,7 +20,48 @@ Model = Annotated[
     str, typer.Argument(help="Hub id or folder of the model, such as bert-base-uncased.")
 ]
 Task = Annotated[
-    str, typer.Option(help="The task. nli (natural language inference) is the only one.")
+    str,
+    typer.Option(
+        help=f"What the model does: {', '.join(TASKS)}. See the page on tasks for the data of each."
+    ),
+]
+TaskSet = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--task-set",
+        help="A setting of the task, such as text=review or label=stars. May be given again. What "
+        "is not given is found in the data.",
+    ),
+]
+Kinds = Annotated[
+    str,
+    typer.Option(
+        help="With a cost (--params, --macs, --latency): the kinds of unit that may be removed, "
+        f"such as sublayer,head,neuron. Known: {', '.join(KINDS)}. Default: head,neuron."
+    ),
+]
+Length = Annotated[
+    int, typer.Option(help="With --macs: tokens of the sequence for which they are counted.")
+]
+Scope = Annotated[
+    str,
+    typer.Option(
+        help="global: numbers of units are for the whole model. layer: each layer keeps that many, "
+        "so '--heads 3 --scope layer' keeps 3 in each."
+    ),
+]
+MinPerLayer = Annotated[
+    int,
+    typer.Option(
+        help="The least units in each layer, such as 1. With a cost: the least of each kind."
+    ),
+]
+Place = Annotated[
+    str,
+    typer.Option(
+        help="Remove units only at this place, such as encoder or decoder.cross. Everything else "
+        "stays whole."
+    ),
 ]
 Epochs = Annotated[float, typer.Option(help="Passes over the training data, such as 3 or 0.5.")]
 BatchSize = Annotated[int, typer.Option(help="Examples in a batch.")]
@@ -66,8 +109,8 @@ Training = Annotated[
 Config = Annotated[
     Path | None,
     typer.Option(
-        help="YAML file with any of these options, such as 'heads: 12'. Options on the command "
-        "line take precedence.",
+        help="YAML file with any of these options, such as 'heads: 12' or 'heads: {encoder: 6}'. "
+        "Options on the command line take precedence.",
         callback=load_config,
         is_eager=True,
     ),

@@ -9,17 +9,19 @@ import typer
 from rich.console import Console
 
 from headcount.cli import options
+from headcount.cli.budgets import ONE, budget_of, takes
 from headcount.cli.methods import METHODS, method_of
-from headcount.cli.show import STOPPED, budget_of, clean_errors, show_result
+from headcount.cli.show import STOPPED, clean_errors, show_result
+from headcount.cli.tasks import task_with
 from headcount.cli.training import recipe_with
 from headcount.prune import Options, prune
 from headcount.runs.recipe import Recipe
-from headcount.units.kinds import KINDS
 
 console = Console()
 RECIPE, AROUND = options.defaults(Recipe), options.defaults(Options)
 
 
+@takes(ONE)
 def prune_command(
     context: typer.Context,
     model: options.Model,
@@ -27,67 +29,21 @@ def prune_command(
     eval: Annotated[  # noqa: A002
         list[str], typer.Option(help="Evaluation data, in the same formats.")
     ],
-    heads: Annotated[
-        str | None,
-        typer.Option(help="Heads to keep: a number, such as 12, or a fraction, such as 0.25."),
-    ] = None,
-    params: Annotated[
-        str | None,
-        typer.Option(
-            help="Instead of --heads: the most parameters, as a fraction of the model's, such as "
-            "0.6, or a number."
-        ),
-    ] = None,
-    macs: Annotated[
-        str | None,
-        typer.Option(
-            help="Instead of --heads: the most multiply-accumulates at 128 tokens, as a fraction "
-            "of those of the removable units, such as 0.5, or a number."
-        ),
-    ] = None,
-    latency: Annotated[
-        str | None,
-        typer.Option(
-            help="Instead of --heads: the greatest latency, as a fraction of the dense model's, "
-            "such as 0.7. It is measured on this machine first."
-        ),
-    ] = None,
-    kinds: Annotated[
-        str,
-        typer.Option(
-            help="With --params, --macs or --latency: the kinds of unit that may be removed, such "
-            f"as sublayer,head,neuron. Known: {', '.join(KINDS)}. Default: head,neuron."
-        ),
-    ] = "",
+    asked: dict[str, str],
+    kinds: options.Kinds = "",
+    length: options.Length = 128,
     task: options.Task = "nli",
+    task_set: options.TaskSet = None,
     method: Annotated[
-        str, typer.Option(help=f"How the heads are chosen. One of {', '.join(METHODS)}.")
+        str, typer.Option(help=f"How the units are chosen. One of {', '.join(METHODS)}.")
     ] = "dsp",
-    scope: Annotated[
-        str,
-        typer.Option(
-            help="global: --heads is for the whole model. layer: each layer keeps that many, so "
-            "'--heads 3 --scope layer' keeps 3 in each."
-        ),
-    ] = "global",
-    min_per_layer: Annotated[
-        int,
-        typer.Option(
-            help="The least heads in each layer, such as 1. With --params, --macs or --latency: "
-            "the least units of each kind."
-        ),
-    ] = 0,
-    place: Annotated[
-        str,
-        typer.Option(
-            help="Remove units only at this place, such as encoder or decoder.cross. Everything "
-            "else stays whole."
-        ),
-    ] = "",
+    scope: options.Scope = "global",
+    min_per_layer: options.MinPerLayer = 0,
+    place: options.Place = "",
     baselines: Annotated[
         str,
         typer.Option(
-            help="Models to train for comparison: dense (all heads), random (random heads), or "
+            help="Models to train for comparison: dense (all units), random (random units), or "
             "dense,random."
         ),
     ] = "",
@@ -119,18 +75,26 @@ def prune_command(
     resume: options.Resume = AROUND.resume,
     config: options.Config = None,
 ) -> None:
-    """Fine-tune a model, choose which heads stay, cut out the others, and measure the result.
+    """Fine-tune a model, choose which units stay, cut out the others, and measure the result.
 
-    [bold]Example[/]
+    [bold]Examples[/]
 
       headcount prune bert-base-uncased --train train.tsv --eval dev.tsv --heads 36 --output small
 
-    Give exactly one of --heads, --params, --macs and --latency. The data need the columns premise,
-    hypothesis and label.
+      ... --heads 0.25 --neurons 0.5      a quarter of the heads, half of the neurons
 
-    The result is a folder that AutoModelForSequenceClassification and pipeline load. It has a model
-    card (README.md), the measurements (report.json) and, if only heads may be removed, a figure of
-    the heads that stayed (heads.png).
+      ... --layers 6      six layers
+
+      ... --heads encoder=6,decoder.cross=2      a number for each place
+
+      ... --params 0.6      at most 60% of the parameters
+
+    Give numbers of units, which are met exactly, or one of --params, --macs and --latency, which is
+    not exceeded. The columns of the data are found by their usual names, or given with --task-set.
+
+    The result is a folder that transformers' Auto classes and pipeline load. It has a model card
+    (README.md), the measurements (report.json) and a figure of what stayed (heads.png if the budget
+    is about heads only, else kept.png).
     """
     del context, config
     with clean_errors(console, STOPPED):
@@ -155,14 +119,20 @@ def prune_command(
             command=shlex.join(["headcount", *sys.argv[1:]]),
             console=console,
         )
-        asked = {"heads": heads, "params": params, "macs": macs, "latency": latency}
-        budget = budget_of(asked, kinds, scope, min_per_layer, place)
+        budget = budget_of(
+            asked,
+            kinds=kinds,
+            length=length,
+            scope=scope,
+            min_per_layer=min_per_layer,
+            place=place,
+        )
         result = prune(
             model,
             train=train,
             eval=eval,
             budget=budget,
-            task=task,
+            task=task_with(task, task_set),
             method=method_of(method),
             output=output,
             options=around,

@@ -1,4 +1,4 @@
-"""Show results and errors in a terminal, and read budgets from the command line."""
+"""Show results and errors in a terminal."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,10 +19,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from headcount.checkpoints.folder import how_to_load
-from headcount.errors import BudgetError, PruningError
+from headcount.cli.budgets import in_flags
+from headcount.errors import PruningError
 from headcount.reports.table import render
 from headcount.reports.wording import cost_words, kept_words
-from headcount.units.budget import Budget
 from headcount.units.kinds import KINDS
 from headcount.units.table import UnitTable
 
@@ -54,7 +55,7 @@ def clean_errors(console: Console, stopped: str = "Stopped.") -> Iterator[None]:
         yield
     except PruningError as error:
         console.print(f"[bold red]{type(error).__name__}[/] ", end="")
-        console.print(str(error), markup=False, highlight=False)
+        console.print(in_flags(str(error)), markup=False, highlight=False)
         raise typer.Exit(1) from error
     except (OSError, EOFError) as error:
         # EOFError has to be caught here: typer takes it for a closed terminal and prints no reason.
@@ -70,9 +71,10 @@ def show_result(result: Pruned, console: Console) -> None:
     """Print the table of numbers, and how to load the saved model."""
     console.print(render(result.report))
     decision = result.decision
-    console.print(
-        f"Kept {kept_words(decision)}; per layer {', '.join(map(str, decision.kept_per_layer))}."
-    )
+    for kind in decision.kinds:
+        own = replace(decision, sites=tuple(s for s in decision.sites if s.kind == kind))
+        spread = ", ".join(map(str, own.kept_per_layer))
+        console.print(f"Kept {kept_words(own)}; per layer {spread}.")
     cost = decision.provenance.get("cost")
     if cost:
         dense, asked = result.report.dense, result.report.rows[-1]
@@ -113,51 +115,3 @@ def unit_table(units: UnitTable, num_params: int) -> Table:
         counts = (f"{site.num_units} {site.kind}", f"{site.cost.params:,}")
         table.add_row(site.module, *map(str, (*counts, f"{site.cost.macs(128):,}", f"{share:.1%}")))
     return table
-
-
-def budget_of(
-    asked: dict[str, str | None], kinds: str, scope: str, min_per_layer: int, place: str
-) -> Budget:
-    """The budget that the options of the command line describe.
-
-    Raises:
-        BudgetError: not exactly one number is given, or the budget is invalid.
-
-    Example:
-        >>> budget_of({"heads": None, "params": "0.6"}, "head,neuron", "global", 0, "")
-        Budget(params=0.6, kinds=['head', 'neuron'])
-    """
-    given = {name: number(text, name) for name, text in asked.items() if text is not None}
-    if len(given) != 1:
-        flags = ", ".join(f"--{name}" for name in asked)
-        said = ", ".join(f"--{name}" for name in given) or "none of them"
-        raise BudgetError(f"{flags}: give exactly one; given: {said}.")
-    return Budget(
-        **given,  # pyright: ignore[reportArgumentType]
-        kinds=tuple(kind.strip() for kind in kinds.split(",")) if kinds else None,
-        scope=scope,  # pyright: ignore[reportArgumentType]
-        min_per_layer=min_per_layer,
-        place=place,
-    )
-
-
-def number(text: str, flag: str = "heads") -> int | float:
-    """A count if the text is a whole number, else a fraction.
-
-    Raises:
-        BudgetError: the text is not a number.
-
-    Example:
-        >>> number("12"), number("0.25")
-        (12, 0.25)
-    """
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        return float(text)
-    except ValueError as error:
-        raise BudgetError(
-            f"--{flag} {text!r}: not a number. Give a count such as 12, or a fraction such as 0.25."
-        ) from error

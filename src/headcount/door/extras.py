@@ -6,7 +6,9 @@ from typing import Any, NoReturn
 
 from headcount.errors import MissingPackageError
 
-EXTRAS = {"accelerate": "train", "datasets": "train", "matplotlib": "train"}
+EXTRAS: dict[str, str] = dict.fromkeys(
+    ("accelerate", "datasets", "matplotlib", "scipy", "seqeval", "sklearn"), "train"
+)
 """Package -> the extra of headcount that brings it."""
 
 

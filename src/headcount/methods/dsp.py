@@ -13,6 +13,7 @@ from headcount.errors import BudgetError
 from headcount.methods.estimators import CentredStraightThrough, Estimator
 from headcount.methods.method import Method, State, Step, Trains
 from headcount.methods.sizes import Shrinking, Sizes
+from headcount.units.budget import Budget
 from headcount.units.quota import Quota
 
 
@@ -104,13 +105,12 @@ class DSP(Method[Logits]):
         """The estimator's messages, such as that the cooldown was shortened to fit the run."""
         return self.estimator.notes(total)
 
-    def init(self, quota: Quota, generator: Generator) -> Logits:
-        """Xavier-uniform logits, as for a matrix of layers by heads.
+    def check(self, budget: Budget) -> None:
+        """Refuse what the estimator cannot meet: ``RelaxedTopK`` a cost."""
+        self.estimator.check(budget)
 
-        Raises:
-            BudgetError: the estimator cannot meet this kind of budget.
-        """
-        self.estimator.check(quota)
+    def init(self, quota: Quota, generator: Generator) -> Logits:
+        """Xavier-uniform logits, as for a matrix of layers by heads."""
         units = quota.units
         num_layers, num_heads = len(units.layers), max(units.num_per_layer)
         bound = math.sqrt(6 / (num_layers + num_heads))

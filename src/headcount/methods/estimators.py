@@ -15,7 +15,8 @@ from headcount.maths.gumbel import gumbel_noise
 from headcount.maths.relaxed_topk import relaxed_top_k, successive_softmax
 from headcount.maths.schedules import log_linear
 from headcount.methods.method import Step
-from headcount.units.quota import CountQuota, Quota, counted
+from headcount.units.budget import Budget
+from headcount.units.quota import CountQuota, Quota, counted, needs_number
 
 HARD = 0.1
 """The highest temperature at which gates count as hard: few logits differ by less than this."""
@@ -90,11 +91,11 @@ class Estimator(abc.ABC):
     suffix: ClassVar[str]
     """Follows ``dsp`` in the method's name."""
 
-    def check(self, quota: Quota) -> None:  # noqa: B027 - most estimators meet any quota
-        """Refuse a quota that this estimator cannot meet; by default none.
+    def check(self, budget: Budget) -> None:  # noqa: B027 - most estimators meet any budget
+        """Refuse a budget that this estimator cannot meet; by default none. See ``Method.check``.
 
         Raises:
-            BudgetError: the gates cannot meet the quota.
+            BudgetError: the gates cannot meet the budget.
         """
 
     @abc.abstractmethod
@@ -145,9 +146,10 @@ class RelaxedTopK(Estimator):
     annealing: Annealing = field(default_factory=Annealing)
     """The temperature at each step."""
 
-    def check(self, quota: Quota) -> None:
+    def check(self, budget: Budget) -> None:
         """Refuse a cost: only a number of units can be relaxed."""
-        counted(quota, "RelaxedTopK")
+        if budget.cost is not None:
+            raise needs_number(str(budget), "RelaxedTopK")
 
     def gates(
         self,

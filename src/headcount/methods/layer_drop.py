@@ -11,6 +11,7 @@ from headcount.door.arguments import check_fields
 from headcount.errors import BudgetError
 from headcount.maths.spacing import evenly_spaced
 from headcount.methods.method import Method, State, Step
+from headcount.units.budget import Budget
 from headcount.units.kinds import WHOLE, in_words
 from headcount.units.quota import Quota
 
@@ -51,19 +52,18 @@ class LayerDrop(Method[State]):
         """``layer-drop``."""
         return "layer-drop"
 
-    def init(self, quota: Quota, generator: Generator) -> State:
-        """A state with nothing but the quota.
-
-        Raises:
-            BudgetError: the units are neither layers nor sublayers.
-        """
-        others = quota.units.kinds - {*WHOLE}
+    def check(self, budget: Budget) -> None:
+        """Refuse kinds that are not skipped: all but layers and sublayers."""
+        others = {*budget.about} - {*WHOLE}
         if others:
             raise BudgetError(
                 f"LayerDrop(): the budget is about {in_words(others)}, and LayerDrop only removes "
                 "layers or sublayers. Give Budget(layers=...), Budget(sublayers=...), or another "
                 "method."
             )
+
+    def init(self, quota: Quota, generator: Generator) -> State:
+        """A state with nothing but the quota."""
         return State(quota)
 
     def gates(self, state: State, step: Step, generator: Generator) -> Float[Tensor, " n"]:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from headcount.evidence.evidence import Evidence
+from headcount.units.budget import Budget
 from headcount.units.quota import Quota
 
 Phase = Literal["at once", "from data", "in training"]
@@ -69,7 +70,8 @@ S = TypeVar("S", bound=State)
 class Method(abc.ABC, Generic[S]):
     """A pruning method: a frozen configuration with behaviour. See the page "Your own method".
 
-    A session calls, for each number of the budget:
+    A session first calls ``check``, which refuses a budget that the method cannot serve. Then it
+    calls, for each number of the budget:
 
     1. ``init`` once, which makes the state;
     2. ``observe`` whenever there is new evidence of a kind that ``evidence`` names;
@@ -152,6 +154,16 @@ class Method(abc.ABC, Generic[S]):
 
     max_grad_norm: float = math.inf
     """The gradient of the method's own parameters is clipped to this norm."""
+
+    def check(self, budget: Budget) -> None:
+        """Refuse a budget that the method cannot serve, whatever the model; by default none.
+
+        It is called before data are read, and whenever the method is attached. ``budget.about``
+        names the kinds of unit.
+
+        Raises:
+            BudgetError: the method cannot serve the budget.
+        """
 
     @abc.abstractmethod
     def init(self, quota: Quota, generator: Generator) -> S:

@@ -11,6 +11,7 @@ from headcount.reports.report import Report
 from headcount.reports.table import markdown
 from headcount.reports.wording import budget_words, cost_words, kept_words
 from headcount.units.decision import Decision
+from headcount.units.kinds import in_words
 from headcount.units.scores import MOST_IN_TEXT
 
 Rung = Literal["stock", "import", "standalone", "padded"]
@@ -18,8 +19,8 @@ Rung = Literal["stock", "import", "standalone", "padded"]
 imported. ``standalone``: with the code beside the weights. ``padded``: with transformers alone,
 since zeros stand for the removed units."""
 
-FIGURE = "heads.png"
-"""Name of the heat map in a saved folder."""
+FIGURE, OTHER_FIGURE = "heads.png", "kept.png"
+"""Name of the picture in a saved folder: of heads or key-value heads only, and of other units."""
 _FOLDER = "path/to/this/folder"
 _MOST_LISTED = 128
 
@@ -32,7 +33,7 @@ def model_card(
     auto_class: str,
     pipeline_task: str | None,
     report: Report | None,
-    has_figure: bool,
+    figure: str | None,
 ) -> str:
     """The README.md of a saved folder. All its numbers are from the decision or the report.
 
@@ -43,14 +44,14 @@ def model_card(
         auto_class: the transformers class that loads it, such as ``AutoModel``.
         pipeline_task: the task's name on the Hub, such as ``text-classification``; None for none.
         report: the measured numbers; None if nothing was measured.
-        has_figure: whether ``heads.png`` is beside the card.
+        figure: name of the picture beside the card; None if there is none.
 
     Returns:
         Markdown with YAML front matter.
 
     Example:
         >>> card = model_card(name="tiny", decision=None, rung="import", auto_class="AutoModel",
-        ...                   pipeline_task=None, report=None, has_figure=False)
+        ...                   pipeline_task=None, report=None, figure=None)
         >>> card.splitlines()[:3]
         ['---', 'library_name: transformers', 'tags:']
         >>> "pip install headcount" in card
@@ -62,7 +63,7 @@ def model_card(
         _what(decision, report),
         _how_to_load(rung, auto_class),
         None if report is None else f"## Numbers\n\n{_numbers(report)}",
-        _heads(decision, has_figure),
+        _picture(decision, figure),
         _how_made(decision, report),
     )
     return "\n\n".join(section for section in sections if section) + "\n"
@@ -151,8 +152,9 @@ def _numbers(report: Report) -> str:
     return f"{setting}\n\n{markdown(report)}"
 
 
-def _heads(decision: Decision | None, has_figure: bool) -> str | None:
-    figure = f"![Which heads are kept, layer by layer]({FIGURE})" if has_figure else ""
+def _picture(decision: Decision | None, file: str | None) -> str | None:
+    what = "units" if decision is None else in_words(decision.kinds)
+    figure = f"![Which {what} are kept, layer by layer]({file})" if file else ""
     kept = "" if decision is None else _kept(decision)
     body = "\n\n".join(part for part in (figure, kept) if part)
     return f"## What is kept\n\n{body}" if body else None

@@ -1,5 +1,6 @@
-"""A heat map of a decision: which heads stay, layer by layer."""
+"""A picture of a decision: which units stay, layer by layer."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from matplotlib.text import Text
 
 from headcount.errors import DecisionError
 from headcount.reports.panels import Panel, panels
+from headcount.reports.wording import kept_words
 from headcount.units.decision import Decision, SiteDecision
 from headcount.units.kinds import KIND
 
@@ -28,7 +30,9 @@ _INK, _PALE, _TRACK = "#1b2733", "#7b8794", "#e3e8ec"
 _LEFT, _RIGHT, _MIN_WIDTH, _BAR = 2.2, 5.6, 15.0, 2.6
 _EDGE, _TITLE, _SUMMARY, _HEADING, _NUMBERS, _LEGEND = 0.6, 1.0, 1.2, 1.4, 1.0, 2.1
 _KEPT, _REMOVED = 0.84, 0.3
-_TITLE_SIZE = 12  # points
+_LONG = 12
+"""Least columns beside a bar for many units."""
+_TITLE_SIZE, _SIZE = 12, 9.5  # points
 
 
 def heat_map(decision: Decision, path: str | Path, title: str | None = None) -> None:
@@ -37,6 +41,10 @@ def heat_map(decision: Decision, path: str | Path, title: str | None = None) -> 
     The shade shows the score. It is linear between the 2nd and the 98th percentile of all scores,
     so that one outlier does not make all others look alike. The bars at the right show how many
     heads each layer keeps. Encoder, decoder and cross-attention each have a panel.
+
+    Other kinds have panels of their own: a tile for each sublayer and layer, and one bar for the
+    neurons of a network, as long as the share that stays. Scores of several kinds do not compare,
+    so then the shade says nothing.
 
     Args:
         decision: the decision to draw; layers may differ in their number of heads.
@@ -70,7 +78,11 @@ class _Page:
 
     def __init__(self, decision: Decision, title: str | None) -> None:
         self.decision, self.title, self.panels = decision, title, panels(decision)
-        self.num_columns = max(len(site.keep) for site in decision.sites)
+        tiled = [site for site in decision.sites if not _is_many(site)]
+        self.most = max([len(site.keep) for site in tiled], default=0)
+        one_each = self.most == 1 and len(self.panels) > 1  # then headings need the room
+        long = len(tiled) < len(decision.sites) or one_each
+        self.num_columns = max(self.most, _LONG if long else 0)
         # The page is never narrower than the legend; a narrow map is then centred.
         wanted = _LEFT + self.num_columns + _RIGHT
         self.width = max(wanted, _MIN_WIDTH)
@@ -78,7 +90,7 @@ class _Page:
         headings = sum(_HEADING + _NUMBERS if panel.heading else _NUMBERS for panel in self.panels)
         top = _EDGE + _SUMMARY + (_TITLE if title else 0)
         self.height = top + headings + len(decision.sites) + _LEGEND
-        self.low, self.high = _limits(decision)
+        self.low, self.high = _limits(tiled)
         size = (self.width * CELL_INCHES, self.height * CELL_INCHES)
         self.figure = Figure(figsize=size, dpi=DOTS_PER_INCH, facecolor="white")
         self.canvas = FigureCanvasAgg(self.figure)
@@ -92,10 +104,9 @@ class _Page:
             text = self._text(self.width / 2, y + 0.3, self.title, size=_TITLE_SIZE, weight="bold")
             self._fit(text, _TITLE_SIZE)
             y += _TITLE
-        kinds = {site.kind for site in self.decision.sites}
-        noun = KIND[kinds.pop()].nouns if len(kinds) == 1 else "units"
-        summary = f"{self.decision.num_kept} of {self.decision.num_units} {noun} kept"
-        self._text(self.width / 2, y + 0.3, summary, size=9.5, color=_PALE if self.title else _INK)
+        summary = f"{kept_words(self.decision)} kept"
+        color = _PALE if self.title else _INK
+        self._fit(self._text(self.width / 2, y + 0.3, summary, size=_SIZE, color=color), _SIZE)
         y += _SUMMARY
         for panel in self.panels:
             y = self._panel(panel, y)
@@ -113,13 +124,17 @@ class _Page:
             self._text(right, y + 0.8, total, size=8, color=_PALE, ha="left")
             y += _HEADING
         self._text(self.left - 0.5, y + 0.5, "layer", size=7, color=_PALE, ha="right")
-        for head in range(max(len(site.keep) for site in panel.sites)):
+        many = _is_many(panel.sites[0])
+        for head in range(0 if many else max(len(site.keep) for site in panel.sites)):
             self._text(self.left + head + 0.5, y + 0.5, str(head), size=7, color=_PALE)
         y += _NUMBERS
         for label, site in zip(panel.labels, panel.sites, strict=True):
             self._text(self.left - 0.5, y + 0.5, label, ha="right")
-            self._heads(site, y + 0.5)
-            self._total(site, right, y + 0.5)
+            if many:
+                self._share(site, right, y + 0.5)
+            else:
+                self._heads(site, y + 0.5)
+                self._total(site, right, y + 0.5)
             y += 1
         return y
 
@@ -142,11 +157,21 @@ class _Page:
         )
         self.axes.add_patch(tile)
 
+    def _share(self, site: SiteDecision, x: float, y: float) -> None:
+        """A bar across the columns for the share that is kept, on a track for all units."""
+        total, size = sum(site.keep), len(site.keep)
+        for share, color in ((1.0, _TRACK), (total / max(size, 1), _SHADES(0.6))):
+            length = self.num_columns * share
+            self.axes.add_patch(Rectangle((self.left, y - 0.3), length, 0.6, color=color, lw=0))
+        self._text(x, y, f"{total}/{size}", ha="left")
+
     def _total(self, site: SiteDecision, x: float, y: float) -> None:
         """A bar as long as the number of kept heads, on a track for all heads of the layer."""
         total, size = sum(site.keep), len(site.keep)
+        if self.most == 1 or KIND[site.kind].whole:  # the one tile says it all
+            return
         for count, color in ((size, _TRACK), (total, _INK)):
-            length = _BAR * count / self.num_columns
+            length = _BAR * count / self.most
             self.axes.add_patch(Rectangle((x, y - 0.13), length, 0.26, color=color, lw=0))
         self._text(x + _BAR + 0.4, y, f"{total}/{size}", ha="left")
 
@@ -185,9 +210,16 @@ class _Page:
         text.set_fontsize(size * min(1, room / extent))
 
 
-def _limits(decision: Decision) -> tuple[float, float]:
-    """The scores that get the lightest and the darkest shade."""
-    scores = [score for site in decision.sites for score in site.scores]
+def _is_many(site: SiteDecision) -> bool:
+    """Whether a site has too many units for a tile each."""
+    return not (KIND[site.kind].drawn or KIND[site.kind].whole)
+
+
+def _limits(sites: Sequence[SiteDecision]) -> tuple[float, float]:
+    """The scores that get the lightest and the darkest shade; equal if they do not compare."""
+    scores = [score for site in sites for score in site.scores]
+    if len({site.kind for site in sites}) != 1:
+        return 0.0, 0.0
     levels = torch.tensor([0.02, 0.98], dtype=torch.float64)
     low, high = torch.tensor(scores, dtype=torch.float64).quantile(levels).tolist()
     return low, high

@@ -22,6 +22,7 @@ from headcount.architectures.discover import discover
 from headcount.architectures.positions import max_tokens
 from headcount.errors import BudgetError, CheckpointError, PruningError
 from headcount.gates.modes import evaluating
+from headcount.units.kinds import KINDS
 
 PACKAGES = ("headcount", "torch", "transformers", "accelerate")
 """Packages whose versions are noted with measurements."""
@@ -42,25 +43,27 @@ def num_params(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def heads_per_layer(model: nn.Module) -> tuple[int, ...]:
-    """The heads of each layer, counted from the weights; 0 for a layer without heads.
+def units_per_layer(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """The units of each layer, counted from the weights; 0 for a layer without units.
 
     Args:
         model: a transformers model, dense or cut.
 
     Returns:
-        One number for each layer of encoder and decoder, in the order of the model, [L].
+        For every kind, one number for each layer of encoder and decoder, in the order of the
+        model, [L].
 
     Example:
         >>> from transformers import BertConfig, BertModel
-        >>> heads_per_layer(BertModel(BertConfig(num_hidden_layers=2)))
+        >>> units_per_layer(BertModel(BertConfig(num_hidden_layers=2)))["head"]
         (12, 12)
     """
-    counts: dict[tuple[str, str, int], int] = {}
+    counts: dict[str, dict[tuple[str, str, int], int]] = {kind: {} for kind in KINDS}
     for site in discover(model).sites:
-        heads = site.num_units if site.kind == "head" else 0
-        counts[site.layer_key] = counts.get(site.layer_key, 0) + heads
-    return tuple(counts.values())
+        for kind, own in counts.items():
+            found = site.num_units if site.kind == kind else 0
+            own[site.layer_key] = own.get(site.layer_key, 0) + found
+    return {kind: tuple(own.values()) for kind, own in counts.items()}
 
 
 def macs(model: nn.Module, inputs: Mapping[str, Any]) -> int:

@@ -1,9 +1,10 @@
-"""Group the sites of a decision as readers know them: encoder, decoder, cross-attention."""
+"""Group the sites of a decision as readers know them: by kind, and by part of the model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from headcount.units.decision import Decision, SiteDecision
+from headcount.units.kinds import KIND
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -12,6 +13,8 @@ class Panel:
 
     heading: str
     """Name of the group; empty if it is the only one."""
+    kind: str
+    """Kind of the units."""
     labels: tuple[str, ...]
     """The layer of each site."""
     sites: tuple[SiteDecision, ...]
@@ -29,7 +32,9 @@ class Panel:
 
 
 def panels(decision: Decision) -> tuple[Panel, ...]:
-    """Group the sites of a decision by stack and module name, without the numbers in the name.
+    """Group the sites of a decision by kind, stack and module name without the numbers in it.
+
+    Sublayers are grouped by their part of the layer, such as ``self`` or ``ffn``.
 
     Args:
         decision: any decision.
@@ -46,19 +51,28 @@ def panels(decision: Decision) -> tuple[Panel, ...]:
         >>> [(panel.heading, panel.labels) for panel in panels(Decision(sites=sites))]
         [('decoder self_attn', ('0', '1')), ('decoder encoder_attn', ('0', '1'))]
     """
-    groups: dict[tuple[str, tuple[str, ...]], list[SiteDecision]] = {}
-    for site in decision.sites:
-        # decoder.layers.0.self_attn and decoder.layers.1.self_attn have the same words.
-        words = tuple(part for part in site.module.split(".") if not part.isdecimal())
-        groups.setdefault((site.stack, words), []).append(site)
-    return tuple(
-        Panel(
-            heading="" if len(groups) == 1 else _heading(stack, words, list(groups)),
-            labels=_labels(sites),
-            sites=tuple(sites),
-        )
-        for (stack, words), sites in groups.items()
-    )
+    several = len(decision.kinds) > 1
+    found: list[Panel] = []
+    for kind in decision.kinds:
+        groups: dict[tuple[str, tuple[str, ...]], list[SiteDecision]] = {}
+        for site in decision.sites:
+            if site.kind == kind:
+                groups.setdefault((site.stack, _words(site)), []).append(site)
+        for (stack, words), sites in groups.items():
+            place = "" if len(groups) == 1 else _heading(stack, words, list(groups))
+            noun = KIND[kind].nouns if several else ""
+            heading = ", ".join(part for part in (noun, place) if part)
+            panel = Panel(heading=heading, kind=kind, labels=_labels(sites), sites=tuple(sites))
+            found.append(panel)
+    return tuple(found)
+
+
+def _words(site: SiteDecision) -> tuple[str, ...]:
+    """What the sites of one panel have in common."""
+    if site.kind == "sublayer":
+        return (site.branch,)
+    # decoder.layers.0.self_attn and decoder.layers.1.self_attn have the same words.
+    return tuple(part for part in site.module.split(".") if not part.isdecimal())
 
 
 def _heading(

@@ -10,11 +10,11 @@ from typing import Any
 from headcount.door.arguments import check_fields, check_value
 from headcount.door.atomic import write_text
 from headcount.door.files import checked, parse_format, read_text
-from headcount.door.shape import Count
+from headcount.door.shape import Count, Misfit, fit
 from headcount.errors import CheckpointError, PruningError
-from headcount.units.kinds import renamed_budget
+from headcount.units.kinds import KINDS, renamed_budget
 
-FORMAT = 2
+FORMAT = 3
 """The format of reports that this version writes."""
 FILE = "report.json"
 """Name of the report in a saved folder."""
@@ -27,19 +27,18 @@ class Row:
     """The numbers of one model. None: not measured.
 
     Example:
-        >>> Row(name="dsp", num_heads=3, heads_per_layer=(3, 0), num_params=1000).quality is None
-        True
+        >>> row = Row(name="dsp", units={"head": (3, 0), "neuron": (64, 64)}, num_params=1000)
+        >>> row.num("neuron"), row.num_heads, row.heads_per_layer
+        (128, 3, (3, 0))
 
     Raises:
-        PruningError: the heads of the layers do not add up, or a number is negative or not finite.
+        PruningError: a kind is unknown, or a number is negative or not finite.
     """
 
     name: str
     """``dense``, or the short name of a method."""
-    num_heads: Count
-    """Heads, counted from the weights."""
-    heads_per_layer: tuple[int, ...]
-    """Heads of each layer, [L]; their sum is ``num_heads``."""
+    units: Mapping[str, tuple[Count, ...]]
+    """Kind -> units of each layer, counted from the weights, [L]."""
     num_params: Count
     """Parameters, shared ones counted once."""
     quality: float | None = None
@@ -58,14 +57,15 @@ class Row:
     """The predicted label, if the model predicts the same one for every evaluation example."""
 
     def __post_init__(self) -> None:
-        check_fields(self, but=("num_heads", "num_params"))
-        if sum(self.heads_per_layer) != self.num_heads:
+        check_fields(self, but=("num_params",))
+        unknown = [kind for kind in self.units if kind not in KINDS]
+        if unknown:
             raise PruningError(
-                f"Row(name={self.name!r}, num_heads={self.num_heads}): the layers have "
-                f"{sum(self.heads_per_layer)} heads together. Give counts that agree."
+                f"Row(name={self.name!r}, units={{{unknown[0]!r}: ...}}): give kinds of "
+                f"{', '.join(KINDS)}."
             )
         # JSON has no infinities or nan. A quality may be negative, such as a correlation.
-        counts = ("num_heads", "num_params", "num_bytes", "macs", "latency_s", "train_s")
+        counts = ("num_params", "num_bytes", "macs", "latency_s", "train_s")
         values = {name: getattr(self, name) for name in (*counts, "quality")}
         for name, value in values.items():
             wrong = value is not None and not math.isfinite(value)
@@ -75,13 +75,27 @@ class Row:
                     f"{', 0 or more' if name in counts else ''}, or None if there is none."
                 )
 
+    def num(self, kind: str) -> int:
+        """The number of units of a kind; 0 if the model has none."""
+        return sum(self.units.get(kind, ()))
+
+    @property
+    def num_heads(self) -> int:
+        """The number of heads."""
+        return self.num("head")
+
+    @property
+    def heads_per_layer(self) -> tuple[int, ...]:
+        """Heads of each layer, [L]."""
+        return self.units.get("head", ())
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
     """All numbers of one pruning run, and the settings that reproduce them.
 
     Example:
-        >>> dense = Row(name="dense", num_heads=8, heads_per_layer=(4, 4), num_params=1000)
+        >>> dense = Row(name="dense", units={"head": (4, 4)}, num_params=1000)
         >>> report = Report(task="sst2", metric="accuracy", budget={"heads": 3},
         ...                 method={"name": "dsp"}, seed=0, num_steps=100, batch_size=8,
         ...                 length=128, attn_implementation="sdpa", rows=(dense,), environment={})
@@ -89,7 +103,7 @@ class Report:
         True
 
     Raises:
-        PruningError: there is no row, or two rows have the same name.
+        PruningError: there is no row, two rows have the same name, or a kind is unknown.
     """
 
     task: str
@@ -100,6 +114,8 @@ class Report:
     """The fields of the ``Budget``."""
     method: Mapping[str, Any]
     """Name and settings of the method: plain values that JSON can hold."""
+    kinds: tuple[str, ...] = ("head",)
+    """The kinds of unit that the budget is about."""
     seed: int
     """Seed of the run."""
     num_steps: int
@@ -130,6 +146,13 @@ class Report:
                 "a name of its own."
             )
 
+        unknown = [kind for kind in self.kinds if kind not in KINDS]
+        if unknown:
+            raise PruningError(
+                f"Report(kinds={self.kinds}): {unknown[0]!r} is no kind of unit. Give some of "
+                f"{', '.join(KINDS)}."
+            )
+
     @property
     def dense(self) -> Row | None:
         """The row of the unpruned model, if it was measured."""
@@ -152,7 +175,7 @@ class Report:
             version=FORMAT,
             call="Report.from_json",
             what="a report",
-            older={1: lambda body: body | {"budget": renamed_budget(body.get("budget"))}},
+            older={1: lambda body: _of_heads(_renamed(body)), 2: _of_heads},
         )
 
     def save(self, folder: str | Path) -> None:
@@ -163,6 +186,29 @@ class Report:
     def load(cls, folder: str | Path) -> "Report":
         """Read ``report.json`` of a folder; the same as ``report_of``."""
         return report_of(folder)
+
+
+def _renamed(body: dict[str, Any]) -> dict[str, Any]:
+    """Give the budget of a report of format 1 the names of today."""
+    return body | {"budget": renamed_budget(body.get("budget"))}
+
+
+def _of_heads(body: dict[str, Any]) -> dict[str, Any]:
+    """The values of a report of format 2, whose rows tell of heads only.
+
+    Raises:
+        Misfit: the heads of the layers do not add up to their number.
+    """
+    rows = body.get("rows")
+    for i, row in enumerate(rows if isinstance(rows, list) else ()):
+        if not isinstance(row, dict) or not {"num_heads", "heads_per_layer"} <= row.keys():
+            continue
+        counts = fit(row.pop("heads_per_layer"), list[Count], plain=True)
+        total = row.pop("num_heads")
+        if total != sum(counts):
+            raise Misfit(total, f"the {sum(counts)} of its layers", place=f"rows[{i}].num_heads")
+        row["units"] = {"head": counts}
+    return body
 
 
 def report_of(folder: str | Path) -> Report:

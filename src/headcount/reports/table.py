@@ -1,7 +1,8 @@
 """The table of a report, for the terminal and in Markdown."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter, methodcaller
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -17,16 +18,19 @@ from headcount.reports.wording import (
     per_layer,
     short,
 )
+from headcount.units.kinds import KIND, counted
 
 MISSING = "n/a"
+MOST_KINDS = 2
+"""With more kinds of unit, their numbers stand below the table in a terminal of 80 columns."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Column:
     """A column of the table: one measured quantity."""
 
-    field: str
-    """Name of the field of ``Row``."""
+    value: Callable[[Row], float | None]
+    """Takes the value from a row."""
     title: str
     """Heading of the column."""
     write: Callable[[float], str]
@@ -46,7 +50,7 @@ def render(report: Report) -> Table:
         A table for ``rich.console.Console.print``.
 
     Example:
-        >>> row = Row(name="dense", num_heads=8, heads_per_layer=(4, 4), num_params=1000)
+        >>> row = Row(name="dense", units={"head": (4, 4)}, num_params=1000)
         >>> report = Report(task="sst2", metric="accuracy", budget={"heads": 3},
         ...                 method={"name": "dsp"}, seed=0, num_steps=100, batch_size=8,
         ...                 length=128, attn_implementation="sdpa", rows=(row,), environment={})
@@ -58,10 +62,12 @@ def render(report: Report) -> Table:
     notes = Text("\n".join(_notes(report)))
     shown = Table(title=title, caption=notes, caption_justify="left", box=SIMPLE_HEAD)
     shown.pad_edge, shown.collapse_padding = False, True
-    columns = _columns(report)
+    columns = _columns(report, wide=len(report.kinds) <= MOST_KINDS)
     shown.add_column(Text("model"), overflow="fold", min_width=6)
     for column in columns:
-        shown.add_column(Text(column.title), justify="right", no_wrap=True)
+        shown.add_column(
+            Text(column.title.replace("key-value ", "key-value\n")), justify="right", no_wrap=True
+        )
     for row in report.rows:
         style = "" if row.name == DENSE else "bold"
         cells = (_cell(column, row, report.dense) for column in columns)
@@ -79,7 +85,7 @@ def markdown(report: Report) -> str:
         Text without a newline at the end.
 
     Example:
-        >>> row = Row(name="dense", num_heads=8, heads_per_layer=(4, 4), num_params=1000)
+        >>> row = Row(name="dense", units={"head": (4, 4)}, num_params=1000)
         >>> report = Report(task="sst2", metric="accuracy", budget={"heads": 3},
         ...                 method={"name": "dsp"}, seed=0, num_steps=100, batch_size=8,
         ...                 length=128, attn_implementation="sdpa", rows=(row,), environment={})
@@ -87,35 +93,53 @@ def markdown(report: Report) -> str:
         | model | heads | parameters | heads per layer |
     """
     columns = _columns(report)
-    head = ["model", *(column.title for column in columns), "heads per layer"]
+    spread = layered(report)
+    head = ["model", *(column.title for column in columns)]
+    head += [f"{KIND[kind].nouns} per layer" for kind in spread]
     rows = (
-        [row.name, *(_words(c, row, report.dense) for c in columns), per_layer(row.heads_per_layer)]
+        [
+            row.name,
+            *(_words(c, row, report.dense) for c in columns),
+            *(per_layer(row.units.get(kind, ())) for kind in spread),
+        ]
         for row in report.rows
     )
-    text = table(head, rows, f"l{'r' * len(columns)}l")
+    text = table(head, rows, f"l{'r' * len(columns)}{'l' * len(spread)}")
     notes = " ".join(_measured(report))
     return f"{text}\n\n{notes}" if notes else text
 
 
-def _columns(report: Report) -> tuple[Column, ...]:
-    every = (
-        Column(field="quality", title=report.metric, write=lambda value: f"{value:.4g}"),
-        Column(field="num_heads", title="heads", write=str),
-        Column(field="num_params", title="parameters", write=short),
-        Column(field="num_bytes", title="on disk", write=lambda value: short(value, "B")),
-        Column(field="macs", title="MACs", write=short),
-        Column(field="latency_s", title="latency", write=duration),
-        Column(field="train_s", title="training", write=duration),
-    )
+def _columns(report: Report, *, wide: bool = True) -> tuple[Column, ...]:
+    """The columns that have a value; without those of the kinds of unit if not ``wide``."""
     return tuple(
         column
-        for column in every
-        if any(getattr(row, column.field) is not None for row in report.rows)
+        for column in _every_column(report, report.kinds if wide else ())
+        if any(column.value(row) is not None for row in report.rows)
     )
+
+
+def _every_column(report: Report, kinds: Iterable[str]) -> Iterator[Column]:
+    yield Column(value=attrgetter("quality"), title=report.metric, write=lambda v: f"{v:.4g}")
+    for kind in kinds:
+        yield Column(value=methodcaller("num", kind), title=KIND[kind].nouns, write=str)
+    measured = (
+        ("num_params", "parameters", short),
+        ("num_bytes", "on disk", lambda value: short(value, "B")),
+        ("macs", "MACs", short),
+        ("latency_s", "latency", duration),
+        ("train_s", "training", duration),
+    )
+    for name, title, write in measured:
+        yield Column(value=attrgetter(name), title=title, write=write)
+
+
+def layered(report: Report) -> tuple[str, ...]:
+    """The kinds whose units are counted layer by layer: all that the budget is about but layers."""
+    return tuple(kind for kind in report.kinds if kind != "layer")
 
 
 def _cell(column: Column, row: Row, dense: Row | None) -> Text:
-    value = getattr(row, column.field)
+    value = column.value(row)
     if value is None:
         return Text(MISSING, style="dim")
     cell, share = Text(column.write(value)), _share(column, row, dense)
@@ -123,7 +147,7 @@ def _cell(column: Column, row: Row, dense: Row | None) -> Text:
 
 
 def _words(column: Column, row: Row, dense: Row | None) -> str:
-    value = getattr(row, column.field)
+    value = column.value(row)
     if value is None:
         return MISSING
     share = _share(column, row, dense)
@@ -132,16 +156,22 @@ def _words(column: Column, row: Row, dense: Row | None) -> str:
 
 def _share(column: Column, row: Row, dense: Row | None) -> str | None:
     """A value as a share of the dense row's; None for the dense row itself."""
-    base = None if dense is None or row is dense else getattr(dense, column.field)
-    return f"{100 * getattr(row, column.field) / base:.1f}%" if base else None
+    base = None if dense is None or row is dense else column.value(dense)
+    return f"{100 * (column.value(row) or 0) / base:.1f}%" if base else None
 
 
 def _notes(report: Report) -> Iterator[str]:
     """The lines below the table in a terminal."""
-    yield "heads per layer"
     width = max(len(row.name) for row in report.rows)
-    for row in report.rows:
-        yield f"  {row.name:<{width}}  {per_layer(row.heads_per_layer)}"
+    if len(report.kinds) > MOST_KINDS:
+        yield "units"
+        for row in report.rows:
+            counts = ", ".join(counted(row.num(kind), kind) for kind in report.kinds)
+            yield f"  {row.name:<{width}}  {counts}"
+    for kind in layered(report):
+        yield f"{KIND[kind].nouns} per layer"
+        for row in report.rows:
+            yield f"  {row.name:<{width}}  {per_layer(row.units.get(kind, ()))}"
     yield from _measured(report)
 
 
@@ -150,14 +180,14 @@ def _measured(report: Report) -> Iterator[str]:
     yield from one_class(
         {row.name: row.only_class for row in report.rows if row.quality is not None}, report.metric
     )
-    shown = {column.field for column in _columns(report)}
+    shown = {column.title for column in _columns(report)}
     if report.dense is not None and len(report.rows) > 1:
         yield "Percentages: share of the dense model."
-    if shown & {"macs", "latency_s"}:
+    if shown & {"MACs", "latency"}:
         yield f"One forward pass: batch of {report.batch_size}, length {report.length}."
-    if "macs" in shown:
+    if "MACs" in shown:
         yield "MACs counted with eager attention."
-    if "latency_s" in shown:
+    if "latency" in shown:
         runs = f" of {report.num_runs} runs" if report.num_runs else ""
         machine = machine_words(report.environment, report.device)
         place = f", {machine}" if machine else ""

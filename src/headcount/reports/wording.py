@@ -48,7 +48,7 @@ def duration(seconds: float) -> str:
 
 
 def per_layer(counts: Sequence[int]) -> str:
-    """The heads of each layer in words: one number if all layers are equal, else the list.
+    """The units of each layer in words: one number if all layers are equal, else the list.
 
     Args:
         counts: one number for each layer, [L].
@@ -100,7 +100,7 @@ def budget_words(budget: Mapping[str, Any]) -> str:
         for kind in ALL
         for place, amount in _places(budget.get(kind.plural))
     ]
-    parts += [_ceiling(name, budget) for name in _NOUNS if budget.get(name) is not None]
+    parts += [_ceiling(name, budget) for name in NOUNS if budget.get(name) is not None]
     if not parts:
         return ", ".join(f"{key}={value}" for key, value in budget.items())
     where = " in every layer" if budget.get("scope") == "layer" else ""
@@ -110,11 +110,11 @@ def budget_words(budget: Mapping[str, Any]) -> str:
     return ", ".join(parts) + where + (f", at least {floor} in every layer" if floor else "")
 
 
-_NOUNS = {"params": "parameters", "macs": "MACs", "latency": "latency"}
+NOUNS = {"params": "parameters", "macs": "MACs", "latency": "latency"}
 
 
 def _ceiling(name: str, budget: Mapping[str, Any]) -> str:
-    amount, noun = budget[name], _NOUNS[name]
+    amount, noun = budget[name], NOUNS[name]
     most = f"{100 * amount:.4g}% of the {noun}" if isinstance(amount, float) else f"{amount} {noun}"
     kinds = in_words(budget.get("kinds") or ())
     return f"at most {most}" + (f", {kinds} may go" if kinds else "")
@@ -137,7 +137,7 @@ def cost_words(cost: Mapping[str, Any]) -> str:
             f"latency: {duration(reached / 1e9)} of {duration(whole / 1e9)} ({share}) predicted, "
             f"at most {duration(target / 1e9)} asked"
         )
-    noun = _NOUNS[cost["kind"]]
+    noun = NOUNS[cost["kind"]]
     return f"{noun}: {short(reached)} of {short(whole)} ({share}), at most {short(target)} asked"
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +18,7 @@ from headcount.errors import CheckpointError, DataError
 from headcount.runs.recipe import Recipe
 from headcount.tasks import TASKS
 from headcount.tasks.bounds import is_data_file
+from headcount.tasks.settings import with_settings
 from headcount.tasks.task import Task
 
 logger = logging.getLogger("headcount")
@@ -108,11 +109,15 @@ def gather(
     )
 
 
-def task_of(task: str | Task) -> Task:
+def task_of(task: str | Task, settings: Mapping[str, Any] | None = None) -> Task:
     """Find a task by its name, or check a task of your own.
 
+    Args:
+        task: the name, or the task.
+        settings: settings of the task by name; see ``with_settings``.
+
     Raises:
-        DataError: there is no task of this name, or the task has no name.
+        DataError: there is no task of this name, the task has no name, or no such setting.
 
     Example:
         >>> task_of("nli").primary_metric
@@ -124,12 +129,12 @@ def task_of(task: str | Task) -> Task:
                 f"task={type(task).__name__}(): it has no 'name'. Give the class attribute name; "
                 "see Task.name."
             )
-        return task
+        return with_settings(task, settings or {})
     if not isinstance(task, str) or task not in TASKS:
         raise DataError(
             f"task={task!r}: give one of {sorted(TASKS)}, or an instance of a subclass of hc.Task."
         )
-    return TASKS[task]
+    return with_settings(TASKS[task], settings or {})
 
 
 def sampled(task_data: TaskData, num_train: int, seed: int) -> TaskData:

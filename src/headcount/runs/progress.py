@@ -1,4 +1,4 @@
-"""A progress bar for training: steps, loss, temperature, heads changed."""
+"""A progress bar for training: steps, loss, temperature, units changed."""
 
 import time
 from typing import Any, final
@@ -14,10 +14,16 @@ from rich.progress import (
 )
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from headcount.units.kinds import ALL
+
 EVERY_S = 5.0
 """Without a terminal, a line is printed at least this often, in seconds."""
 
-FIELDS = (("loss", "loss {:.3f}"), ("temperature", "T {:.1e}"), ("heads_changed", "changed {:.0f}"))
+FIELDS = (
+    ("loss", "loss {:.3f}"),
+    ("temperature", "T {:.1e}"),
+    *((f"{kind.plural}_changed", f"{kind.nouns} changed {{:.0f}}") for kind in ALL),
+)
 
 _TIMES = ("_runtime", "_per_second", "epoch")
 """Ends of the names of an evaluation's numbers that are no quality."""
@@ -25,7 +31,7 @@ _TIMES = ("_runtime", "_per_second", "epoch")
 
 @final
 class ProgressBar(TrainerCallback):
-    """Show step, loss, temperature and heads changed: as a bar, or as lines without a terminal.
+    """Show step, loss, temperature and units changed: as a bar, or as lines without a terminal.
 
     A line is printed every 100 steps, and every few seconds if the steps are slow.
 

@@ -5,7 +5,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -29,6 +29,7 @@ from headcount.tasks.columns import find_column, first_rows
 from headcount.tasks.files import place_of, read_table
 from headcount.tasks.heads import check_head, first_output, is_classifier
 from headcount.tasks.measures import correlations, label_measures, set_measures
+from headcount.tasks.settings import described
 from headcount.tasks.task import Task
 
 Problem = Literal["single-label", "multi-label", "regression"]
@@ -95,7 +96,7 @@ class TextClassification(Task):
     ``matthews``. Several: ``f1`` (micro), ``f1_macro`` or ``exact``. Numbers: ``spearman`` or
     ``pearson``. Empty takes the first."""
     names: tuple[str, ...] = ()
-    """The labels in the model's order. Empty takes those of the model or of the training data."""
+    """The labels in the model's order; filled in when the data are read."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -117,9 +118,7 @@ class TextClassification(Task):
 
     def describe(self) -> Mapping[str, Any]:
         """The settings that differ from their defaults."""
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
-        usual = type(self)()
-        return {name: value for name, value in given.items() if value != getattr(usual, name)}
+        return described(self)
 
     def settled(self, sources: Sequence[str | Path], model: str, *, split: str) -> Self:
         """The task with its columns and its problem found."""
@@ -174,7 +173,7 @@ class TextClassification(Task):
             numbers: list[Any] = [self._number(table, row, gold) for row, gold in enumerate(golds)]
             return self._tokenised(table, numbers, Value("float32"), processor, max_length, split)
         several = self.problem == "multi-label"
-        names = tuple(labels) if labels is not None else self.names or self._names(golds, split)
+        names = tuple(labels) if labels is not None else self._names(golds, split)
         known = _numbers_of(names)
         each = golds if several else [[gold] for gold in golds]
         self._check_known(table, each, known, names, split)

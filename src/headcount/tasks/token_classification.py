@@ -2,8 +2,8 @@
 
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -26,6 +26,7 @@ from headcount.tasks.files import place_of, read_table
 from headcount.tasks.heads import check_head, first_output
 from headcount.tasks.measures import entity_measures, label_measures
 from headcount.tasks.processors import load_tokenizer
+from headcount.tasks.settings import described
 from headcount.tasks.task import Task
 
 TOKENS = ("tokens", "words", "forms", "text")
@@ -69,7 +70,7 @@ class TokenClassification(Task):
     ``f1`` (macro) of tags. Empty takes ``entity_f1`` if all tags are like B-PER, I-PER and O, else
     ``accuracy``."""
     names: tuple[str, ...] = ()
-    """The tags in the model's order. Empty takes those of the model or of the training data."""
+    """The tags in the model's order; filled in when the data are read."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -82,22 +83,24 @@ class TokenClassification(Task):
     @property
     def primary_metric(self) -> str:
         """The measure by which models are compared, higher = better."""
-        return self.metric or ("entity_f1" if are_entities(self.names) else "accuracy")
+        return self.metric or "accuracy"
 
     def describe(self) -> Mapping[str, Any]:
         """The settings that differ from their defaults."""
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in given.items() if value}
+        return described(self)
 
     def settled(self, sources: Sequence[str | Path], model: str, *, split: str) -> Self:
-        """The task with its columns found."""
-        if self.tokens and self.tags:
+        """The task with its columns and its measure found."""
+        if self.tokens and self.tags and self.metric:
             return self
-        names, call = list(first_rows(sources[0], split=split)[0]), f"{self.name}: {sources[0]!r}"
+        rows = first_rows(sources[0], split=split)
+        names, call = list(rows[0]), f"{self.name}: {str(sources[0])!r}"
         tokens = find_column(names, self.tokens, TOKENS, call=call, what="tokens", needed=True)
         rest = [name for name in names if name != tokens]
         tags = find_column(rest, self.tags, TAGS, call=call, what="tags", needed=True)
-        return replace(self, tokens=tokens, tags=tags)
+        seen = {str(tag) for row in rows if isinstance(row[tags], list) for tag in row[tags]}
+        usual = "entity_f1" if are_entities(seen) else "accuracy"
+        return replace(self, tokens=tokens, tags=tags, metric=self.metric or usual)
 
     def load_processor(self, model: str) -> Any:
         """The model's tokenizer, set to take tokens instead of text.
@@ -160,7 +163,7 @@ class TokenClassification(Task):
             DataError: a tag is unknown.
         """
         golds = list(table[self.tags])
-        names = tuple(labels) if labels is not None else self.names or _names(golds)
+        names = tuple(labels) if labels is not None else _names(golds)
         number = {name: index for index, name in enumerate(names)}
         self._check_known(table, golds, number, split)
 
@@ -257,14 +260,14 @@ class TokenClassification(Task):
         real = golds != NO_LABEL
         found = label_measures(np.asarray(answers)[real], golds[real])
         del found["matthews"]
-        if not are_entities(self.names):
+        if self.metric != "entity_f1" and not are_entities(self.names):
             return found
         pairs = zip(np.asarray(answers), golds, real, strict=True)
         spelt = [[[self.names[i] for i in row[own]] for row in (a, g)] for a, g, own in pairs]
         return {**found, **entity_measures(*map(list, zip(*spelt, strict=True)))}
 
 
-def are_entities(names: Sequence[str]) -> bool:
+def are_entities(names: Collection[str]) -> bool:
     """Whether tags mark entities: O, and beginnings and insides, such as B-PER and I-PER.
 
     Example:

@@ -46,8 +46,9 @@ class Choice:
             seed: seed of the generator; the method's own ``seed`` comes first.
 
         Raises:
-            BudgetError: the model cannot meet the budget.
+            BudgetError: the method cannot serve the budget, or the model cannot meet it.
         """
+        method.check(budget)
         self._found, self._method = found, method
         self.budget, self.quotas = budget, budget.quotas(found, additive=method.additive)
         self.units = UnitTable(sites=tuple(s for quota in self.quotas for s in quota.units.sites))

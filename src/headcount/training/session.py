@@ -287,10 +287,13 @@ class Session:
         finally:
             self._looking = False
 
-    def num_changed(self) -> int:
-        """The number of units whose keep has changed since the last call."""
+    def num_changed(self) -> dict[str, int]:
+        """Kind -> the number of its units whose keep has changed since the last call."""
         before, self._logged_keep = self._logged_keep, self.keep()
-        return int((before != self._logged_keep).sum())
+        changed, counts = before != self._logged_keep, dict[str, int]()
+        for site, span in zip(self.units.sites, self.units.slices, strict=True):
+            counts[site.kind] = counts.get(site.kind, 0) + int(changed[span].sum())
+        return counts
 
     def fingerprint(self) -> dict[str, Any]:
         """Settings that a checkpoint must share with the run that resumes it: plain values."""

@@ -22,6 +22,7 @@ from headcount.training.resume import write_session
 from headcount.training.session import Session
 from headcount.units.budget import Budget
 from headcount.units.decision import Decision
+from headcount.units.kinds import KIND
 
 logger = logging.getLogger("headcount")
 
@@ -31,7 +32,8 @@ class PruningTrainer(FineTuner):
 
     Training draws the method's gates at each forward pass; evaluation uses the current decision,
     hard and without noise. Checkpoints hold the method's state, so that a killed run resumes to the
-    same decision. Logs show temperature, entropy of the choice and the number of changed heads.
+    same decision. Logs show temperature, entropy of the choice, and the number of
+    changed units of each kind, such as ``heads_changed``.
 
     To prune with another Trainer, derive from both: ``class Mine(PruningTrainer, Seq2SeqTrainer)``;
     see the page on trainers. Give all arguments by name.
@@ -231,5 +233,7 @@ class PruningTrainer(FineTuner):
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """As in ``Trainer``, with the method's numbers beside the loss."""
         if "loss" in logs:
-            logs = {**logs, **self.session.metrics(), "heads_changed": self.session.num_changed()}
+            changed = self.session.num_changed().items()
+            named = {f"{KIND[kind].plural}_changed": number for kind, number in changed}
+            logs = {**logs, **self.session.metrics(), **named}
         super().log(logs, *args, **kwargs)

@@ -13,7 +13,7 @@ from headcount.units.cost_budget import CURRENCIES, CostBudget
 from headcount.units.kinds import ALL, KIND, KINDS, counted
 from headcount.units.latency import LatencyTable
 from headcount.units.nesting import check_nesting, kind_of
-from headcount.units.quota import CountQuota, Quota
+from headcount.units.quota import CountQuota, Quota, bundles_of
 from headcount.units.table import UnitTable
 
 Amount = int | float
@@ -141,6 +141,20 @@ class Budget:
                 )
         return None
 
+    @property
+    def about(self) -> tuple[str, ...]:
+        """The kinds of unit that are asked for, or that may be removed for a cost.
+
+        Example:
+            >>> Budget(layers=2, heads=3).about, Budget(macs=0.5, kinds=("neuron",)).about
+            (('layer', 'head'), ('neuron',))
+            >>> Budget(params=0.6).about  # key-value heads where query heads share them
+            ('kv_head', 'head', 'neuron')
+        """
+        if self.cost is not None:
+            return self.kinds or tuple(kind.name for kind in ALL if kind.usual)
+        return tuple(kind.name for kind in ALL if getattr(self, kind.plural) is not None)
+
     def _check_counts(self) -> None:
         if not any(True for _, value in self._amounts() for _ in _places(value)):
             *inner, outermost = (kind.plural for kind in reversed(ALL))
@@ -241,7 +255,7 @@ class Budget:
 
     def _counted(self, units: UnitTable, call: str, amount: Amount, name: str) -> CountQuota:
         sizes = units.num_per_layer
-        bundles = _bundles(units)
+        bundles = bundles_of(units)
         homes = tuple(units.layers.index(site.layer_key) for site in units.sites) if bundles else ()
         if self.scope == "layer":
             counts = tuple(
@@ -251,14 +265,7 @@ class Budget:
             # A fraction of one layer is moved to the nearest count that its bundles can make, layer
             # by layer: a count was asked for exactly, and is refused later if it cannot be met.
             if bundles and isinstance(amount, float):
-                inside = [
-                    [b for b, home in zip(bundles, homes, strict=True) if home == layer]
-                    for layer in range(len(sizes))
-                ]
-                counts = tuple(
-                    _nearest(totals(own), exactly(amount) * size)
-                    for own, size in zip(inside, sizes, strict=True)
-                )
+                counts = _nearest_in_layers(amount, sizes, bundles, homes)
             quota = CountQuota(
                 units=units,
                 num_keep=sum(counts),
@@ -330,15 +337,6 @@ def _count(amount: Amount, total: int, call: str, owner: str) -> int:
     return amount
 
 
-def _bundles(units: UnitTable) -> tuple[Bundle, ...]:
-    """(units, groups) of each site, if some query heads share key-value heads or there are experts.
-
-    A group is the query heads of a key-value head, or the neurons of an expert.
-    """
-    bundles = tuple((site.num_units, site.num_groups) for site in units.sites)
-    return bundles if any(groups > 1 for _, groups in bundles) else ()
-
-
 def _legal(quota: CountQuota, call: str, amount: Amount, name: str) -> CountQuota:
     """The quota, after a check that each group of a site can keep the same number of units.
 
@@ -350,7 +348,7 @@ def _legal(quota: CountQuota, call: str, amount: Amount, name: str) -> CountQuot
     groups = max(group for _, group in quota.bundles)
     total, possible, owner = quota.num_keep, quota.totals(), "the model"
     if quota.floors == quota.ceilings and total not in possible:
-        one = _layer_that_cannot(quota)
+        one = quota.layer_that_cannot()
         total, owner = quota.floors[one], "a layer"
         inside = [b for b, home in zip(quota.bundles, quota.homes, strict=True) if home == one]
         possible, groups = totals(inside), max(group for _, group in inside)
@@ -376,13 +374,17 @@ def _nearest(counts: Iterable[int], asked: Fraction) -> int:
     return min(counts, key=lambda count: (abs(count - asked), -count))
 
 
-def _layer_that_cannot(quota: CountQuota) -> int:
-    """The index of the first layer that cannot keep its count."""
-    for layer in range(len(quota.floors)):
-        inside = [b for b, home in zip(quota.bundles, quota.homes, strict=True) if home == layer]
-        if quota.floors[layer] not in totals(inside):
-            return layer
-    return 0
+def _nearest_in_layers(
+    share: float, sizes: Iterable[int], bundles: Sequence[Bundle], homes: Sequence[int]
+) -> tuple[int, ...]:
+    """The count of each layer that is nearest to a share of it, of those that bundles can make."""
+    return tuple(
+        _nearest(
+            totals([b for b, home in zip(bundles, homes, strict=True) if home == layer]),
+            exactly(share) * size,
+        )
+        for layer, size in enumerate(sizes)
+    )
 
 
 def _check_apart(quotas: Sequence[Quota]) -> None:

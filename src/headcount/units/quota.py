@@ -178,6 +178,27 @@ class CountQuota(Quota):
         """The totals that can be met; only for a quota with bundles."""
         return totals(self.bundles, self.homes, self.floors, self.ceilings)
 
+    def layer_that_cannot(self) -> int:
+        """The index of the first layer that cannot keep its count; only with bundles."""
+        for layer, floor in enumerate(self.floors):
+            own = [b for b, home in zip(self.bundles, self.homes, strict=True) if home == layer]
+            if floor not in totals(own):
+                return layer
+        return 0
+
+
+def bundles_of(units: UnitTable) -> tuple[Bundle, ...]:
+    """(units, groups) of each site, if some query heads share key-value heads or there are experts.
+
+    A group is the query heads of a key-value head, or the neurons of an expert.
+
+    Example:
+        >>> bundles_of(UnitTable(sites=()))
+        ()
+    """
+    bundles = tuple((site.num_units, site.num_groups) for site in units.sites)
+    return bundles if any(groups > 1 for _, groups in bundles) else ()
+
 
 def counted(quota: Quota, asker: str) -> CountQuota:
     """The quota, after a check that it counts units.
@@ -197,8 +218,22 @@ def counted(quota: Quota, asker: str) -> CountQuota:
         3
     """
     if not isinstance(quota, CountQuota):
-        raise BudgetError(
-            f"{quota.asked}: {asker} needs a number of units, and this budget limits a cost. Give "
-            "a number of units, or another method or estimator: DSP() takes any budget."
-        )
+        raise needs_number(quota.asked, asker)
     return quota
+
+
+def needs_number(asked: str, asker: str) -> BudgetError:
+    """The error for a budget of a cost where a number of units is needed.
+
+    Args:
+        asked: the budget as a call.
+        asker: what needs a number of units.
+
+    Example:
+        >>> str(needs_number("Budget(macs=0.5)", "RelaxedTopK"))[:51]
+        'Budget(macs=0.5): RelaxedTopK needs a number of uni'
+    """
+    return BudgetError(
+        f"{asked}: {asker} needs a number of units, and this budget limits a cost. Give "
+        "a number of units, or another method or estimator: DSP() takes any budget."
+    )

@@ -1,4 +1,4 @@
-"""Draw quality against measured latency: one point for each method and number of heads."""
+"""Draw quality against measured latency: one point for each method and budget."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
+from headcount.arena.axis import HEADS, Amount, in_column
 from headcount.arena.figures.style import (
     INK,
     LABEL_SIZE,
@@ -31,22 +32,24 @@ _DENSE = Style(color=INK, mark="h", dash="-")
 
 def draw_latency(
     lines: Sequence[Line],
-    latencies: Mapping[tuple[str, int | None], Latency],
+    latencies: Mapping[tuple[str, Amount | None], Latency],
     path: Path,
     *,
     metric: str,
+    axis: str = HEADS,
     looks: Mapping[str, Style] | None = None,
 ) -> None:
     """Draw a PNG of mean quality against latency relative to the dense model.
 
-    Bars are one standard deviation over seeds. The numbers are heads kept; a number that would
+    Bars are one standard deviation over seeds. The numbers are the budgets; a number that would
     cover another is left out. The grey line joins the points that no other beats: the Pareto front.
 
     Args:
         lines: means and standard deviations.
-        latencies: (method, number of heads) -> latency; lines without one are not drawn.
+        latencies: (method, amount) -> latency; lines without one are not drawn.
         path: the PNG file.
         metric: name of the metric.
+        axis: the comparison's axis.
         looks: method -> style, if several figures should share their styles.
 
     Example:
@@ -64,17 +67,18 @@ def draw_latency(
     points = [
         _Point(x=latencies[key].ratio, y=line.mean, line=line)
         for line in lines
-        if (key := (line.method, line.heads)) in latencies
+        if (key := (line.method, line.amount)) in latencies
     ]
     front = pareto([(point.x, point.y) for point in points])
     axes.plot(*zip(*front, strict=True), color=PALE, linewidth=6, alpha=0.3, zorder=1)
-    methods = dict.fromkeys(point.line.method for point in points if point.line.heads is not None)
+    methods = dict.fromkeys(point.line.method for point in points if point.line.amount is not None)
     known = looks or styles(methods)
     looks = {**{method: known[method] for method in methods}, DENSE: _DENSE}
     for method, look in looks.items():
         _draw_method([point for point in points if point.line.method == method], axes, look)
+    axes.autoscale_view()  # or places on the page would be those of other limits
     # Numbers are placed in this order, so points on the front get theirs first.
-    _number(sorted(points, key=lambda point: (point.x, point.y) not in front), axes, looks)
+    _number(sorted(points, key=lambda point: (point.x, point.y) not in front), axes, looks, axis)
     keys = [
         Line2D([], [], marker=look.mark, color=look.color, label=method)
         for method, look in looks.items()
@@ -112,16 +116,16 @@ def _draw_method(points: Sequence[_Point], axes: Axes, look: Style) -> None:
     )  # fmt: skip
 
 
-def _number(points: Sequence[_Point], axes: Axes, looks: Mapping[str, Style]) -> None:
-    """Write heads kept beside the points. A number that would cover an earlier one is left out."""
+def _number(points: Sequence[_Point], axes: Axes, looks: Mapping[str, Style], axis: str) -> None:
+    """Write the budgets beside the points. A number that would cover an earlier one is left out."""
     figure = axes.get_figure(root=True)
     renderer = cast(FigureCanvasAgg, cast(Figure, figure).canvas).get_renderer()
     taken: list[Bbox] = []
     for point in points:
-        if point.line.heads is None:
+        if point.line.amount is None:
             continue
         text = axes.annotate(
-            str(point.line.heads),
+            in_column(axis, point.line.amount),
             (point.x, point.y),
             xytext=(5, 3),
             textcoords="offset points",

@@ -1,10 +1,11 @@
-"""Draw quality against heads kept: one line for each method, with a band for its spread."""
+"""Draw quality against what is kept: one line for each method, with a band for its spread."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
 
+from headcount.arena.axis import HEADS, in_column, in_words
 from headcount.arena.figures.style import (
     INK,
     LABEL_SIZE,
@@ -23,17 +24,23 @@ _WIDTH, _HEIGHT, _GAP = 7.4, 4.6, 0.052
 
 
 def draw_quality(
-    lines: Sequence[Line], path: Path, *, metric: str, looks: Mapping[str, Style] | None = None
+    lines: Sequence[Line],
+    path: Path,
+    *,
+    metric: str,
+    axis: str = HEADS,
+    looks: Mapping[str, Style] | None = None,
 ) -> None:
-    """Draw a PNG of mean quality against heads kept, with fewer heads to the right.
+    """Draw a PNG of mean quality against what is kept, with less to the right.
 
     Bands are one standard deviation over seeds to either side. The dashed line is the dense model.
-    With a single number of heads, methods stand side by side.
+    With a single budget, methods stand side by side.
 
     Args:
         lines: means and standard deviations.
         path: the PNG file.
         metric: name of the metric.
+        axis: the comparison's axis.
         looks: method -> style, if several figures should share their styles.
 
     Example:
@@ -54,26 +61,27 @@ def draw_quality(
     for method, look in looks.items():
         own = [line for line in lines if line.method == method]
         _draw_method(own, axes, look, shifts[method])
-    _scale(lines, axes)
+    amounts = sorted({line.amount for line in lines if line.amount is not None}, reverse=True)
+    _scale(amounts, axes, axis)
     _draw_dense(lines, axes)
     _label(lines, axes, looks, shifts)
-    axes.set_xlabel("heads kept", color=INK, fontsize=LABEL_SIZE + 1)
+    axes.set_xlabel(in_words(axis, amounts), color=INK, fontsize=LABEL_SIZE + 1)
     axes.set_ylabel(metric, color=INK, fontsize=LABEL_SIZE + 1)
     save(figure, path)
 
 
 def _shifts(lines: Sequence[Line], methods: Sequence[str]) -> dict[str, float]:
-    """Method -> how far from its number of heads it is drawn; 0 unless there is a single number."""
-    several = len({line.heads for line in lines if line.heads is not None}) > 1
+    """Method -> how far from its amount it is drawn; 0 unless there is a single amount."""
+    several = len({line.amount for line in lines if line.amount is not None}) > 1
     step = 0.0 if several else -1.2 / max(len(methods), 2)
     return {method: (i - (len(methods) - 1) / 2) * step for i, method in enumerate(methods)}
 
 
 def _draw_method(lines: Sequence[Line], axes: Axes, look: Style, shift: float) -> None:
-    heads = [(line.heads or 0) + shift for line in lines]
+    across = [(line.amount or 0) + shift for line in lines]
     means = [line.mean for line in lines]
     axes.plot(
-        heads,
+        across,
         means,
         color=look.color,
         linestyle=look.dash,
@@ -86,27 +94,26 @@ def _draw_method(lines: Sequence[Line], axes: Axes, look: Style, shift: float) -
     )
     spreads = [line.std or 0.0 for line in lines]
     if len(lines) == 1:
-        axes.errorbar(heads, means, yerr=spreads, color=look.color, capsize=2.5, linewidth=1)
+        axes.errorbar(across, means, yerr=spreads, color=look.color, capsize=2.5, linewidth=1)
         return
     low = [mean - spread for mean, spread in zip(means, spreads, strict=True)]
     high = [mean + spread for mean, spread in zip(means, spreads, strict=True)]
-    axes.fill_between(heads, low, high, color=look.color, alpha=0.11, linewidth=0, zorder=2)
+    axes.fill_between(across, low, high, color=look.color, alpha=0.11, linewidth=0, zorder=2)
 
 
-def _scale(lines: Sequence[Line], axes: Axes) -> None:
-    """Scale the axis of heads: fewer to the right, and logarithmic from a factor of four on."""
-    heads = sorted({line.heads for line in lines if line.heads is not None}, reverse=True)
-    if not heads:
+def _scale(amounts: Sequence[float], axes: Axes, axis: str) -> None:
+    """Scale the axis: less to the right, and logarithmic from a factor of four on."""
+    if not amounts:
         axes.set_xticks([])
         return
-    if heads[-1] > 0 and heads[0] >= 4 * heads[-1]:
+    if amounts[-1] > 0 and amounts[0] >= 4 * amounts[-1]:
         axes.set_xscale("log", base=2)
-        low, high = heads[-1] / 1.08, heads[0] * 1.08
+        low, high = amounts[-1] / 1.08, amounts[0] * 1.08
     else:
-        margin = 0.04 * (heads[0] - heads[-1]) or 1.0
-        low, high = heads[-1] - margin, heads[0] + margin
+        margin = 0.04 * (amounts[0] - amounts[-1]) or 1.0
+        low, high = amounts[-1] - margin, amounts[0] + margin
     axes.set_xlim(high, low)
-    axes.set_xticks(heads, [str(k) for k in heads])
+    axes.set_xticks(amounts, [in_column(axis, k) for k in amounts])
     axes.minorticks_off()
 
 
@@ -125,8 +132,8 @@ def _label(
     """Write the name of each line at its end. Names that would overlap are moved apart."""
     ends: dict[str, tuple[float, float]] = {}  # method -> x and y of its last point
     for line in lines:
-        if line.heads is not None:
-            ends[line.method] = (line.heads + shifts[line.method], line.mean)
+        if line.amount is not None:
+            ends[line.method] = (line.amount + shifts[line.method], line.mean)
     dense = next((line.mean for line in lines if line.method == DENSE), None)
     to_axes = axes.transData + axes.transAxes.inverted()
     right = axes.get_xlim()[1]
