@@ -262,8 +262,6 @@ class Budget:
                 _count(amount, size, call, f"a layer of the model has {size} {name}")
                 for size in sizes
             )
-            # A fraction of one layer is moved to the nearest count that its bundles can make, layer
-            # by layer: a count was asked for exactly, and is refused later if it cannot be met.
             if bundles and isinstance(amount, float):
                 counts = _nearest_in_layers(amount, sizes, bundles, homes)
             quota = CountQuota(

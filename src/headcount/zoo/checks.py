@@ -22,7 +22,7 @@ from headcount.errors import ArchitectureError, PruningError
 from headcount.surgery.cut import cut
 from headcount.surgery.masked import masked
 from headcount.units.decision import Decision
-from headcount.units.kinds import KINDS
+from headcount.units.kinds import ALL, KINDS, SLICES, WHOLE
 from headcount.units.table import UnitTable
 from headcount.zoo.decisions import random_decision
 from headcount.zoo.inputs import dummy_inputs
@@ -58,17 +58,20 @@ MIXTURES: tuple[Drawn, ...] = (
     (KINDS, False),
     (KINDS, True),
     (KINDS[1:], False),  # removed sublayers in layers that stay
-    (KINDS[2:], True),  # empty sites in sublayers that stay
+    (SLICES, True),  # empty sites in sublayers that stay
 )
 
+EMPTY: tuple[Drawn, ...] = tuple(((name,), True) for name in SLICES)
+"""Each kind of slice alone, with an empty site."""
+
+UNEVEN: tuple[Drawn, ...] = (*(((name,), False) for name in SLICES), *EMPTY)
+"""Each kind of slice alone, without and with an empty site."""
+
+MODULES: tuple[Drawn, ...] = tuple(((name,), empty) for name in WHOLE for empty in (False, True))
+"""Each kind of whole module alone."""
+
 DECISIONS: dict[str, tuple[Drawn, ...]] = {
-    "heads": ((("head",), False),),
-    "heads_empty": ((("head",), True),),
-    "kv_heads": ((("kv_head",), False),),
-    "kv_heads_empty": ((("kv_head",), True),),
-    "neurons": ((("neuron",), False), (("neuron",), True)),
-    "sublayers": ((("sublayer",), False), (("sublayer",), True)),
-    "layers": ((("layer",), False), (("layer",), True)),
+    **{kind.plural: (((kind.name,), False), ((kind.name,), True)) for kind in ALL},
     "mixture": MIXTURES,
 }
 """Check of masked against cut -> the kinds that its decisions remove."""
@@ -326,9 +329,9 @@ def exports(subject: Subject, *, wanted: bool) -> Outcome:
     if not wanted or missing:
         why = f"not installed: {', '.join(missing)}" if wanted else "not asked for"
         return Outcome(state="unchecked", reason=why)
-    decisions = subject.decisions(DECISIONS["heads"]) or subject.decisions(DECISIONS["kv_heads"])
+    (decision,) = subject.decisions(((SLICES, False),))
     try:
-        gap = _export_gap(cut(subject.single, decisions[0]))
+        gap = _export_gap(cut(subject.single, decision))
     except Exception as error:
         raise error.__cause__ or error from None
     if not gap <= EXPORT_TOLERANCE:

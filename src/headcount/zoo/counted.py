@@ -15,7 +15,8 @@ from headcount.reports.measure import macs
 from headcount.surgery.cut import cut
 from headcount.units.costs import macs_of
 from headcount.units.decision import Decision
-from headcount.units.kinds import KINDS
+from headcount.units.kinds import KIND, KINDS
+from headcount.units.nesting import holds
 from headcount.units.site import Site
 from headcount.units.table import UnitTable
 from headcount.zoo.checks import Subject, in_one_line, over
@@ -105,10 +106,10 @@ def _tokens(model: PreTrainedModel, units: UnitTable, inputs: dict[str, Tensor])
 
 def _length(site: Site, units: UnitTable, tokens: dict[str, int]) -> int:
     """The number of tokens that a site gets; 0 if its parts get different numbers."""
-    inside = [one for one in units.sites if f"{one.module}.".startswith(f"{site.module}.")]
+    inside = [one for one in units.sites if holds(site.module, site.kind, one.module)]
     # A layer costs what its sublayers cost, so all of them must get one number of tokens. Cross-
     # attention reads the encoder's tokens as well: then every module counts.
-    same = inside if site.kind == "layer" else [site]
+    same = inside if KIND[site.kind].holds == "all below" else [site]
     lengths = {tokens.get(one.gate, 0) for one in same}
     if any(one.branch == "cross" for one in same):
         lengths |= {tokens.get(one.gate, 0) for one in units.sites}

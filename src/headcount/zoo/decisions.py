@@ -6,7 +6,8 @@ import torch
 from torch import Generator, Tensor
 
 from headcount.units.decision import Decision
-from headcount.units.kinds import WHOLE
+from headcount.units.kinds import KINDS, WHOLE
+from headcount.units.nesting import holds
 from headcount.units.site import Site
 from headcount.units.table import UnitTable
 
@@ -45,15 +46,10 @@ def nested(units: UnitTable, keeps: dict[tuple[str, str], Tensor]) -> Decision:
 
     A key-value head without query heads is removed too.
     """
-    gone = [
-        site.module for site in units.sites if site.kind == "layer" and not keeps[site.key].any()
-    ]
-    hollow = {
-        site.module for site in units.sites if site.kind == "sublayer" and not keeps[site.key].any()
-    }
+    removed = [s for s in units.sites if s.kind in WHOLE and not keeps[s.key].any()]
     for site in units.sites:
-        inside = any(site.module == name or site.module.startswith(f"{name}.") for name in gone)
-        if (inside and site.kind != "layer") or (site.module in hollow and site.kind not in WHOLE):
+        outer = KINDS[: KINDS.index(site.kind)]
+        if any(s.kind in outer and holds(s.module, s.kind, site.module) for s in removed):
             keeps[site.key] = torch.zeros(site.num_units, dtype=torch.bool)
         group = keeps.get((site.module, "kv_head"))
         if site.kind == "head" and group is not None and (site.module, "kv_head") in keeps:

@@ -22,19 +22,13 @@ from headcount.units.decision import Decision
 from headcount.units.kinds import SLICES
 from headcount.units.site import Site
 from headcount.units.table import UnitTable
-from headcount.zoo.checks import DECISIONS, MIXTURES, Subject, forward, in_one_line, over
+from headcount.zoo.checks import MIXTURES, MODULES, UNEVEN, Subject, forward, in_one_line, over
 from headcount.zoo.decisions import nested
-from headcount.zoo.generation import EMPTY, same
+from headcount.zoo.generation import same
 from headcount.zoo.inputs import dummy_inputs
 from headcount.zoo.outputs import largest_difference, tensors_of
 from headcount.zoo.records import DENSE, Outcome
 from headcount.zoo.stranger import Visit
-
-UNEVEN = DECISIONS["heads"] + DECISIONS["kv_heads"] + EMPTY
-"""The kinds removed from models that are saved and reloaded."""
-
-OTHERS = DECISIONS["neurons"] + DECISIONS["sublayers"] + DECISIONS["layers"]
-"""Further kinds, removed from models that are loaded without headcount."""
 
 SIBLINGS = (
     "AutoModel",
@@ -175,7 +169,7 @@ def alone(folders: Folders) -> Outcome:
     """Load each cut model without headcount: it is right, or the error names headcount."""
     if folders.visit is None:
         return Outcome(state="unchecked", reason="no process without headcount")
-    drawn = folders.subject.decisions(UNEVEN + OTHERS + MIXTURES)
+    drawn = folders.subject.decisions(UNEVEN + MODULES + MIXTURES)
     decisions = (*drawn, *equal_decisions(folders.subject))
     visit = folders.visit
 

@@ -11,16 +11,13 @@ from transformers import PreTrainedModel, set_seed
 from headcount.surgery.cut import cut
 from headcount.surgery.masked import masked
 from headcount.units.decision import Decision
-from headcount.zoo.checks import DECISIONS, TOLERANCES, Subject, in_one_line, over
+from headcount.zoo.checks import EMPTY, TOLERANCES, Subject, in_one_line, over
 from headcount.zoo.inputs import generation_inputs
 from headcount.zoo.outputs import tensors_of
 from headcount.zoo.records import DENSE, Outcome
 
 NEW_TOKENS = 6
 """Tokens that a model generates."""
-
-EMPTY = DECISIONS["heads_empty"] + DECISIONS["kv_heads_empty"]
-"""The kinds removed from models that generate. Attention without heads must keep its cache."""
 
 
 def generates(subject: Subject, **settings: Any) -> Outcome:
@@ -35,6 +32,7 @@ def generates(subject: Subject, **settings: Any) -> Outcome:
         except Exception as error:
             why = f"{DENSE}: {in_one_line(error)}"
             continue
+        # Attention without heads must still keep its cache.
         return over(subject.decisions(EMPTY), partial(_other_tokens, model, settings))
     return Outcome(state="none", reason=why)
 

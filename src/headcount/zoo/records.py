@@ -1,10 +1,11 @@
 """Records: the outcomes of all checks of a model type."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from headcount.door.shape import Count, Positive, fit
+from headcount.units.kinds import ALL
 
 State = Literal["ok", "fails", "refused", "none", "unchecked"]
 
@@ -12,19 +13,16 @@ CHECKS: dict[str, str] = {
     "built": "a tiny model is built from its configuration",
     "forward": "its forward pass gives finite numbers",
     "units": "units are found",
-    "heads": "masked = cut, uneven heads",
-    "heads_empty": "masked = cut, uneven heads, one attention without any",
-    "kv_heads": "masked = cut, uneven key-value heads",
-    "kv_heads_empty": "masked = cut, uneven key-value heads, one attention without any",
-    "neurons": "masked = cut, feed-forward neurons, with and without an empty network",
-    "sublayers": "masked = cut, whole attention or feed-forward networks",
-    "layers": "masked = cut, whole layers",
+    **{
+        kind.plural: f"masked = cut, {kind.nouns}, with and without an empty site"
+        for kind in reversed(ALL)
+    },
     "mixture": "masked = cut, all kinds at once, four ways, empty sites included",
     "twice": "masked = cut on a model that is cut already, one attention of it empty",
     "generate": "masked and cut generate the same tokens, greedily",
     "beams": "masked and cut generate the same tokens with four beams",
     "static": "masked and cut generate the same tokens with a static cache",
-    "reload": "saved and reloaded bit for bit, uneven heads",
+    "reload": "saved and reloaded bit for bit, each kind but whole modules",
     "reload_mixture": "saved and reloaded bit for bit, all kinds at once",
     "equal": "saved and reloaded bit for bit, equally many units in every layer, and fewer layers",
     "alone": "loaded where headcount is not imported: right bit for bit, or an error that names it",
@@ -40,13 +38,6 @@ COLUMNS = tuple(CHECKS)[3:]
 
 EXACT = COLUMNS[:-2]
 """The checks that a type must pass to be exact: all but those of MACs and export."""
-
-HEADS = ("heads", "heads_empty", "kv_heads", "kv_heads_empty", "generate", "beams", "reload",
-         "reload_mixture")  # fmt: skip
-"""The checks of heads, generation and reload."""
-
-NOT_A_FAILURE = ("ok", "none")
-"""States with which a check counts as passed."""
 
 DENSE = "the dense model does not"
 """Beginning of the reason if the dense model itself fails a check, so that it says nothing."""
@@ -120,10 +111,6 @@ class Record:
         if "fails" in states:
             return "not exact"
         return "refused" if "refused" in states else "exact"
-
-    def passes(self, checks: Iterable[str]) -> bool:
-        """Whether each of these checks is ok or has nothing to check."""
-        return all(self.state(check) in NOT_A_FAILURE for check in checks)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""

@@ -106,7 +106,7 @@ def _plan(subject: Subject, saved: Folders, onnx: bool) -> dict[str, Callable[[]
     same = {
         name: partial(masked_is_cut, subject, drawn) for name, drawn in checks.DECISIONS.items()
     }
-    uneven, mixtures = subject.decisions(folders.UNEVEN), subject.decisions(checks.MIXTURES)
+    uneven, mixtures = subject.decisions(checks.UNEVEN), subject.decisions(checks.MIXTURES)
     still = {"cache_implementation": "static", "disable_compile": True}
     return {
         **same,

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from headcount.reports.markdown import table
-from headcount.zoo.records import CHECKS, COLUMNS, DENSE, HEADS, Record
+from headcount.zoo.records import CHECKS, COLUMNS, DENSE, Record
 from headcount.zoo.tiny import model_types
 from headcount.zoo.variants import type_of
 
@@ -60,9 +60,6 @@ def summary(records: Records, about: About) -> dict[str, int]:
         "built": len(types) - verdicts["not built"],
         "with attention": sum(bool(record.attention) for record in types),
         **{f"of those {verdict}": verdicts[verdict] for verdict in VERDICTS},
-        "exact in heads, generation and reload": sum(
-            bool(record.units) and record.passes(HEADS) for record in types
-        ),
         "exported to ONNX": sum(record.state("onnx") == "ok" for record in types),
         "MACs of units as counted": macs["ok"],
         "MACs of units refused": macs["refused"],
