@@ -27,6 +27,10 @@ from headcount.errors import BudgetError, DataError
 from headcount.runs.recipe import Recipe
 
 console = Console()
+NEEDED = (
+    "compare: MODEL, --train, --eval and an axis such as --heads are needed. Give all of them, or "
+    "--summary-only."
+)
 RECIPE, SETTINGS, TIMING, HOW = map(options.defaults, (Recipe, Settings, Timing, CompareOptions))
 
 
@@ -149,10 +153,7 @@ def compare_command(
             summarise(output, against)
             return
         if not model or not train or not eval or not asked:
-            raise DataError(
-                "compare: MODEL, --train, --eval and an axis such as --heads are needed. Give all "
-                "of them, or --summary-only."
-            )
+            raise DataError(NEEDED)
         axis, found = axis_of(asked)
         settings = Settings(
             model=model,

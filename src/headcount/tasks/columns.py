@@ -14,6 +14,21 @@ from headcount.tasks.files import found_file, suffix_of
 from headcount.tasks.hub import load_hub
 from headcount.tasks.rows import TEXT_FORMS
 
+TEXTS = ("text", "sentence", "text_a", "sentence1", "premise", "question", "question1", "query",
+         "review", "content", "comment", "title")  # fmt: skip
+"""Usual names of the column of texts."""
+PAIRS = ("text_b", "text_pair", "sentence2", "hypothesis", "question2", "passage", "context",
+         "answer")  # fmt: skip
+"""Usual names of the column of second texts."""
+LABELS = ("label", "labels", "score", "similarity", "class", "category", "sentiment", "stars",
+          "rating", "intent", "target")  # fmt: skip
+"""Usual names of the column of labels."""
+
+TOKENS = ("tokens", "words", "forms", "text")
+"""Usual names of the column of tokens."""
+TAGS = ("tags", "ner_tags", "pos_tags", "upos", "labels", "slots")
+"""Usual names of the column of tags."""
+
 LOOKED_AT = 1000
 """Rows that are looked at to find out what a column holds."""
 

@@ -25,7 +25,7 @@ from headcount.checkpoints.loading import loading
 from headcount.door.arguments import check_fields
 from headcount.errors import DataError
 from headcount.tasks.bounds import shown
-from headcount.tasks.columns import find_column, first_rows
+from headcount.tasks.columns import LABELS, PAIRS, TEXTS, find_column, first_rows
 from headcount.tasks.files import place_of, read_table
 from headcount.tasks.heads import check_head, first_output, is_classifier
 from headcount.tasks.measures import correlations, label_measures, set_measures
@@ -34,16 +34,6 @@ from headcount.tasks.task import Task
 
 Problem = Literal["single-label", "multi-label", "regression"]
 """What a text gets: exactly one label, any number of labels, or a number."""
-
-TEXTS = ("text", "sentence", "text_a", "sentence1", "premise", "question", "question1", "query",
-         "review", "content", "comment", "title")  # fmt: skip
-"""Usual names of the column of texts."""
-PAIRS = ("text_b", "text_pair", "sentence2", "hypothesis", "question2", "passage", "context",
-         "answer")  # fmt: skip
-"""Usual names of the column of second texts."""
-LABELS = ("label", "labels", "score", "similarity", "class", "category", "sentiment", "stars",
-          "rating", "intent", "target")  # fmt: skip
-"""Usual names of the column of labels."""
 
 METRICS: dict[Problem, tuple[str, ...]] = {
     "single-label": ("accuracy", "f1", "matthews"),

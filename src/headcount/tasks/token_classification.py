@@ -21,18 +21,13 @@ from transformers import (
 from headcount.door.arguments import check_fields
 from headcount.errors import CheckpointError, DataError
 from headcount.tasks.bounds import shown
-from headcount.tasks.columns import find_column, first_rows
+from headcount.tasks.columns import TAGS, TOKENS, find_column, first_rows
 from headcount.tasks.files import place_of, read_table
 from headcount.tasks.heads import check_head, first_output
 from headcount.tasks.measures import entity_measures, label_measures
 from headcount.tasks.processors import load_tokenizer
 from headcount.tasks.settings import described
 from headcount.tasks.task import Task
-
-TOKENS = ("tokens", "words", "forms", "text")
-"""Usual names of the column of tokens."""
-TAGS = ("tags", "ner_tags", "pos_tags", "upos", "labels", "slots")
-"""Usual names of the column of tags."""
 
 METRICS = ("entity_f1", "accuracy", "f1")
 """The measures by which models may be compared."""
