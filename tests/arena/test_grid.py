@@ -45,7 +45,7 @@ def test_runs_of_another_length_do_without_max_steps(grid, tmp_path):
     recipe = {"training": {"max_steps": 4, "bf16": True}}
     made = grid(methods, recover_epochs=0.25, recipe=recipe)
     found = {
-        name: made.run_spec(Cell(method=name, heads=3, seed=1), tmp_path).recipe.training
+        name: made.run_spec(Cell(method=name, amount=3, seed=1), tmp_path).recipe.training
         for name in methods
     }
     assert found["dsp"] == recipe["training"]

@@ -158,7 +158,12 @@ def test_answers_are_in_the_order_of_the_data(task_data, tmp_path):
 
 def test_a_task_without_right_and_wrong_has_no_answers(task_data, tmp_path):
     model, given = task_data
-    other = replace(given, correct=lambda prediction: None)
+
+    class Unmarked(type(given.task)):
+        def correct(self, eval_prediction):
+            return None
+
+    other = replace(given, task=Unmarked())
     found = quality(given.fresh_model(model), other, RECIPE, tmp_path)
     assert found.correct is None
     assert found.value == quality(given.fresh_model(model), given, RECIPE, tmp_path).value

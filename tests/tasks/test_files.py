@@ -247,7 +247,8 @@ def test_unknown_suffix(tmp_path):
     path = write(tmp_path, "a.txt", "premise")
     assert message_of([path]) == (
         f"read_table({str(path)!r}): the suffix '.txt' is unknown. Give a file that ends in one "
-        "of .tsv, .csv, .jsonl, .tsv.gz, .csv.gz, .jsonl.gz, .parquet."
+        "of .tsv, .csv, .jsonl, .conll, .conllu, .tsv.gz, .csv.gz, .jsonl.gz, .conll.gz, "
+        ".conllu.gz, .parquet."
     )
 
 

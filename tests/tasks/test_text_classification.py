@@ -230,7 +230,13 @@ def test_correct_ones_are_known_only_for_shares():
     assert exact.correct(marks).tolist() == [True, False]
 
 
-@pytest.mark.parametrize("kind", ["labels", "several", "numbers", "pairs"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("several", "numbers"),
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("labels", "pairs")),
+    ],
+)
 def test_prune_and_evaluate(kind, model, tmp_path):
     """A classifier of each problem is pruned, saved and measured again: the same number."""
     words = ["x", "y", "z", "w"] * 4
