@@ -253,6 +253,7 @@ def test_a_method_that_looks_at_data_decides_about_the_fine_tuned_model(inputs, 
     assert other.decision.sites != found.decision.sites
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "steps"),
     [(Looking(), 0), (hc.DSP(training="pipelined"), 12)],
@@ -497,6 +498,7 @@ def test_settings_of_many_kinds_give_a_model_as_it_is_measured(inputs, tmp_path,
     assert [path.name for path in tmp_path.iterdir()] == ["small"]
 
 
+@pytest.mark.slow
 def test_settings_that_leave_no_trace_leave_none(inputs):
     """With every such setting moved from its default, the same weights to the last bit."""
     moved = {"logging_steps": 1, "logging_first_step": True, "logging_nan_inf_filter": False}
@@ -523,6 +525,7 @@ def test_max_steps_holds_for_epochs_and_not_for_recovery(inputs):
     assert result.report.num_steps == 6  # half of the 12 batches, not 2
 
 
+@pytest.mark.slow
 def test_the_logs_of_a_reporter_come_along_and_give_way(inputs, tmp_path, monkeypatch):
     from transformers.integrations import integration_utils
 

@@ -84,6 +84,7 @@ def test_a_cost_is_compared_and_counted_again(grid, run, axis, budget):
     assert {s.kind for s in dense.sites} == {s.kind for s in result.sites}
 
 
+@pytest.mark.slow
 def test_layers_are_compared_and_gone_on_with(grid, run):
     methods = {"layer-drop": hc.LayerDrop(), "random": hc.Random()}
     run(grid(methods, amounts=(2,), seeds=(0,), axis="layers"))

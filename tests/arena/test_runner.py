@@ -57,6 +57,7 @@ def test_a_process_without_a_result_has_failed(output, code, reason):
     assert output.failure(CELL) == reason
 
 
+@pytest.mark.slow
 def test_modules_of_the_folder_we_are_called_in_are_not_taken_for_others(tmp_path):
     (tmp_path / "datasets.py").write_text("raise SystemExit('mine')", encoding="utf-8")
     ended = subprocess.run(PROGRAM, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -120,6 +121,7 @@ def test_fewer_than_one_job_is_refused(output):
         Processes(output=output, program=(), jobs=0)
 
 
+@pytest.mark.slow
 def test_a_process_ends_when_the_one_that_started_it_is_gone():
     code = (
         "from headcount.arena.runner import end_with_parent as e; e(); import time; time.sleep(99)"

@@ -44,6 +44,7 @@ def found(monkeypatch):
     return wrong
 
 
+@pytest.mark.slow
 def test_two_types_are_written_as_json_and_markdown(tmp_path):
     flags = ("--no-variants", "--no-onnx", "--jobs", "1")
     done = run(tmp_path, "--types", "mamba,timm_backbone", *flags)

@@ -166,6 +166,13 @@ def test_numbers_mean_the_labels_of_a_classifier(model, tmp_path):
     assert data.train["labels"] == [1, 0]
 
 
+def test_numbers_of_a_classifier_without_names_are_numbers(model, tmp_path):
+    tuned = classifier(tmp_path / "tuned", model, ("LABEL_0", "LABEL_1"))
+    data = data_of(tuned, write(tmp_path / "a.tsv", [["x", "1"], ["y", "0"]]))
+    assert data.task.labels(data.train) == ("0", "1")
+    assert data.train["labels"] == [1, 0]
+
+
 def test_words_take_the_order_of_a_classifier(model, tmp_path):
     tuned = classifier(tmp_path / "tuned", model, ("Positive", "Negative"))
     data = data_of(tuned, write(tmp_path / "a.tsv", [["x", "positive"], ["y", "negative"]]))

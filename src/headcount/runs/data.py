@@ -18,6 +18,7 @@ from headcount.errors import CheckpointError, DataError
 from headcount.runs.recipe import Recipe
 from headcount.tasks import TASKS
 from headcount.tasks.bounds import is_data_file
+from headcount.tasks.heads import unnamed
 from headcount.tasks.settings import with_settings
 from headcount.tasks.task import Task
 
@@ -182,7 +183,8 @@ def check_finetuned(source: str, model: PreTrainedModel) -> None:
             f"{shown}; they would be random. Give a fine-tuned model, or leave finetuned "
             "(--finetuned) out: the dense model is then fine-tuned first where that is needed."
         )
-    if all(name == f"LABEL_{number}" for number, name in enumerate(label_names(source))):
+    names = label_names(source)
+    if len(names) > 1 and unnamed(names):
         order = ", ".join(str(name) for _, name in sorted((model.config.id2label or {}).items()))
         logger.warning(
             "finetuned: model %r does not name its labels (LABEL_0, ...); taken to be, in this "

@@ -57,6 +57,16 @@ def check_head(source: str | Path, labels: Sequence[str], ending: str) -> None:
         )
 
 
+def unnamed(labels: Sequence[str]) -> bool:
+    """Whether labels are the numbers that transformers gives to labels without names.
+
+    Example:
+        >>> unnamed(("LABEL_0", "LABEL_1")), unnamed(("bad", "good"))
+        (True, False)
+    """
+    return all(name.upper() == f"LABEL_{number}" for number, name in enumerate(labels))
+
+
 def first_output(outputs: Any) -> Any:
     """The logits: models that also return hidden states return a tuple, logits first.
 

@@ -27,7 +27,7 @@ from headcount.errors import DataError
 from headcount.tasks.bounds import shown
 from headcount.tasks.columns import LABELS, PAIRS, TEXTS, find_column, first_rows
 from headcount.tasks.files import place_of, read_table
-from headcount.tasks.heads import check_head, first_output, is_classifier
+from headcount.tasks.heads import check_head, first_output, is_classifier, unnamed
 from headcount.tasks.measures import correlations, label_measures, set_measures
 from headcount.tasks.settings import described
 from headcount.tasks.task import Task
@@ -275,8 +275,8 @@ class TextClassification(Task):
 
         A classifier whose labels are named reads the numbers 0, 1, ... as numbers of its labels.
         """
-        named = not all(name == f"LABEL_{number}" for number, name in enumerate(order))
-        if named and len(labels) > 1 and all(x.isdecimal() and int(x) < len(order) for x in labels):
+        named = len(labels) > 1 and not unnamed(order)
+        if named and all(x.isdecimal() and int(x) < len(order) for x in labels):
             return tuple(order)
         return Task.in_order(self, labels, order)
 
