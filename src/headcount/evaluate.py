@@ -55,6 +55,6 @@ def evaluate(
     with loading(folder):
         model = kind.load_model(folder, labels)
     with TemporaryDirectory() as scratch:
-        collator, args = kind.collator(processor), how.arguments(Path(scratch))
+        collator, args = kind.collator(processor), how.for_measuring().arguments(scratch)
         measured = kind.metrics(kind.predict(model, data, collator, args))
     return {kind.primary_metric: measured[kind.primary_metric]}

@@ -2,6 +2,8 @@
 
 import pytest
 
+from cases import write_model, write_pairs
+
 
 @pytest.fixture(autouse=True)
 def wide(monkeypatch):
@@ -10,3 +12,14 @@ def wide(monkeypatch):
     Tests of how wide tables are make a console of their own.
     """
     monkeypatch.setenv("COLUMNS", "1000")
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """A tiny model, training data and evaluation data."""
+    folder = tmp_path_factory.mktemp("inputs")
+    return {
+        "model": write_model(folder / "model"),
+        "train": write_pairs(folder / "train.tsv", 24),
+        "eval": write_pairs(folder / "eval.tsv", 12, seed=2),
+    }

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import headcount as hc
-from cases import write_model, write_pairs
 from headcount.cli import main as cli
 from headcount.cli.budgets import (
     AMOUNTS,
@@ -107,16 +106,6 @@ def test_a_message_speaks_of_flags(fields):
 def test_what_is_no_call_stays_as_it_is():
     for text in ("Budget(heads=", "Budget(a b)", "a Budget of 3 heads"):
         assert in_flags(text) == text
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("inputs")
-    return {
-        "model": write_model(folder / "model"),
-        "train": write_pairs(folder / "train.tsv", 24),
-        "eval": write_pairs(folder / "eval.tsv", 12, seed=2),
-    }
 
 
 def prune(inputs, *extra):

@@ -7,20 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 import headcount as hc
-from cases import write_model, write_pairs
 from headcount.cli import main as cli
 from headcount.cli.config import spread
 from headcount.training import trainer
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("inputs")
-    return {
-        "model": write_model(folder / "model"),
-        "train": write_pairs(folder / "train.tsv", 24),
-        "eval": write_pairs(folder / "eval.tsv", 12, seed=2),
-    }
 
 
 def run(*arguments, **given):

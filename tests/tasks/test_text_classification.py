@@ -207,6 +207,21 @@ def test_labels_that_only_the_evaluation_data_have(model, tmp_path):
     )
 
 
+@pytest.mark.parametrize("strange", ["0", "2"])
+def test_a_number_among_labels_that_are_numbers_is_no_index(strange, model, tmp_path):
+    """Among stars 1, 3 and 5, neither 0 nor 2 is a label, though there are three."""
+    train = write(tmp_path / "a.tsv", [["x", "1"], ["y", "3"], ["z", "5"]])
+    other = write(tmp_path / "b.tsv", [["x", "1"], ["y", strange]])
+    with pytest.raises(DataError, match=f"'b.tsv' line 3 has the label '{strange}'"):
+        data_of(model, train, other)
+
+
+def test_numbers_stand_for_words_in_evaluation_data(model, tmp_path):
+    train = write(tmp_path / "a.tsv", [["x", "bad"], ["y", "good"]])
+    data = data_of(model, train, write(tmp_path / "b.tsv", [["x", "1"], ["y", "good"]]))
+    assert data.eval["labels"] == [1, 1]
+
+
 def test_another_metric(model, tmp_path):
     assert (
         TextClassification(problem="single-label", metric="matthews").primary_metric == "matthews"

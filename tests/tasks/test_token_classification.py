@@ -5,6 +5,8 @@ import logging
 
 import numpy as np
 import pytest
+from datasets import ClassLabel, Features, List, Value
+from datasets import Dataset as HubSet
 from transformers import BertForTokenClassification, EvalPrediction
 
 import headcount as hc
@@ -179,6 +181,23 @@ def test_prune_and_evaluate(model, tmp_path):
     found = hc.evaluate(tmp_path / "out", eval=[train], task="token-classification", recipe=RECIPE)
     assert found == {"entity_f1": pytest.approx(pruned.report.rows[-1].quality, abs=1e-12)}
     assert "pipeline_tag: token-classification" in (tmp_path / "out" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("names", "metric"), [(["O", "B-LOC"], "entity_f1"), (["NOUN", "VERB"], "accuracy")]
+)
+def test_class_labels_in_lists_are_tags_by_name(names, metric, model, tmp_path):
+    """As the hub stores tags: numbers, whose names are in the features."""
+    features = Features(
+        {"tokens": List(Value("string")), "ner_tags": List(ClassLabel(names=names))}
+    )
+    rows = {"tokens": [["x", "y"], ["z"]], "ner_tags": [[0, 1], [1]]}
+    path = tmp_path / "a.parquet"
+    HubSet.from_dict(rows, features=features).to_parquet(path)
+    task = TokenClassification().settled([path], str(model), split="train")
+    assert task.metric == metric
+    table = task.read([path], split="train")
+    assert table["ner_tags"] == [[names[0], names[1]], [names[1]]]
 
 
 def test_the_task_has_a_name():

@@ -7,11 +7,9 @@ from headcount.door.shape import Between, Count
 from headcount.errors import BudgetError
 from headcount.reports.wording import NOUNS, short
 from headcount.units.budget import Budget
-from headcount.units.kinds import ALL, Kind, counted
+from headcount.units.kinds import BY_FIELD, counted
 
-KINDS_OF_UNIT: Mapping[str, Kind] = {kind.plural: kind for kind in reversed(ALL)}
-"""Axis that is a number of units -> their kind."""
-AXES = (*KINDS_OF_UNIT, "params", "macs")
+AXES = (*BY_FIELD, "params", "macs")
 """Every axis."""
 HEADS = "heads"
 """The axis of comparisons that older versions have begun."""
@@ -83,7 +81,7 @@ def in_column(axis: str, amount: float | None) -> str:
         return "all"
     if isinstance(amount, float):
         return f"{100 * amount:.4g}%"
-    return str(amount) if axis in KINDS_OF_UNIT else short(amount)
+    return str(amount) if axis in BY_FIELD else short(amount)
 
 
 def in_words(axis: str, amounts: Collection[float] = ()) -> str:
@@ -98,8 +96,8 @@ def in_words(axis: str, amounts: Collection[float] = ()) -> str:
         ('heads kept', 'share of key-value heads kept', 'greatest share of MACs')
     """
     is_share = any(isinstance(amount, float) for amount in amounts)
-    if axis in KINDS_OF_UNIT:
-        return f"{'share of ' if is_share else ''}{KINDS_OF_UNIT[axis].nouns} kept"
+    if axis in BY_FIELD:
+        return f"{'share of ' if is_share else ''}{BY_FIELD[axis].nouns} kept"
     return f"greatest {'share' if is_share else 'number'} of {NOUNS[axis]}"
 
 
@@ -110,7 +108,7 @@ def in_title(axis: str, amount: float) -> str:
         >>> in_title("heads", 12), in_title("neurons", 0.5), in_title("macs", 0.5)
         ('12 heads', '50% of neurons', '50% of MACs')
     """
-    if axis in KINDS_OF_UNIT and isinstance(amount, int):
-        return counted(amount, KINDS_OF_UNIT[axis].name)
-    noun = KINDS_OF_UNIT[axis].nouns if axis in KINDS_OF_UNIT else NOUNS[axis]
+    if axis in BY_FIELD and isinstance(amount, int):
+        return counted(amount, BY_FIELD[axis].name)
+    noun = BY_FIELD[axis].nouns if axis in BY_FIELD else NOUNS[axis]
     return f"{in_column(axis, amount)}{' of' if isinstance(amount, float) else ''} {noun}"

@@ -9,7 +9,6 @@ from transformers import PreTrainedModel
 
 from headcount.architectures.discover import units
 from headcount.arena.adopt import adopt_run
-from headcount.arena.axis import KINDS_OF_UNIT
 from headcount.arena.grid import Cell, digest
 from headcount.arena.output import ERROR_FILE, LOG_FILE, SPEC_FILE, Output, read_json, write_json
 from headcount.arena.progress import Progress, ProgressFile, write_progress
@@ -21,6 +20,7 @@ from headcount.reports.measure import environment, units_per_layer
 from headcount.runs.data import TaskData, gather, sampled
 from headcount.runs.run import RESULT_FILE, RunResult, carry_out, recover, write_result
 from headcount.units.decision import Decision
+from headcount.units.kinds import BY_FIELD
 from headcount.units.table import UnitTable
 
 FEW = 256
@@ -149,7 +149,7 @@ def _result(
 
 def _counted(model: PreTrainedModel, cell: Cell) -> dict[str, tuple[int, ...]]:
     """Kind -> units in each layer, for kinds that are left and that of the axis."""
-    asked = KINDS_OF_UNIT.get(cell.axis)
+    asked = BY_FIELD.get(cell.axis)
     return {
         kind: counts
         for kind, counts in units_per_layer(model).items()

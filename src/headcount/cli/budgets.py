@@ -12,11 +12,9 @@ import typer
 from headcount.errors import BudgetError
 from headcount.units.budget import Amount, Budget
 from headcount.units.cost_budget import CURRENCIES
-from headcount.units.kinds import ALL
+from headcount.units.kinds import BY_FIELD
 
-KINDS_OF_UNIT = {kind.plural: kind for kind in reversed(ALL)}
-"""Field of a budget -> kind of unit, from the innermost to the outermost."""
-AMOUNTS = (*KINDS_OF_UNIT, *CURRENCIES)
+AMOUNTS = (*BY_FIELD, *CURRENCIES)
 """The fields of a budget that say how much remains; each is a flag."""
 _CEILINGS = {
     "params": "the most parameters, as a fraction of the model's, such as 0.6, or a number",
@@ -43,7 +41,7 @@ ONE = {
     **{
         name: f"{kind.nouns.capitalize()} to keep: a number, such as 12; a fraction, such as 0.25; "
         "or one for each place, such as encoder=6,decoder.cross=2."
-        for name, kind in KINDS_OF_UNIT.items()
+        for name, kind in BY_FIELD.items()
     },
     **{name: f"Instead of numbers of units: {text}." for name, text in _CEILINGS.items()},
 }
@@ -51,7 +49,7 @@ ONE = {
 SEVERAL = {
     **{
         name: f"Numbers of {kind.nouns} to keep, such as 36,24,12, or fractions, such as 0.5,0.25."
-        for name, kind in KINDS_OF_UNIT.items()
+        for name, kind in BY_FIELD.items()
     },
     **{
         name: f"Instead of numbers of units, several of: {_CEILINGS[name]}."

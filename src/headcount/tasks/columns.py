@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from datasets import ClassLabel
+from datasets import ClassLabel, Features
 
 from headcount.errors import DataError
 from headcount.tasks.bounds import lines, opened, shown
@@ -61,13 +61,7 @@ def first_rows(source: str | Path, *, split: str) -> list[dict[str, Any]]:
 def _of_hub(source: str, split: str) -> list[dict[str, Any]]:
     table = load_hub(source, split=split)
     plain: Any = table.select(range(min(LOOKED_AT, len(table)))).with_format("arrow")[:]
-    names = {n: f.names for n, f in table.features.items() if isinstance(f, ClassLabel)}
-    rows = plain.to_pylist()
-    for row in rows:
-        for name, known in names.items():
-            if row[name] is not None and 0 <= row[name] < len(known):
-                row[name] = known[row[name]]
-    return rows
+    return _with_names(plain.to_pylist(), table.features)
 
 
 def _of_file(path: Path, call: str) -> list[dict[str, Any]]:
@@ -75,14 +69,28 @@ def _of_file(path: Path, call: str) -> list[dict[str, Any]]:
     with opened(path, call) as file:
         if suffix == ".parquet":
             try:
-                batches = pq.ParquetFile(file).iter_batches(256)
-                return next((batch.to_pylist() for batch in batches), [])
+                parquet = pq.ParquetFile(file)
+                rows = next((batch.to_pylist() for batch in parquet.iter_batches(256)), [])
+                return _with_names(rows, Features.from_arrow_schema(parquet.schema_arrow))
             except Exception as error:  # arrow's own errors, and Python's that it passes on
                 said = " ".join(str(error).split())[:200]
                 raise DataError(f"{call}: not a parquet file. {said} Write it again.") from error
         form = TEXT_FORMS[suffix.removesuffix(".gz")]
         read = form(lines(file, call, is_gzip=suffix.endswith(".gz")), (), call)
         return [row for _, row in islice(read, LOOKED_AT)]
+
+
+def _with_names(rows: list[dict[str, Any]], features: Features) -> list[dict[str, Any]]:
+    """Rows whose class labels, also those in lists, are names instead of numbers."""
+    inner = {name: getattr(feature, "feature", feature) for name, feature in features.items()}
+    named = {name: one.names for name, one in inner.items() if isinstance(one, ClassLabel)}
+    return [row | {name: _named(row[name], known) for name, known in named.items()} for row in rows]
+
+
+def _named(value: Any, names: Sequence[str]) -> Any:
+    if isinstance(value, list):
+        return [_named(one, names) for one in value]
+    return names[value] if isinstance(value, int) and 0 <= value < len(names) else value
 
 
 def find_column(

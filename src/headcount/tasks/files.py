@@ -134,6 +134,16 @@ def place_of(table: Dataset, row: int) -> str:
     return ""
 
 
+def row_name(table: Dataset, row: int) -> str:
+    """The file and line of a row, or its number from 1 where ``place_of`` does not know these.
+
+    Example:
+        >>> row_name(Dataset.from_dict({"text": ["a"]}), 0)
+        'row 1'
+    """
+    return place_of(table, row) or f"row {row + 1}"
+
+
 def _read_source(source: str | Path, wanted: _Wanted, *, split: str) -> tuple[Dataset, _Origin]:
     """One source as a table: a file, a folder, or a data set of the hub."""
     call = f"read_table({str(source)!r})"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from headcount.errors import DataError
 
@@ -55,6 +55,32 @@ def check_head(source: str | Path, labels: Sequence[str], ending: str) -> None:
             "dataset(labels=) its order",
             *(source, own, tuple(labels)),
         )
+
+
+def load_classifier(
+    auto: Any, source: str | Path, labels: Sequence[str], ending: str, **more: Any
+) -> PreTrainedModel:
+    """A pretrained model with a classifier over labels.
+
+    Args:
+        auto: the Auto class, such as ``AutoModelForTokenClassification``.
+        source: a folder, or a model of the hub, which is downloaded.
+        labels: the labels in order.
+        ending: see ``is_classifier``.
+        **more: further fields of the configuration.
+
+    Raises:
+        DataError: the model has a trained classifier for another number of labels.
+    """
+    check_head(source, labels, ending)
+    return auto.from_pretrained(
+        source,
+        trust_remote_code=False,
+        num_labels=len(labels),
+        id2label=dict(enumerate(labels)),
+        label2id={label: number for number, label in enumerate(labels)},
+        **more,
+    )
 
 
 def unnamed(labels: Sequence[str]) -> bool:

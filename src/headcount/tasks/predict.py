@@ -1,7 +1,6 @@
 """Answers of a model to a data set, in the order of the data."""
 
 import copy
-import tempfile
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -31,24 +30,19 @@ def predict(
         model: the model; it is moved to the device of ``args``.
         dataset: encoded rows.
         collator: makes a batch.
-        args: batch size, precision and device.
+        args: batch size, precision and device; the Trainer may write into its folder.
         reduce: makes of a batch's (outputs, labels) what is kept.
         sizes: the size of each row.
     """
     # Another strategy of sampling would reorder evaluation data as well.
     plain = copy.copy(args)
     plain.train_sampling_strategy = "random"
-    with tempfile.TemporaryDirectory() as scratch:
-        plain.output_dir = scratch
-        trainer = Trainer(
-            model=model,
-            args=plain,
-            data_collator=collator,
-            preprocess_logits_for_metrics=reduce,
-        )
-        trainer.remove_callback(PrinterCallback)
-        order = np.argsort([*sizes], kind="stable")
-        found = trainer.predict(dataset.select(order))  # pyright: ignore[reportArgumentType]
+    trainer = Trainer(
+        model=model, args=plain, data_collator=collator, preprocess_logits_for_metrics=reduce
+    )
+    trainer.remove_callback(PrinterCallback)
+    order = np.argsort([*sizes], kind="stable")
+    found = trainer.predict(dataset.select(order))  # pyright: ignore[reportArgumentType]
     back = np.argsort(order)
     return EvalPrediction(
         predictions=_reordered(found.predictions, back), label_ids=_reordered(found.label_ids, back)

@@ -49,7 +49,13 @@ def with_settings(task: Task, settings: Mapping[str, Any]) -> Task:
 
 
 def described(task: Task) -> dict[str, Any]:
-    """The settings of a task that differ from their defaults, for ``Task.describe``."""
+    """The settings of a task that differ from their defaults, for ``Task.describe``.
+
+    Example:
+        >>> from headcount.tasks.token_classification import TokenClassification
+        >>> described(TokenClassification(tags="ner")), described(TokenClassification())
+        ({'tags': 'ner'}, {})
+    """
     usual = type(task)()
     given = {name: getattr(task, name) for name in setting_names(task)}
     return {name: value for name, value in given.items() if value != getattr(usual, name)}

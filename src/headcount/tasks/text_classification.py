@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from datasets import ClassLabel, Dataset, Features, List, Value
+from datasets import ClassLabel, Dataset, List, Value
 from datasets.fingerprint import generate_random_fingerprint
 from transformers import (
     AutoConfig,
@@ -26,8 +26,9 @@ from headcount.door.arguments import check_fields
 from headcount.errors import DataError
 from headcount.tasks.bounds import shown
 from headcount.tasks.columns import LABELS, PAIRS, TEXTS, find_column, first_rows
-from headcount.tasks.files import place_of, read_table
-from headcount.tasks.heads import check_head, first_output, is_classifier, unnamed
+from headcount.tasks.encoding import label_names_of, mapped, with_feature
+from headcount.tasks.files import read_table, row_name
+from headcount.tasks.heads import first_output, is_classifier, load_classifier, unnamed
 from headcount.tasks.measures import correlations, label_measures, set_measures
 from headcount.tasks.settings import described
 from headcount.tasks.task import Task
@@ -191,18 +192,10 @@ class TextClassification(Task):
             texts = (rows[name] for name in names)
             return dict(processor(*texts, truncation=True, max_length=longest))
 
-        # Without an explicit fingerprint, datasets hashes the function and everything it refers
-        # to. That takes long and swallows Ctrl-C.
-        encoded = table.map(
-            tokenise,
-            batched=True,
-            remove_columns=table.column_names,
-            desc=f"tokenising {split}",
-            new_fingerprint=generate_random_fingerprint(),
-        )
-        return encoded.add_column(
+        encoded = mapped(table, tokenise, split).add_column(
             "labels", labels, new_fingerprint=generate_random_fingerprint()
-        ).cast(Features({**encoded.features, "labels": feature}))
+        )
+        return with_feature(encoded, feature)
 
     def _number(self, table: Dataset, row: int, gold: str) -> float:
         try:
@@ -211,7 +204,7 @@ class TextClassification(Task):
             number = math.nan
         if not math.isfinite(number):
             raise DataError(
-                f"{self.name}: {place_of(table, row) or f'row {row + 1}'} has {shown(gold)} as "
+                f"{self.name}: {row_name(table, row)} has {shown(gold)} as "
                 f"{self.label!r}. Give a finite number, or problem='single-label' for labels."
             )
         return number
@@ -251,7 +244,7 @@ class TextClassification(Task):
             for gold in golds:
                 if gold.casefold() not in known:
                     raise DataError(
-                        f"{self.name}(split={split!r}): {place_of(table, row) or f'row {row + 1}'} "
+                        f"{self.name}(split={split!r}): {row_name(table, row)} "
                         f"has the label {shown(gold)}, which the training data or the model do not "
                         f"have; they have {shown(list(names), 400)}. Give training data with it, "
                         "or leave these rows out."
@@ -259,16 +252,7 @@ class TextClassification(Task):
 
     def labels(self, dataset: Dataset) -> tuple[str, ...]:
         """The label names of an encoded data set, in the model's order; none for numbers."""
-        feature = dataset.features.get("labels")
-        feature = getattr(feature, "feature", feature)
-        if isinstance(feature, ClassLabel):
-            return tuple(feature.names)
-        if self.problem == "regression" and feature is not None:
-            return ()
-        raise DataError(
-            f"labels({dataset.column_names}): there is no column 'labels' with label names. "
-            "Give a data set made by dataset() or encode()."
-        )
+        return () if self.problem == "regression" else label_names_of(dataset)
 
     def in_order(self, labels: tuple[str, ...], order: Sequence[str]) -> tuple[str, ...]:
         """The labels in the order of the model; its names for labels that are written as numbers.
@@ -301,14 +285,11 @@ class TextClassification(Task):
         Raises:
             DataError: the model has a trained classifier for another number of labels.
         """
-        names = labels or ("LABEL_0",)
-        check_head(name_or_path, names, HEAD)
-        return AutoModelForSequenceClassification.from_pretrained(
+        return load_classifier(
+            AutoModelForSequenceClassification,
             name_or_path,
-            trust_remote_code=False,
-            num_labels=len(names),
-            id2label=dict(enumerate(names)),
-            label2id={label: number for number, label in enumerate(names)},
+            labels or ("LABEL_0",),
+            HEAD,
             problem_type=_TYPES[self.problem or "single-label"],
         )
 
@@ -321,10 +302,8 @@ class TextClassification(Task):
             >>> task.metrics(EvalPrediction(predictions=logits, label_ids=golds))["accuracy"]
             0.5
         """
-        answers, golds = (
-            np.asarray(first_output(eval_prediction.predictions)),
-            np.asarray(eval_prediction.label_ids),
-        )
+        answers = np.asarray(first_output(eval_prediction.predictions))
+        golds = np.asarray(eval_prediction.label_ids)
         if self.problem == "regression":
             return correlations(answers.reshape(-1), golds.reshape(-1))
         if self.problem == "multi-label":
@@ -342,11 +321,8 @@ class TextClassification(Task):
         if self.primary_metric == "accuracy":
             return self.predicted(eval_prediction) == eval_prediction.label_ids
         if self.primary_metric == "exact":
-            answers, golds = (
-                np.asarray(first_output(eval_prediction.predictions)) > 0,
-                eval_prediction.label_ids,
-            )
-            return (answers == (np.asarray(golds) > 0.5)).all(-1)
+            answers = np.asarray(first_output(eval_prediction.predictions))
+            return ((answers > 0) == (np.asarray(eval_prediction.label_ids) > 0.5)).all(-1)
         return None
 
 
@@ -379,15 +355,22 @@ def _problem_of(values: Iterable[Any]) -> Problem:
     if any(isinstance(value, list) for value in labels):
         return "multi-label"
     texts = [str(value) for value in labels]
-    numbers = all(re.fullmatch(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?", text) for text in texts)
+    numbers = all(map(_is_number, texts))
     return "regression" if numbers and any("." in text for text in texts) else "single-label"
 
 
 def _numbers_of(names: Sequence[str]) -> dict[str, int]:
-    """Label, without capitals -> its number. Labels that are words may be given by number, too."""
+    """Label, without capitals -> its number. If all labels are words, their numbers do as well."""
     own = {name.casefold(): number for number, name in enumerate(names)}
+    # Where a label is a number itself, another number is no label: 0 among stars 1 to 5 is wrong.
+    if any(_is_number(name) for name in names):
+        return own
     return {str(number): number for number in range(len(names))} | own
 
 
 def _by_size(name: str) -> tuple[int, float, str]:
-    return (0, float(name), "") if re.fullmatch(r"-?\d+(\.\d+)?", name) else (1, 0.0, name)
+    return (0, float(name), "") if _is_number(name) else (1, 0.0, name)
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?", text) is not None

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-from datasets import ClassLabel, Dataset, Features, List
-from datasets.fingerprint import generate_random_fingerprint
+from datasets import ClassLabel, Dataset, List
 from transformers import (
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -22,15 +21,16 @@ from headcount.door.arguments import check_fields
 from headcount.errors import CheckpointError, DataError
 from headcount.tasks.bounds import shown
 from headcount.tasks.columns import TAGS, TOKENS, find_column, first_rows
-from headcount.tasks.files import place_of, read_table
-from headcount.tasks.heads import check_head, first_output
+from headcount.tasks.encoding import label_names_of, mapped, with_feature
+from headcount.tasks.files import read_table, row_name
+from headcount.tasks.heads import first_output, load_classifier
 from headcount.tasks.measures import entity_measures, label_measures
 from headcount.tasks.processors import load_tokenizer
 from headcount.tasks.settings import described
 from headcount.tasks.task import Task
 
-METRICS = ("entity_f1", "accuracy", "f1")
-"""The measures by which models may be compared."""
+HEAD = "ForTokenClassification"
+"""The end of the name of a class with the head of this task."""
 
 NO_LABEL = -100
 """The label of pieces that losses and measures leave out."""
@@ -93,7 +93,10 @@ class TokenClassification(Task):
         tokens = find_column(names, self.tokens, TOKENS, call=call, what="tokens", needed=True)
         rest = [name for name in names if name != tokens]
         tags = find_column(rest, self.tags, TAGS, call=call, what="tags", needed=True)
-        seen = {str(tag) for row in rows if isinstance(row[tags], list) for tag in row[tags]}
+        # Whether these are good tags, ``read`` says, which knows the lines.
+        cells = (row[tags] for row in rows)
+        lists = (cell if isinstance(cell, list) else str(cell).split(",") for cell in cells)
+        seen = {str(tag).strip() for one in lists for tag in one}
         usual = "entity_f1" if are_entities(seen) else "accuracy"
         return replace(self, tokens=tokens, tags=tags, metric=self.metric or usual)
 
@@ -121,11 +124,10 @@ class TokenClassification(Task):
     def read(self, sources: Sequence[str | Path], *, split: str) -> Dataset:
         """Read sentences as lists of tokens and of tags."""
         table = read_table(sources, self.columns, split=split, lists=self.columns)
-        for row, (tokens, tags) in enumerate(
-            zip(table[self.tokens], table[self.tags], strict=True)
-        ):
+        both = zip(table[self.tokens], table[self.tags], strict=True)
+        for row, (tokens, tags) in enumerate(both):
             if len(tokens) != len(tags) or not tokens:
-                place = place_of(table, row) or f"row {row + 1}"
+                place = row_name(table, row)
                 raise DataError(
                     f"{self.name}(split={split!r}): {place} has {len(tokens)} tokens and "
                     f"{len(tags)} tags. Give each sentence one tag for each token, and at least "
@@ -172,18 +174,9 @@ class TokenClassification(Task):
             ]
             return {**found, "labels": tagged}
 
-        # Without an explicit fingerprint, datasets hashes the function and everything it refers
-        # to. That takes long and swallows Ctrl-C.
-        encoded = table.map(
-            tokenise,
-            batched=True,
-            remove_columns=table.column_names,
-            desc=f"tokenising {split}",
-            new_fingerprint=generate_random_fingerprint(),
-        )
+        encoded = mapped(table, tokenise, split)
         self._tell_lost(golds, encoded["labels"], max_length, split)
-        feature = List(ClassLabel(names=list(names)))
-        return encoded.cast(Features({**encoded.features, "labels": feature}))
+        return with_feature(encoded, List(ClassLabel(names=list(names))))
 
     def _check_known(
         self, table: Dataset, golds: Sequence[Sequence[str]], number: Mapping[str, int], split: str
@@ -191,7 +184,7 @@ class TokenClassification(Task):
         for row, tags in enumerate(golds):
             strange = [tag for tag in tags if tag not in number]
             if strange:
-                place = place_of(table, row) or f"row {row + 1}"
+                place = row_name(table, row)
                 raise DataError(
                     f"{self.name}(split={split!r}): the sentence of {place} has the tag "
                     f"{shown(strange[0])}, which the training data or the model do not have; they "
@@ -213,13 +206,7 @@ class TokenClassification(Task):
 
     def labels(self, dataset: Dataset) -> tuple[str, ...]:
         """The tags of an encoded data set, in the model's order."""
-        feature = getattr(dataset.features.get("labels"), "feature", None)
-        if not isinstance(feature, ClassLabel):
-            raise DataError(
-                f"labels({dataset.column_names}): there is no column 'labels' with names of tags. "
-                "Give a data set made by dataset() or encode()."
-            )
-        return tuple(feature.names)
+        return label_names_of(dataset)
 
     def with_labels(self, labels: tuple[str, ...]) -> Self:
         """The task with its tags, by which entities are told."""
@@ -236,14 +223,7 @@ class TokenClassification(Task):
         Raises:
             DataError: the model has a trained classifier for another number of tags.
         """
-        check_head(name_or_path, labels, "ForTokenClassification")
-        return AutoModelForTokenClassification.from_pretrained(
-            name_or_path,
-            trust_remote_code=False,
-            num_labels=len(labels),
-            id2label=dict(enumerate(labels)),
-            label2id={label: number for number, label in enumerate(labels)},
-        )
+        return load_classifier(AutoModelForTokenClassification, name_or_path, labels, HEAD)
 
     def reduce(self, outputs: Any, labels: Any) -> Any:
         """The number of the greatest logit of each piece."""

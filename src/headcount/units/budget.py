@@ -10,7 +10,7 @@ from headcount.errors import BudgetError
 from headcount.maths.select import Bundle, totals
 from headcount.maths.shares import exactly, halves_up
 from headcount.units.cost_budget import CURRENCIES, CostBudget
-from headcount.units.kinds import ALL, KIND, KINDS, counted
+from headcount.units.kinds import ALL, BY_FIELD, KIND, KINDS, counted
 from headcount.units.latency import LatencyTable
 from headcount.units.nesting import check_nesting, kind_of
 from headcount.units.quota import CountQuota, Quota, bundles_of
@@ -236,7 +236,7 @@ class Budget:
             yield kind.plural, getattr(self, kind.plural)
 
     def _quota(self, units: UnitTable, name: str, place: str, amount: Amount) -> CountQuota:
-        kind = next(kind for kind in ALL if kind.plural == name)
+        kind = BY_FIELD[name]
         call = f"Budget({name}={amount!r})"
         own = units.only(kind.name)
         if not own.sites:

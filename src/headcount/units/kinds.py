@@ -71,6 +71,9 @@ that finds its sites (docs/architecture.md, "Adding a kind")."""
 KIND = {kind.name: kind for kind in ALL}
 """Name -> kind."""
 
+BY_FIELD = {kind.plural: kind for kind in reversed(ALL)}
+"""Field of a budget -> its kind, from the innermost to the outermost."""
+
 KINDS = tuple(KIND)
 """The names of all kinds, from the outermost to the innermost."""
 

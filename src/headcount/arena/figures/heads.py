@@ -67,7 +67,7 @@ def draw_heads(results: Sequence[Result], path: Path) -> None:
             x, y = left + column * (across + _GAP), _TOP + row * (down + _GAP)
             box = (x / width, 1 - (y + down) / high, across / width, down / high)
             axes = figure.add_axes(box)
-            _draw_panel(axes, shares.get((method, k)), (num_layers, num_heads))
+            draw_panel(axes, shares.get((method, k)), (num_layers, num_heads))
             if row == 0:
                 title = in_title(pruned[0].axis, k)
                 axes.set_title(title, fontsize=LABEL_SIZE, color=INK, pad=4)
@@ -90,7 +90,14 @@ def _shares(results: Sequence[Result]) -> np.ndarray:
     return np.mean(tables, axis=0)
 
 
-def _draw_panel(axes: Axes, shares: np.ndarray | None, shape: tuple[int, int]) -> None:
+def draw_panel(axes: Axes, shares: np.ndarray | None, shape: tuple[int, int]) -> None:
+    """Draw the shares of one method and amount.
+
+    Args:
+        axes: where.
+        shares: numbers between 0 and 1, nan for none, [rows, columns]; None if it was not run.
+        shape: rows and columns.
+    """
     axes.set(xlim=(0, shape[1]), ylim=(shape[0], 0), xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set(color=PALE, linewidth=0.5)

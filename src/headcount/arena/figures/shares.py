@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from headcount.arena.axis import in_title
-from headcount.arena.figures.heads import SHADES, draw_legend
-from headcount.arena.figures.style import INK, LABEL_SIZE, PALE, page, save
+from headcount.arena.figures.heads import draw_legend, draw_panel
+from headcount.arena.figures.style import INK, LABEL_SIZE, page, save
 from headcount.arena.grid import DENSE
 from headcount.arena.result import KeptSite, Result
 from headcount.units.kinds import KIND
@@ -61,7 +60,9 @@ def draw_shares(results: Sequence[Result], path: Path) -> None:
             x, y = left + number * step, _TOP + row * (down + _GAP)
             axes = figure.add_axes((x / width, 1 - (y + down) / high, across / width, down / high))
             found = panels.get((method, amount))
-            _draw_panel(axes, found, (len(layers), len(columns)))
+            mean = None if found is None else np.mean(found, axis=0)
+            draw_panel(axes, mean, (len(layers), len(columns)))
+            axes.tick_params(length=0, pad=3)
             if row == 0:
                 axes.set_title(
                     in_title(pruned[0].axis, amount), fontsize=LABEL_SIZE, color=INK, pad=4
@@ -92,19 +93,3 @@ def _shares(result: Result, layers: Sequence[str], columns: Sequence[str]) -> np
         kept[place] += site.num
         whole[place] += site.whole
     return np.divide(kept, whole, out=np.full_like(kept, np.nan), where=whole > 0)
-
-
-def _draw_panel(axes: Axes, shares: Sequence[np.ndarray] | None, shape: tuple[int, int]) -> None:
-    axes.set(xlim=(0, shape[1]), ylim=(shape[0], 0), xticks=[], yticks=[])
-    axes.tick_params(length=0, pad=3)
-    for spine in axes.spines.values():
-        spine.set(color=PALE, linewidth=0.5)
-    if shares is None:
-        axes.text(
-            0.5, 0.5, "not run", transform=axes.transAxes, ha="center", va="center",
-            fontsize=LABEL_SIZE - 1.5, color=PALE,
-        )  # fmt: skip
-        return
-    axes.pcolormesh(
-        np.mean(shares, axis=0), cmap=SHADES, vmin=0, vmax=1, edgecolor="white", linewidth=0.6
-    )
