@@ -14,7 +14,7 @@ from rich.console import Console
 from headcount.architectures.discover import units
 from headcount.arena.comparison import Comparison, check_files, reference
 from headcount.arena.display import Display
-from headcount.arena.grid import DENSE, Cell, Grid
+from headcount.arena.grid import DENSE, DISTILLED, Cell, Grid, suffixes
 from headcount.arena.latency import Timing, measure_latency
 from headcount.arena.output import LOCK_FILE, Output
 from headcount.arena.runner import Here, Runner
@@ -23,7 +23,7 @@ from headcount.checkpoints.disk import alone, check_place, expanded, on_disk
 from headcount.errors import PruningError, check_argument
 from headcount.reports.counting import counting
 from headcount.runs.data import gather, sampled
-from headcount.runs.rehearse import check_trainable, rehearse
+from headcount.runs.rehearse import check_task, check_trainable, rehearse
 
 WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")
 """Names of the files with a cell's weights."""
@@ -126,6 +126,8 @@ def check(grid: Grid, timing: Timing | None = None) -> None:
     """
     settings = grid.settings
     rehearse(settings.recipe, grid.methods.values())
+    distils = any(DISTILLED in suffixes(name) for name in grid.methods)
+    check_task(settings.of_task(), settings.recipe, distils=distils)
     task_data = gather(
         settings.model, settings.of_task(), settings.train, settings.eval, settings.recipe
     )

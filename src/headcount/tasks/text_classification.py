@@ -5,7 +5,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -30,7 +30,7 @@ from headcount.tasks.encoding import label_names_of, mapped, with_feature
 from headcount.tasks.files import read_table, row_name
 from headcount.tasks.heads import first_output, is_classifier, load_classifier, unnamed
 from headcount.tasks.measures import correlations, label_measures, set_measures
-from headcount.tasks.settings import described
+from headcount.tasks.settings import FOUND, described
 from headcount.tasks.task import Task
 
 Problem = Literal["single-label", "multi-label", "regression"]
@@ -86,7 +86,7 @@ class TextClassification(Task):
     """The measure by which models are compared. One label: ``accuracy``, ``f1`` (macro) or
     ``matthews``. Several: ``f1`` (micro), ``f1_macro`` or ``exact``. Numbers: ``spearman`` or
     ``pearson``. Empty takes the first."""
-    names: tuple[str, ...] = ()
+    names: tuple[str, ...] = field(default=(), metadata={FOUND: True})
     """The labels in the model's order; filled in when the data are read."""
 
     def __post_init__(self) -> None:
