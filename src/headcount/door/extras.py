@@ -8,7 +8,7 @@ from headcount.errors import MissingPackageError
 
 EXTRAS: dict[str, str] = dict.fromkeys(
     ("accelerate", "datasets", "matplotlib", "scipy", "seqeval", "sklearn"), "train"
-)
+) | {"sentence_transformers": "embedding"}
 """Package -> the extra of headcount that brings it."""
 
 
