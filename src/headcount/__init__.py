@@ -65,6 +65,9 @@ if TYPE_CHECKING:  # the same names as in the table below, for type checkers and
     from headcount.surgery.cut import cut as cut
     from headcount.surgery.fold import fold as fold
     from headcount.surgery.masked import masked as masked
+    from headcount.tasks.embedding import Embedding as Embedding
+    from headcount.tasks.language_modelling import CausalLM as CausalLM
+    from headcount.tasks.language_modelling import MaskedLM as MaskedLM
     from headcount.tasks.task import Task as Task
     from headcount.tasks.text_classification import TextClassification as TextClassification
     from headcount.tasks.token_classification import TokenClassification as TokenClassification
@@ -91,6 +94,7 @@ _HOME = {
     "ArgumentError": "headcount.errors",
     "Budget": "headcount.units.budget",
     "BudgetError": "headcount.errors",
+    "CausalLM": "headcount.tasks.language_modelling",
     "CentredStraightThrough": "headcount.methods.estimators",
     "CheckpointError": "headcount.errors",
     "Cost": "headcount.units.cost",
@@ -99,6 +103,7 @@ _HOME = {
     "Decision": "headcount.units.decision",
     "DecisionError": "headcount.errors",
     "Distillation": "headcount.training.distillation",
+    "Embedding": "headcount.tasks.embedding",
     "Estimator": "headcount.methods.estimators",
     "Evidence": "headcount.evidence.evidence",
     "Exported": "headcount.checkpoints.export",
@@ -110,6 +115,7 @@ _HOME = {
     "LatencyTable": "headcount.units.latency",
     "LayerDrop": "headcount.methods.layer_drop",
     "Magnitude": "headcount.methods.magnitude",
+    "MaskedLM": "headcount.tasks.language_modelling",
     "Method": "headcount.methods.method",
     "MissingPackageError": "headcount.errors",
     "Options": "headcount.prune",

@@ -244,12 +244,19 @@ def test_parquet_without_column_or_rows_or_text(tmp_path):
 
 
 def test_unknown_suffix(tmp_path):
-    path = write(tmp_path, "a.txt", "premise")
+    path = write(tmp_path, "a.doc", "premise")
     assert message_of([path]) == (
-        f"read_table({str(path)!r}): the suffix '.txt' is unknown. Give a file that ends in one "
-        "of .tsv, .csv, .jsonl, .conll, .conllu, .tsv.gz, .csv.gz, .jsonl.gz, .conll.gz, "
-        ".conllu.gz, .parquet."
+        f"read_table({str(path)!r}): the suffix '.doc' is unknown. Give a file that ends in one "
+        "of .tsv, .csv, .jsonl, .txt, .conll, .conllu, .tsv.gz, .csv.gz, .jsonl.gz, .txt.gz, "
+        ".conll.gz, .conllu.gz, .parquet."
     )
+
+
+def test_plain_text_has_a_text_in_each_line(tmp_path):
+    path = write(tmp_path, "a.txt", "a dog\r\n\n  runs\tfast \n")
+    assert read_table([path], ["text"], split="train")["text"] == ["a dog", "runs\tfast"]
+    with pytest.raises(DataError, match=r"there is no column 'label'; the columns are \['text'\]"):
+        read_table([path], ["text", "label"], split="train")
 
 
 @pytest.mark.parametrize(
