@@ -336,6 +336,7 @@ print(json.dumps(said))
             {
                 *("Options", "Pruned", "PruningTrainer", "Recipe", "evaluate", "prune"),
                 *("headcount.tasks", "Task", "TextClassification", "TokenClassification"),
+                *("ImageClassification",),
             },
         ),
         (
@@ -343,7 +344,7 @@ print(json.dumps(said))
             {
                 *("Distillation", "Options", "Pruned", "PruningTrainer", "evaluate", "prune"),
                 *("headcount.tasks", "Task", "taught"),
-                *("TextClassification", "TokenClassification"),
+                *("ImageClassification", "TextClassification", "TokenClassification"),
             },
         ),
         ("matplotlib", {"Options", "Pruned", "prune"}),
@@ -351,7 +352,7 @@ print(json.dumps(said))
             "sklearn",
             {
                 *("Options", "Pruned", "evaluate", "prune", "headcount.tasks"),
-                *("TextClassification", "TokenClassification"),
+                *("ImageClassification", "TextClassification", "TokenClassification"),
             },
         ),
     ],
@@ -388,7 +389,7 @@ def test_the_extra_has_the_packages_that_are_named():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     for package, extra in EXTRAS.items():
-        name = {"sklearn": "scikit-learn"}.get(package, package)
+        name = {"sklearn": "scikit-learn", "PIL": "pillow"}.get(package, package)
         assert name in {Requirement(one).name for one in extras[extra]}
         assert name not in {Requirement(one).name for one in project["dependencies"]}
     assert "headcount[train]" in extras["test"]

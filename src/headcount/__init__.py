@@ -65,6 +65,7 @@ if TYPE_CHECKING:  # the same names as in the table below, for type checkers and
     from headcount.surgery.cut import cut as cut
     from headcount.surgery.fold import fold as fold
     from headcount.surgery.masked import masked as masked
+    from headcount.tasks.image_classification import ImageClassification as ImageClassification
     from headcount.tasks.task import Task as Task
     from headcount.tasks.text_classification import TextClassification as TextClassification
     from headcount.tasks.token_classification import TokenClassification as TokenClassification
@@ -105,6 +106,7 @@ _HOME = {
     "Fisher": "headcount.methods.fisher",
     "GradientImportance": "headcount.methods.gradient",
     "HardConcrete": "headcount.methods.hard_concrete",
+    "ImageClassification": "headcount.tasks.image_classification",
     "L0Penalty": "headcount.methods.pressure",
     "Lagrangian": "headcount.methods.pressure",
     "LatencyTable": "headcount.units.latency",

@@ -283,6 +283,7 @@ def _given(spec: RunSpec, task_data: TaskData, train: Dataset, work: Path) -> di
             f"make no batch of {args.train_batch_size}. Give a smaller batch_size (--batch-size)."
         )
     given = {"args": args, "train_dataset": train, "data_collator": task_data.collator}
+    given["sizes"] = [*task_data.task.sizes(train)]
     if args.eval_strategy != "no":
         given |= {
             "eval_dataset": task_data.eval,

@@ -3,12 +3,14 @@
 from headcount.door.extras import needing
 
 with needing("headcount.tasks"):
+    from headcount.tasks.image_classification import ImageClassification
     from headcount.tasks.nli import NLI
     from headcount.tasks.task import Task
     from headcount.tasks.text_classification import TextClassification
     from headcount.tasks.token_classification import TokenClassification
 
 TASKS: dict[str, Task] = {
-    task.name: task for task in (NLI(), TextClassification(), TokenClassification())
+    task.name: task
+    for task in (NLI(), TextClassification(), TokenClassification(), ImageClassification())
 }
 """The name on the command line -> the task, with no setting given."""

@@ -7,6 +7,9 @@ from typing import Any, cast
 from headcount.errors import DataError
 from headcount.tasks.task import Task
 
+FOUND = ("names", "model")
+"""Fields that are no settings: the labels come from the data, the model from the call."""
+
 
 def setting_names(task: Task) -> list[str]:
     """The names of a task's settings.
@@ -18,8 +21,7 @@ def setting_names(task: Task) -> list[str]:
     """
     if not is_dataclass(task):
         return []
-    # The labels come from the data.
-    return [field.name for field in fields(task) if field.name != "names"]
+    return [field.name for field in fields(task) if field.name not in FOUND]
 
 
 def with_settings(task: Task, settings: Mapping[str, Any]) -> Task:

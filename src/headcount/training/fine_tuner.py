@@ -1,6 +1,6 @@
 """A Trainer without pruning, whose runs resume to the same result."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, cast
@@ -39,6 +39,8 @@ class FineTuner(Restoring, Trainer):
         model: as for ``Trainer``.
         args: as for ``Trainer``.
         distillation: also learn from a teacher; ``taught`` adds its answers to the training data.
+        sizes: the size of each training example, by which batches are grouped where ``args`` asks
+            for groups by length; None takes the number of ``input_ids``.
         **kwargs: as for ``Trainer``.
 
     Raises:
@@ -59,6 +61,7 @@ class FineTuner(Restoring, Trainer):
         args: TrainingArguments | None = None,
         *,
         distillation: Distillation | None = None,
+        sizes: Sequence[int] | None = None,
         **kwargs: Any,
     ) -> None:
         columns = getattr(kwargs.get("train_dataset"), "column_names", None)
@@ -69,6 +72,7 @@ class FineTuner(Restoring, Trainer):
                 f"{TEACHER!r}. Give taught(train_dataset, teacher, collator)."
             )
         self.distillation = distillation
+        self._sizes = sizes
         self.resume_from: Path | None = None
         self._counting = Counting()
         super().__init__(model=model, args=args, **kwargs)
@@ -208,7 +212,12 @@ class FineTuner(Restoring, Trainer):
         return self._counting.division(self, count, ask)
 
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[Any] | None:
-        sampler = super()._get_train_sampler(train_dataset)
+        if self._sizes is not None and self.args.train_sampling_strategy == "group_by_length":
+            # The Trainer would look for the lengths of tokens, which images and sound do not have.
+            together = self.args.train_batch_size * self.args.gradient_accumulation_steps
+            sampler = LengthGroupedSampler(together, lengths=[*self._sizes])
+        else:
+            sampler = super()._get_train_sampler(train_dataset)
         if not isinstance(sampler, LengthGroupedSampler):
             return sampler
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
