@@ -35,7 +35,7 @@ from headcount.reports.latency_table import latency_table
 from headcount.reports.report import Report
 from headcount.runs.data import TaskData, check_finetuned, describe_source, gather, task_of
 from headcount.runs.recipe import Recipe
-from headcount.runs.rehearse import check_trainable, rehearse
+from headcount.runs.rehearse import check_task, check_trainable, rehearse
 from headcount.runs.run import (
     NUM_EXAMPLES,
     RunResult,
@@ -169,6 +169,7 @@ def prune(
     chosen = DSP() if method is None else method
     check_call(model, chosen, budget, output, opts)
     model, kind = expanded_name(model), task_of(task)
+    check_task(kind, opts.recipe, distils=opts.distil)
     data = {"train": train, "eval": eval}
     settings = settings_of(str(model), kind, chosen, budget, data, opts)
     task_data = gather(str(model), kind, train, eval, opts.recipe)

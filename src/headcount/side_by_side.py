@@ -71,6 +71,7 @@ def side_by_side(
     return Report(
         task=settings["task"],
         metric=task_data.metric,
+        greater_is_better=task_data.task.greater_is_better,
         budget=settings["budget"],
         method=settings["method"],
         kinds=cast(Decision, trained[-1].decision).kinds,  # the asked run has a method

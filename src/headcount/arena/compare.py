@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from headcount.architectures.discover import units
 from headcount.arena.comparison import Comparison, check_files, reference
 from headcount.arena.display import Display
-from headcount.arena.grid import DENSE, Cell, Grid, Settings
+from headcount.arena.grid import DENSE, DISTILLED, Cell, Grid, Settings, suffixes
 from headcount.arena.latency import Timing, measure_latency
 from headcount.arena.output import LOCK_FILE, Output
 from headcount.arena.recount import Example
@@ -26,7 +26,7 @@ from headcount.checkpoints.disk import alone, check_place, expanded, on_disk
 from headcount.errors import PruningError, check_argument
 from headcount.reports.counting import counting
 from headcount.runs.data import gather, sampled
-from headcount.runs.rehearse import check_trainable, rehearse
+from headcount.runs.rehearse import check_task, check_trainable, rehearse
 
 WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")
 """Names of the files with a cell's weights."""
@@ -129,6 +129,8 @@ def check(grid: Grid, timing: Timing | None = None) -> None:
     """
     settings = grid.settings
     rehearse(settings.recipe, grid.methods.values())
+    distils = any(DISTILLED in suffixes(name) for name in grid.methods)
+    check_task(settings.of_task(), settings.recipe, distils=distils)
     task_data = gather(
         settings.model, settings.of_task(), settings.train, settings.eval, settings.recipe
     )

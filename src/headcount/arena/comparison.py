@@ -26,8 +26,9 @@ from headcount.arena.table import Sheet, sheets
 from headcount.checkpoints.written import check_takes_place, take_place
 from headcount.errors import BudgetError, CheckpointError
 from headcount.reports.measure import environment
-from headcount.reports.wording import one_class
+from headcount.reports.wording import metric_words, one_class
 from headcount.runs.data import task_of
+from headcount.tasks.task import Task
 from headcount.units.kinds import KIND
 
 FORMAT = 1
@@ -107,8 +108,22 @@ class Comparison:
     @property
     def metric(self) -> str:
         """Name of the quality."""
+        return self._task.primary_metric
+
+    @property
+    def greater_is_better(self) -> bool:
+        """Whether more of it is better."""
+        return self._task.greater_is_better
+
+    @property
+    def _task(self) -> Task:
         settings = self.saved["settings"]
-        return task_of(settings["task"], settings.get("task_settings")).primary_metric
+        return task_of(settings["task"], settings.get("task_settings"))
+
+    @property
+    def _metric(self) -> str:
+        """Name of the quality, for readers of tables and figures."""
+        return metric_words(self.metric, greater_is_better=self.greater_is_better)
 
     @property
     def axis(self) -> str:
@@ -123,7 +138,8 @@ class Comparison:
         return sheets(
             self.lines,
             self.differences,
-            metric=self.metric,
+            metric=self._metric,
+            greater_is_better=self.greater_is_better,
             against=self.against,
             axis=self.axis,
             remarks=remarks,
@@ -159,7 +175,7 @@ class Comparison:
             return []
         text = "\n\n".join(sheet.markdown() for sheet in self.sheets)
         (folder / TABLE_FILE).write_text(text + "\n", encoding="utf-8")
-        draw_quality(self.lines, folder / QUALITY_FILE, metric=self.metric, axis=self.axis)
+        draw_quality(self.lines, folder / QUALITY_FILE, metric=self._metric, axis=self.axis)
         written = [TABLE_FILE, QUALITY_FILE]
         pruned = [result for result in self.results if result.amount is not None]
         if pruned and self.axis == HEADS:
@@ -172,7 +188,14 @@ class Comparison:
         # With one entry, the dense model alone was timed.
         if len(self.latencies) > 1:
             figure = folder / LATENCY_FIGURE
-            draw_latency(self.lines, self.latencies, figure, metric=self.metric, axis=self.axis)
+            draw_latency(
+                self.lines,
+                self.latencies,
+                figure,
+                metric=self._metric,
+                axis=self.axis,
+                greater_is_better=self.greater_is_better,
+            )
             written.append(LATENCY_FIGURE)
         return written
 
@@ -182,6 +205,7 @@ class Comparison:
             "format": FORMAT,
             "task": self.saved["settings"]["task"],
             "metric": self.metric,
+            "greater_is_better": self.greater_is_better,
             "command": self.saved["command"],
             "settings": self.saved["described"],
             "methods": self.saved["methods"],

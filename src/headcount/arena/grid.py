@@ -152,6 +152,7 @@ class Settings:
     def settled(self) -> Self:
         """The settings with all those of the task that its data tell; see ``Task.settled``."""
         task = self.of_task().settled(self.train, self.model, split="train")
+        task = task.settled(self.eval, self.model, split="validation")
         return replace(self, task_settings=dict(task.describe()))
 
     def of_task(self) -> Task:

@@ -38,9 +38,9 @@ class Line:
     std: float | None
     """Standard deviation over these seeds, with n - 1 in the denominator; None for one seed."""
     least: float
-    """Quality of the worst seed."""
+    """The least quality of any seed."""
     greatest: float
-    """Quality of the best seed."""
+    """The greatest quality of any seed."""
     once_mean: float | None = None
     """Mean right after the cut, before the cut model is trained; None for methods that train the
     weights while they decide."""
@@ -87,7 +87,8 @@ class Difference:
     num_seeds: int
     """Number of seeds that both methods have finished."""
     mean: float
-    """Mean difference over these seeds. Above zero, ``method`` is better than the other."""
+    """Mean difference over these seeds. Above zero, ``method`` is better than the other, if
+    more of the metric is better."""
     low: float | None
     """Lower end of the 95% interval; None if there is nothing to resample."""
     high: float | None

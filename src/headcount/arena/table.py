@@ -102,6 +102,7 @@ def sheets(
     against: str,
     axis: str = HEADS,
     remarks: Sequence[str] = (),
+    greater_is_better: bool = True,
 ) -> list[Sheet]:
     """The tables of a comparison: quality, quality right after the cut, differences.
 
@@ -112,6 +113,7 @@ def sheets(
         against: name of the method that the others are compared with.
         axis: the comparison's axis.
         remarks: further sentences for the note below the first table.
+        greater_is_better: whether more of the metric is better.
 
     Returns:
         The tables that have rows.
@@ -126,7 +128,7 @@ def sheets(
     if any(line.once_mean != line.mean for line in once):
         found.append(_once(once, metric, axis))
     if differences:
-        found.append(_against(differences, metric, against, axis))
+        found.append(_against(differences, metric, against, axis, greater_is_better))
     return found
 
 
@@ -185,7 +187,9 @@ def _once(lines: Sequence[Line], metric: str, axis: str) -> Sheet:
     )
 
 
-def _against(differences: Sequence[Difference], metric: str, against: str, axis: str) -> Sheet:
+def _against(
+    differences: Sequence[Difference], metric: str, against: str, axis: str, greater: bool
+) -> Sheet:
     usual = {d.resampled for d in differences}
     what = usual.copy().pop() if len(usual) == 1 else "seeds and examples"
 
@@ -203,9 +207,10 @@ def _against(differences: Sequence[Difference], metric: str, against: str, axis:
     # The ends of a bootstrap interval over so few values are the least and the greatest value.
     few = any(d.resampled == "seeds" and d.num_seeds <= FEW for d in differences)
     ranges = f" Over {FEW} seeds or fewer alone it is no more than their range." if few else ""
+    better = f"{'Above' if greater else 'Below'} zero: better than {against}."
     return Sheet(
         title=f"{metric}: difference to {against}, seed by seed",
-        note=f"Above zero: better than {against}.{'' if what == 'nothing' else interval}{ranges}",
+        note=f"{better}{'' if what == 'nothing' else interval}{ranges}",
         **_grid(differences, axis, write),
     )
 

@@ -37,6 +37,7 @@ class GateGrads(Collector):
         held: Callable[[Tensor], AbstractContextManager[None]],
         call: str,
         place: str,
+        loss: Callable[..., Tensor] | None = None,
     ) -> Tensor:
         """The gradients of one batch.
 
@@ -47,6 +48,7 @@ class GateGrads(Collector):
             held: a context in which the model has the given gates.
             call: the call, for messages.
             place: the batch, for messages, such as ``batch 3``.
+            loss: the loss of (outputs, labels), a mean over the batch; None for the model's own.
 
         Raises:
             TrainingError: the model gives no loss, or a number is not finite.
@@ -55,18 +57,32 @@ class GateGrads(Collector):
         device = next(model.parameters()).device
         own = gates.detach().to(device).expand(size, -1).clone().requires_grad_()
         with held(own), torch.enable_grad():
-            loss = getattr(model(**batch), "loss", None)
-            if loss is None:
+            outputs = model(**(without_labels(batch) if loss is not None else batch))
+            found = (
+                getattr(outputs, "loss", None) if loss is None else loss(outputs, batch["labels"])
+            )
+            if found is None:
                 raise TrainingError(
                     f"{call}: {type(model).__name__} gives no loss for a batch of "
-                    f"{sorted(batch)}. Give batches with labels, and a model with the task's head."
+                    f"{sorted(batch)}. Give batches with labels, and a model with the task's head; "
+                    "or give loss, a function of (outputs, labels)."
                 )
-            check_finite(batch, loss, call, f"the loss of {place}")
+            check_finite(batch, found, call, f"the loss of {place}")
             # The loss is the mean over the batch, so a gradient with respect to one example's gates
             # is 1 / size of that example's own.
-            (grads,) = torch.autograd.grad(loss * size, own)
+            (grads,) = torch.autograd.grad(found * size, own)
         check_finite(batch, grads, call, f"a gradient of {place}")
         return grads
+
+
+def without_labels(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """A batch without its labels, for a model that is not shown them.
+
+    Example:
+        >>> without_labels({"input_ids": 1, "labels": 2})
+        {'input_ids': 1}
+    """
+    return {name: value for name, value in batch.items() if name != "labels"}
 
 
 def check_finite(batch: Mapping[str, Any], values: Tensor, call: str, what: str) -> None:

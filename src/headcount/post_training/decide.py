@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from headcount.door.arguments import check_value, checks_arguments
 from headcount.door.shape import Seed
 from headcount.errors import ArgumentError, TrainingError, check_argument
-from headcount.evidence.gate_grads import GateGrads
+from headcount.evidence.gate_grads import GateGrads, without_labels
 from headcount.gates.modes import evaluating
 from headcount.methods.method import Method, Step
 from headcount.training.parallel import check_alone
@@ -29,6 +29,7 @@ def decide(
     *,
     seed: Seed = 0,
     progress: Callable[[Step], None] | None = None,
+    loss: Callable[..., Tensor] | None = None,
 ) -> Decision:
     """Decide with a method that needs no training.
 
@@ -41,6 +42,8 @@ def decide(
             through them once; with several rounds, an iterator is first made a list.
         seed: seed of the method's generator; the method's own ``seed`` comes first.
         progress: called after each round, with the rounds done and their total.
+        loss: the loss of (outputs, labels), a mean over the batch; the model is then not shown the
+            labels. None for the model's own loss.
 
     Returns:
         Exactly the asked number of units.
@@ -70,7 +73,7 @@ def decide(
         check_alone(f"decide(method={type(method).__name__})")
     with Session(model, method, budget, num_steps=0, seed=seed) as session:
         if method.phase == "from data":
-            _observe_gradients(session, batches, progress)
+            _observe_gradients(session, batches, progress, loss)
         return session.decision()
 
 
@@ -107,7 +110,10 @@ def each(call: str, batches: Batches) -> Iterator[Mapping[str, Any]]:
 
 
 def _observe_gradients(
-    session: Session, batches: Batches | None, progress: Callable[[Step], None] | None
+    session: Session,
+    batches: Batches | None,
+    progress: Callable[[Step], None] | None,
+    loss: Callable[..., Tensor] | None,
 ) -> None:
     """Show the data to the method, once for each of its rounds."""
     method = session.method
@@ -119,16 +125,16 @@ def _observe_gradients(
     session.begin(rounds)
     with evaluating(session.model):
         for _ in range(rounds):
-            _look(session, batches)
+            _look(session, batches, loss)
             if progress is not None:
                 progress(session.progress)
 
 
-def _look(session: Session, batches: Batches) -> None:
+def _look(session: Session, batches: Batches, loss: Callable[..., Tensor] | None) -> None:
     """One round over the data."""
     gates, num_batches = session.draw(), 0
     for num_batches, batch in enumerate(each("decide", batches), 1):
-        _look_at(session, batch, gates, f"batch {num_batches}")
+        _look_at(session, batch, gates, f"batch {num_batches}", loss)
     if not num_batches:
         now = session.progress
         raise TrainingError(
@@ -138,18 +144,30 @@ def _look(session: Session, batches: Batches) -> None:
     session.finish_round()
 
 
-def _look_at(session: Session, batch: Mapping[str, Any], gates: Tensor, place: str) -> None:
+def _look_at(
+    session: Session,
+    batch: Mapping[str, Any],
+    gates: Tensor,
+    place: str,
+    loss: Callable[..., Tensor] | None,
+) -> None:
     """Show one batch; the session observes the evidence of each pass by itself."""
     with session.looking():
         # ``GateGrads`` runs the model itself, forward and backward; the rest needs no gradient.
         if GateGrads.field in session.method.evidence:
             grads = GateGrads.take(
-                session.model, batch, gates, held=session.held, call=_call(session), place=place
+                session.model,
+                batch,
+                gates,
+                held=session.held,
+                call=_call(session),
+                place=place,
+                loss=loss,
             )
             session.observe(gate_grads=grads)
         else:
             with torch.no_grad(), session.held(gates):
-                session.model(**batch)
+                session.model(**(batch if loss is None else without_labels(batch)))
 
 
 def _call(session: Session) -> str:

@@ -5,11 +5,12 @@ from dataclasses import replace
 from time import perf_counter
 from typing import Any, Literal, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from headcount.door.arguments import checks_arguments
 from headcount.door.shape import Seed
 from headcount.errors import BudgetError
+from headcount.evidence.gate_grads import without_labels
 from headcount.methods.method import Method
 from headcount.post_training.decide import check_batches, decide, each
 from headcount.post_training.rescale import rescale
@@ -31,6 +32,7 @@ def prune_post_training(
     scales: Literal["tuned", "ones"] = "tuned",
     seed: Seed = 0,
     report: Callable[[str], None] | None = None,
+    loss: Callable[..., Tensor] | None = None,
 ) -> tuple[M, Decision]:
     """Decide, fit scales for the units that stay, cut, and fold the scales in: in minutes.
 
@@ -43,6 +45,7 @@ def prune_post_training(
         scales: ``tuned`` by ``rescale``, or ``ones``.
         seed: seed of the method's generator.
         report: called with a line at each stage, for instance ``console.print``.
+        loss: see ``decide``.
 
     Returns:
         The smaller model, in evaluation mode, and the decision. The model is an ordinary one: save
@@ -72,11 +75,13 @@ def prune_post_training(
     # Deciding and fitting go through the batches several times: an iterator would be used up.
     inputs = list(each("prune_post_training", batches))
     began = perf_counter()
-    decision = decide(model, method, budget, inputs, seed=seed)
+    decision = decide(model, method, budget, inputs, seed=seed, loss=loss)
     say(f"{method.name}: {decision.num_kept} units stay, {perf_counter() - began:.1f} s")
     if scales == "ones":
         return cut(model, decision).eval(), decision
     began = perf_counter()
+    if loss is not None:  # the model takes no labels
+        inputs = [without_labels(batch) for batch in inputs]
     tuned = rescale(model, decision, inputs, report=report)
     decision = replace(decision, provenance={**decision.provenance, "scales": "tuned"})
     say(f"scales tuned, {perf_counter() - began:.1f} s")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from headcount.reports.markdown import table
 from headcount.reports.report import Report
 from headcount.reports.table import markdown
-from headcount.reports.wording import budget_words, cost_words, kept_words
+from headcount.reports.wording import budget_words, cost_words, kept_words, metric_words
 from headcount.units.decision import Decision
 from headcount.units.kinds import in_words
 from headcount.units.scores import MOST_IN_TEXT
@@ -148,7 +148,8 @@ _RUNGS: dict[Rung, str] = {
 
 
 def _numbers(report: Report) -> str:
-    setting = f"{report.task}, {report.metric}; seed {report.seed}, {report.num_steps} steps."
+    metric = metric_words(report.metric, greater_is_better=report.greater_is_better)
+    setting = f"{report.task}, {metric}; seed {report.seed}, {report.num_steps} steps."
     return f"{setting}\n\n{markdown(report)}"
 
 

@@ -110,6 +110,8 @@ class Report:
     """The task that the model was evaluated on."""
     metric: str
     """Name of the quality measure, for instance ``accuracy``."""
+    greater_is_better: bool = True
+    """Whether more of it is better; False for perplexity or an error rate."""
     budget: Mapping[str, Any]
     """The fields of the ``Budget``."""
     method: Mapping[str, Any]

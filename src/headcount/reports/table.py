@@ -14,6 +14,7 @@ from headcount.reports.wording import (
     budget_words,
     duration,
     machine_words,
+    metric_words,
     one_class,
     per_layer,
     short,
@@ -119,7 +120,8 @@ def _columns(report: Report, *, wide: bool = True) -> tuple[Column, ...]:
 
 
 def _every_column(report: Report, kinds: Iterable[str]) -> Iterator[Column]:
-    yield Column(value=attrgetter("quality"), title=report.metric, write=lambda v: f"{v:.4g}")
+    metric = metric_words(report.metric, greater_is_better=report.greater_is_better)
+    yield Column(value=attrgetter("quality"), title=metric, write=lambda v: f"{v:.4g}")
     for kind in kinds:
         yield Column(value=methodcaller("num", kind), title=KIND[kind].nouns, write=str)
     measured = (

@@ -174,6 +174,16 @@ def machine_words(environment: Mapping[str, Any], device: str | None) -> str:
     return ", ".join(str(part) for part in named if part)
 
 
+def metric_words(metric: str, *, greater_is_better: bool) -> str:
+    """The name of a measure of quality, which says if less of it is better.
+
+    Example:
+        >>> metric_words("wer", greater_is_better=False)
+        'wer (lower is better)'
+    """
+    return metric if greater_is_better else f"{metric} (lower is better)"
+
+
 def one_class(only: Mapping[str, str | None], metric: str, *, all_known: bool = True) -> list[str]:
     """A warning about models that predict the same label for every example; [] if there are none.
 

@@ -49,7 +49,7 @@ class TaskData:
 
     @property
     def metric(self) -> str:
-        """The measure by which models are compared, higher = better."""
+        """The measure by which models are compared."""
         return self.task.primary_metric
 
     def example(self, model: PreTrainedModel, batch: int, length: int) -> dict[str, Tensor]:
@@ -88,7 +88,7 @@ def gather(
     names = label_names(model)
     processor = kind.load_processor(model)
     kind.check_model(model, recipe.max_length)
-    kind = kind.settled(train, model, split="train")
+    kind = kind.settled(train, model, split="train").settled(evaluate, model, split="validation")
     labels, train_set, eval_set = kind.load(
         train, evaluate, processor=processor, max_length=recipe.max_length, order=names
     )

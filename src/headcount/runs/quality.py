@@ -20,7 +20,7 @@ class Quality:
     """
 
     value: float
-    """The task's primary metric, higher = better."""
+    """The task's primary metric."""
     correct: str | None
     """For each example ``1`` if it is right, else ``0``, in the order of the data; None if the
     metric is not the share of right examples."""

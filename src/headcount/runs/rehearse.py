@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, Trainer
 from headcount.errors import TrainingError
 from headcount.methods.method import Method
 from headcount.runs.recipe import Recipe
+from headcount.tasks.task import Task
 
 _CHECKPOINTING = ("activation_checkpointing", "gradient_checkpointing")
 
@@ -59,6 +60,32 @@ def check_trainable(recipe: Recipe, model: PreTrainedModel) -> None:
         raise TrainingError(
             f"Recipe(training={{{asked!r}: True}}): {type(model).__name__} has no gradient "
             "checkpointing. Leave it out."
+        )
+
+
+def check_task(task: Task, recipe: Recipe, *, distils: bool) -> None:
+    """Refuse settings that a task has no place for.
+
+    Args:
+        task: the task.
+        recipe: the recipe.
+        distils: whether a run learns from a teacher.
+
+    Raises:
+        TrainingError: the task learns from the dense model in any case, or predicts in a way that
+            the Trainer does not know.
+    """
+    if distils and task.teaches == "nothing":
+        raise TrainingError(
+            f"task {task.name!r}: it has no labels beside the answers of the dense model, from "
+            "which it learns in any case. Leave distillation (--distil, +distil) out."
+        )
+    when = recipe.training.get("eval_strategy", "no")
+    if when != "no" and type(task).predict is not Task.predict:
+        raise TrainingError(
+            f"Recipe(training={{'eval_strategy': {str(when)!r}}}): the task {task.name!r} makes "
+            "its predictions in a way of its own, which the Trainer does not know. Leave it out: "
+            "quality is measured when training is over."
         )
 
 

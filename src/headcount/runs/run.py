@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict, cast
 
 import torch
+from accelerate.utils import send_to_device
 from datasets import Dataset
 from rich.console import Console
 from torch import Tensor
@@ -18,6 +19,7 @@ from headcount.door.atomic import write_text
 from headcount.door.files import read_json
 from headcount.door.shape import Count, Finite, Matching, Positive
 from headcount.errors import TrainingError
+from headcount.evidence.gate_grads import num_examples
 from headcount.methods.method import Method
 from headcount.post_training.decide import decide
 from headcount.post_training.pruning import prune_post_training
@@ -236,13 +238,9 @@ def _trained(
         decided = decide(model, method, budget, seed=spec.recipe.seed)
         small = cut(model, decided, in_place=True)
         return _tuned(replace(spec, decided=decided), task_data, work, console, callbacks, small)
-    train, asking_s = _taught(spec, task_data, work, console)
+    given, asking_s = _given(spec, task_data, work, console)
     trainer = PruningTrainer(
-        model=task_data.fresh_model(spec.start),
-        distillation=Distillation() if spec.teacher else None,
-        method=method,
-        budget=budget,
-        **_given(spec, task_data, train, work),
+        model=task_data.fresh_model(spec.start), method=method, budget=budget, **given
     )
     train_s = asking_s + _train(trainer, spec, work, console, callbacks)
     small = cast(PreTrainedModel, trainer.prune())
@@ -260,12 +258,11 @@ def _tuned(
     model: PreTrainedModel | None = None,
 ) -> RunResult:
     """Fine-tune the dense model or a cut one, without gates."""
-    train, asking_s = _taught(spec, task_data, work, console)
-    tuner = FineTuner(
-        task_data.fresh_model(spec.start) if model is None else model,
-        distillation=Distillation() if spec.teacher else None,
-        **_given(spec, task_data, train, work),
-    )
+    if spec.method is None and task_data.task.is_trained:
+        whole = task_data.fresh_model(spec.start)
+        return _finish(spec, whole, task_data, work, train_s=0.0, num_steps=0)
+    given, asking_s = _given(spec, task_data, work, console)
+    tuner = FineTuner(task_data.fresh_model(spec.start) if model is None else model, **given)
     train_s = asking_s + _train(tuner, spec, work, console, callbacks)
     tuned = cast(PreTrainedModel, tuner.trained())
     if spec.decided is not None:
@@ -274,34 +271,40 @@ def _tuned(
     return _finish(spec, tuned, task_data, work, train_s=train_s, num_steps=num_steps)
 
 
-def _given(spec: RunSpec, task_data: TaskData, train: Dataset, work: Path) -> dict[str, Any]:
-    """The arguments for a Trainer: its settings, and the data for them."""
-    args = spec.recipe.arguments(work)
+def _given(
+    spec: RunSpec, task_data: TaskData, work: Path, console: Console
+) -> tuple[dict[str, Any], float]:
+    """The arguments for a Trainer but the model, and the seconds of asking a teacher before."""
+    args, task = spec.recipe.arguments(work), task_data.task
+    train, asking_s = task_data.train, 0.0
+    given: dict[str, Any] = {"distillation": Distillation() if spec.teacher else None}
+    if spec.teacher and task.teaches == "examples":
+        train, asking_s = _taught(spec, task_data, args.device, console)
+    elif spec.teacher:
+        given["teacher"] = task_data.fresh_model(spec.teacher)
     if args.dataloader_drop_last and len(train) < args.train_batch_size:
         raise TrainingError(
             f"Recipe(training={{'dataloader_drop_last': True}}): {len(train)} training examples "
             f"make no batch of {args.train_batch_size}. Give a smaller batch_size (--batch-size)."
         )
-    given = {"args": args, "train_dataset": train, "data_collator": task_data.collator}
-    given["sizes"] = [*task_data.task.sizes(train)]
+    given |= {"args": args, "train_dataset": train, "data_collator": task_data.collator}
+    given |= {"compute_loss_func": task.loss_function(), "sizes": [*task.sizes(train)]}
     if args.eval_strategy != "no":
         given |= {
             "eval_dataset": task_data.eval,
-            "compute_metrics": task_data.task.metrics,
-            "preprocess_logits_for_metrics": task_data.task.reduce,
+            "compute_metrics": task.metrics,
+            "preprocess_logits_for_metrics": task.reduce,
         }
-    return given
+    return given, asking_s
 
 
 def _taught(
-    spec: RunSpec, task_data: TaskData, work: Path, console: Console
+    spec: RunSpec, task_data: TaskData, device: torch.device, console: Console
 ) -> tuple[Dataset, float]:
-    """The training data, with the answers of a teacher if there is one; seconds of asking it."""
-    if not spec.teacher:
-        return task_data.train, 0.0
+    """The training data with the answers of a teacher, and the seconds of asking it."""
     console.print(f"{spec.name}: asking the teacher about {len(task_data.train)} examples")
     began = time.monotonic()
-    teacher = task_data.fresh_model(spec.teacher).to(spec.recipe.arguments(work).device)  # pyright: ignore[reportArgumentType]
+    teacher = task_data.fresh_model(spec.teacher).to(device)  # pyright: ignore[reportArgumentType]
     return taught(task_data.train, teacher, task_data.collator), time.monotonic() - began
 
 
@@ -326,7 +329,7 @@ def _decided(spec: RunSpec, task_data: TaskData, work: Path, console: Console) -
     method, budget = cast(Method, spec.method), cast(Budget, spec.budget)
     model = task_data.fresh_model(spec.start).to(spec.recipe.arguments(work).device)  # pyright: ignore[reportArgumentType]
     batches = example_batches(spec, task_data, model.device)
-    seen = sum(len(batch["labels"]) for batch in batches)
+    seen = sum(num_examples(batch, spec.name) for batch in batches)
     console.print(f"{spec.name}: looking at {seen} examples", highlight=False)
     began = time.monotonic()
     small, _ = prune_post_training(
@@ -337,6 +340,7 @@ def _decided(spec: RunSpec, task_data: TaskData, work: Path, console: Console) -
         scales=method.scales,
         seed=spec.recipe.seed,
         report=lambda line: console.print(f"{spec.name}: {line}", highlight=False),
+        loss=task_data.task.loss_function(),
     )
     train_s = time.monotonic() - began
     return _finish(spec, small, task_data, work, train_s=train_s, num_steps=0)
@@ -355,7 +359,7 @@ def example_batches(
         task_data.collator([picked[row] for row in range(first, min(first + size, num))])
         for first in range(0, num, size)
     )
-    return [{name: value.to(device) for name, value in batch.items()} for batch in batches]
+    return [dict(send_to_device(dict(batch), device)) for batch in batches]
 
 
 def _finish(

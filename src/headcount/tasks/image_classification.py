@@ -1,7 +1,7 @@
 """Classification of images: one label for each."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -25,7 +25,7 @@ from headcount.tasks.images import IMAGES, decoded, pixels_of
 from headcount.tasks.label_names import are_numbers_of, check_known, names_of, numbers_of
 from headcount.tasks.measures import label_measures
 from headcount.tasks.media import read_media, with_files
-from headcount.tasks.settings import described
+from headcount.tasks.settings import FOUND, described
 from headcount.tasks.task import Task
 
 HEAD = "ForImageClassification"
@@ -58,7 +58,7 @@ class ImageClassification(Task):
     """The measure by which models are compared; F1 is the macro average over labels."""
     new_head: bool = False
     """Replace a classifier for other labels, such as ImageNet's, by a new one."""
-    names: tuple[str, ...] = ()
+    names: tuple[str, ...] = field(default=(), metadata={FOUND: True})
     """The labels in the model's order; filled in when the data are read."""
 
     def __post_init__(self) -> None:

@@ -7,8 +7,8 @@ from typing import Any, cast
 from headcount.errors import DataError
 from headcount.tasks.task import Task
 
-FOUND = ("names", "model")
-"""Fields that are no settings: the labels come from the data, the model from the call."""
+FOUND = "found"
+"""Key of the metadata of a field that is no setting, because data or model fill it in."""
 
 
 def setting_names(task: Task) -> list[str]:
@@ -21,7 +21,7 @@ def setting_names(task: Task) -> list[str]:
     """
     if not is_dataclass(task):
         return []
-    return [field.name for field in fields(task) if field.name not in FOUND]
+    return [field.name for field in fields(task) if not field.metadata.get(FOUND)]
 
 
 def with_settings(task: Task, settings: Mapping[str, Any]) -> Task:

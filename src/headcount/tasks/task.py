@@ -3,7 +3,7 @@
 import abc
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self, final
+from typing import Any, ClassVar, Literal, Self, final
 
 import numpy as np
 from datasets import Dataset
@@ -20,6 +20,9 @@ from headcount.reports.measure import example_batch
 from headcount.tasks.files import read_table
 from headcount.tasks.predict import predict
 from headcount.tasks.processors import check_length, load_tokenizer
+
+LossFunction = Callable[..., Tensor]
+"""A loss of ``(outputs, labels, num_items_in_batch=None)``, as the Trainer takes it."""
 
 
 class Task(abc.ABC):
@@ -43,6 +46,12 @@ class Task(abc.ABC):
 
     name: ClassVar[str]
     """Short name, as on the command line."""
+    teaches: ClassVar[Literal["examples", "tokens", "nothing"]] = "examples"
+    """What a teacher's answers are compared for (``distil``): one label for each whole example,
+    one for each token that has a label, or nothing, where the loss is of a teacher already."""
+    is_trained: ClassVar[bool] = False
+    """Whether each model of the task is trained already, as where nothing is learnt but to do as
+    the dense model does. The dense run then measures the model as it is."""
 
     @property
     @abc.abstractmethod
@@ -52,17 +61,32 @@ class Task(abc.ABC):
     @property
     @abc.abstractmethod
     def primary_metric(self) -> str:
-        """Key of ``metrics`` for comparing models, higher = better; a class attribute is enough."""
+        """Key of ``metrics`` for comparing models; a class attribute is enough."""
+
+    @property
+    def greater_is_better(self) -> bool:
+        """Whether more of the primary metric is better; False for perplexity or an error rate."""
+        return True
+
+    def loss_function(self) -> LossFunction | None:
+        """The loss, where it is not the model's own: ``(outputs, labels, num_items_in_batch)``.
+
+        It is the Trainer's ``compute_loss_func``: ``labels`` is what a batch has under this name,
+        and the model is not shown it. A mean over the batch, if it does not heed the number of
+        items. By default None.
+        """
+        return None
 
     def settled(self, sources: Sequence[str | Path], model: str, *, split: str) -> Self:
         """The task with all settings filled in that it can find in its data or in the model.
 
-        Called once, before anything else. By default the task itself.
+        Called before anything else: for the training data, and then for the evaluation data, or
+        for these alone where nothing is trained. By default the task itself.
 
         Args:
-            sources: the training data, or the evaluation data if only these are given.
-            model: hub id or folder of the model.
-            split: which of the two.
+            sources: the data.
+            model: hub id or folder of the model; it is the dense one if there are training data.
+            split: ``train`` or ``validation``.
 
         Raises:
             DataError: a setting cannot be found; the message says how to give it.

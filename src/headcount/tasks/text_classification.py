@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -35,7 +35,7 @@ from headcount.tasks.label_names import (
     numbers_of,
 )
 from headcount.tasks.measures import correlations, label_measures, set_measures
-from headcount.tasks.settings import described
+from headcount.tasks.settings import FOUND, described
 from headcount.tasks.task import Task
 
 Problem = Literal["single-label", "multi-label", "regression"]
@@ -88,7 +88,7 @@ class TextClassification(Task):
     """The measure by which models are compared. One label: ``accuracy``, ``f1`` (macro) or
     ``matthews``. Several: ``f1`` (micro), ``f1_macro`` or ``exact``. Numbers: ``spearman`` or
     ``pearson``. Empty takes the first."""
-    names: tuple[str, ...] = ()
+    names: tuple[str, ...] = field(default=(), metadata={FOUND: True})
     """The labels in the model's order; filled in when the data are read."""
 
     def __post_init__(self) -> None:

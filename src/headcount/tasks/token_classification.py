@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -26,7 +26,7 @@ from headcount.tasks.files import read_table, row_name
 from headcount.tasks.heads import first_output, load_classifier
 from headcount.tasks.measures import entity_measures, label_measures
 from headcount.tasks.processors import load_tokenizer
-from headcount.tasks.settings import described
+from headcount.tasks.settings import FOUND, described
 from headcount.tasks.task import Task
 
 HEAD = "ForTokenClassification"
@@ -64,7 +64,7 @@ class TokenClassification(Task):
     """The measure by which models are compared: ``entity_f1`` (of whole entities), ``accuracy`` or
     ``f1`` (macro) of tags. Empty takes ``entity_f1`` if all tags are like B-PER, I-PER and O, else
     ``accuracy``."""
-    names: tuple[str, ...] = ()
+    names: tuple[str, ...] = field(default=(), metadata={FOUND: True})
     """The tags in the model's order; filled in when the data are read."""
 
     def __post_init__(self) -> None:

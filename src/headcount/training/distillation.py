@@ -13,6 +13,7 @@ from torch.nn.functional import kl_div, log_softmax
 
 from headcount.door.arguments import check_fields, checks_arguments
 from headcount.errors import TrainingError
+from headcount.evidence.gate_grads import IGNORED
 
 TEACHER = "teacher_logits"
 """The column of a training set that holds the teacher's logits."""
@@ -87,6 +88,43 @@ class Distillation:
             raise TrainingError(
                 f"{call}({type(model).__name__}): its problem type is {problem!r}. {ONE_LABEL}"
             )
+
+    def loss_at(
+        self, logits: Tensor, teacher: Tensor, labels: Tensor, *, ahead: bool
+    ) -> Float[Tensor, ""]:
+        """``loss`` over the tokens that have a label, mean over these.
+
+        Args:
+            logits: of the model, [batch, tokens, c].
+            teacher: of the teacher, likewise.
+            labels: [batch, tokens]; -100 for tokens without a label.
+            ahead: whether the logits of a token are about the next one, as those of a causal
+                language model.
+
+        Raises:
+            TrainingError: the shapes do not fit each other, or no token has a label.
+
+        Example:
+            >>> logits = torch.tensor([[[2.0, 0.0], [0.0, 1.0]]])
+            >>> labels = torch.tensor([[-100, 1]])
+            >>> Distillation().loss_at(logits, logits, labels, ahead=True).item()
+            0.0
+        """
+        if logits.shape != teacher.shape or logits.shape[:-1] != labels.shape:
+            raise TrainingError(
+                f"Distillation.loss_at: logits {list(logits.shape)} of the model, "
+                f"{list(teacher.shape)} of the teacher, and labels {list(labels.shape)}. Give "
+                "[batch, tokens, c] twice and [batch, tokens]: a model and a teacher that answer "
+                "for each token."
+            )
+        if ahead:
+            logits, teacher, labels = logits[:, :-1], teacher[:, :-1], labels[:, 1:]
+        told = labels != IGNORED
+        if not told.any():
+            raise TrainingError(
+                "Distillation.loss_at: no token of the batch has a label. Leave such batches out."
+            )
+        return self.loss(logits[told], teacher[told])
 
     def check(self, labels: Any) -> None:
         """Refuse a batch without exactly one whole number as the label of each example.

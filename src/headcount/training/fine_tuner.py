@@ -39,13 +39,17 @@ class FineTuner(Restoring, Trainer):
         model: as for ``Trainer``.
         args: as for ``Trainer``.
         distillation: also learn from a teacher; ``taught`` adds its answers to the training data.
+        teacher: with ``distillation``: a model that is asked at each step, for answers that are too
+            many to be kept, such as those for each token of a text. It has the same labels, and is
+            put into evaluation mode, on the device of training.
         sizes: the size of each training example, by which batches are grouped where ``args`` asks
             for groups by length; None takes the number of ``input_ids``.
         **kwargs: as for ``Trainer``.
 
     Raises:
-        TrainingError: with ``distillation``: the training data have no teacher's answers, or the
-            model does not choose one label for each example.
+        TrainingError: with ``distillation``: there is no teacher, nor its answers in the training
+            data, or the model does not choose one label for each example or token; or a teacher
+            without ``distillation``.
 
     Example:
         >>> import transformers
@@ -61,17 +65,25 @@ class FineTuner(Restoring, Trainer):
         args: TrainingArguments | None = None,
         *,
         distillation: Distillation | None = None,
+        teacher: nn.Module | None = None,
         sizes: Sequence[int] | None = None,
         **kwargs: Any,
     ) -> None:
         columns = getattr(kwargs.get("train_dataset"), "column_names", None)
         name = type(self).__name__
-        if distillation is not None and columns is not None and TEACHER not in columns:
+        asked = distillation is not None and teacher is None
+        if asked and columns is not None and TEACHER not in columns:
             raise TrainingError(
                 f"{name}(distillation={distillation}): the training data have no column "
-                f"{TEACHER!r}. Give taught(train_dataset, teacher, collator)."
+                f"{TEACHER!r}. Give taught(train_dataset, teacher, collator), or a teacher."
+            )
+        if teacher is not None and distillation is None:
+            raise TrainingError(
+                f"{name}(teacher={type(teacher).__name__}): nothing is learnt from it without "
+                "distillation. Give distillation=Distillation() as well."
             )
         self.distillation = distillation
+        self.teacher = teacher
         self._sizes = sizes
         self.resume_from: Path | None = None
         self._counting = Counting()
@@ -152,13 +164,16 @@ class FineTuner(Restoring, Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """The task's loss; in training, the teacher's and a subclass's terms are added."""
-        teacher = inputs.pop(TEACHER, None)
+        answers, labels = inputs.pop(TEACHER, None), inputs.get("labels")
         if not model.training:
             return super().compute_loss(
                 model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
             )
         if self.distillation is not None:
-            self.distillation.check(inputs.get("labels"))
+            if self.teacher is None:
+                self.distillation.check(labels)
+            else:
+                answers = self._ask(self.teacher, inputs)
         # With gradient accumulation or several processes, each term must be scaled alike.
         whole = self._division(model, inputs, num_items_in_batch)
         with whole.told(self):
@@ -171,19 +186,27 @@ class FineTuner(Restoring, Trainer):
         loss, outputs = found if isinstance(found, tuple) else (found, None)
         loss = whole.task_share * loss if whole.task_share < 1 else loss
         if self.distillation is not None:
-            learnt = self._learnt(outputs, teacher)
+            learnt = self._learnt(outputs, answers, labels)
             weight = self.distillation.weight
             loss = (1 - weight) * loss + weight * whole.share * learnt
         loss = self._with_penalty(loss, whole.share)
         return (loss, outputs) if return_outputs else loss
 
-    def _learnt(self, outputs: Any, teacher: Tensor | None) -> Tensor:
+    def _ask(self, teacher: nn.Module, inputs: dict[str, Any]) -> Tensor | None:
+        """The teacher's logits for a batch."""
+        device = self.args.device
+        with torch.no_grad():
+            outputs = teacher.to(device).eval()(**inputs)
+        return getattr(outputs, "logits", None)
+
+    def _learnt(self, outputs: Any, answers: Tensor | None, labels: Any) -> Tensor:
         """The teacher's term of the loss, mean over the batch."""
         given = cast(Distillation, self.distillation)
-        if teacher is None:
+        if answers is None:
             raise TrainingError(
                 f"train(distillation={given}): a batch has no {TEACHER!r}. "
-                "Give a collator that keeps this column of the training data."
+                "Give a collator that keeps this column of the training data, or a teacher that "
+                "gives logits."
             )
         own = outputs.get("logits") if isinstance(outputs, Mapping) else None
         if own is None:
@@ -191,7 +214,16 @@ class FineTuner(Restoring, Trainer):
                 f"train(distillation={given}): {type(self.model).__name__} gives no logits here. "
                 "Give a classifier, and a Trainer that hands its outputs on."
             )
-        return given.loss(own, teacher.to(own.device, own.dtype))
+        answers = answers.to(own.device, own.dtype)
+        if self.teacher is None or own.ndim == 2:
+            return given.loss(own, answers)
+        return given.loss_at(own, answers, labels, ahead=self._is_ahead())
+
+    def _is_ahead(self) -> bool:
+        """Whether logits are about the next token: a language model shifts its labels itself."""
+        bare: Any = self.accelerator.unwrap_model(self.model)
+        generates = getattr(bare, "can_generate", bool)()
+        return generates and not bare.config.is_encoder_decoder
 
     def _division(
         self, model: nn.Module, inputs: dict[str, Any], count: Tensor | int | None

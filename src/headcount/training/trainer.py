@@ -45,6 +45,7 @@ class PruningTrainer(FineTuner):
         budget: what must remain.
         args: as for ``Trainer``.
         distillation: also learn from a teacher; ``taught`` adds its answers to the training data.
+        teacher: a model that is asked at each step instead; see ``FineTuner``.
         **kwargs: as for ``Trainer``: ``train_dataset``, ``eval_dataset``, ``data_collator``,
             ``compute_metrics``, ...
 
@@ -75,6 +76,7 @@ class PruningTrainer(FineTuner):
         budget: Budget,
         args: TrainingArguments | None = None,
         distillation: Distillation | None = None,
+        teacher: nn.Module | None = None,
         **kwargs: Any,
     ) -> None:
         check_argument("PruningTrainer", "method", method, Method, "an instance, such as hc.DSP()")
@@ -86,7 +88,7 @@ class PruningTrainer(FineTuner):
                 "PruningTrainer(optimizers=...): this scheduler does not know the group of the "
                 "method's parameters. Give (optimizer, None) and args.lr_scheduler_type."
             )
-        super().__init__(model, args, distillation=distillation, **kwargs)
+        super().__init__(model, args, distillation=distillation, teacher=teacher, **kwargs)
         self._check_devices()
         self._method, self._budget = method, budget
         self._check_end()

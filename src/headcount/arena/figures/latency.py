@@ -38,6 +38,7 @@ def draw_latency(
     metric: str,
     axis: str = HEADS,
     looks: Mapping[str, Style] | None = None,
+    greater_is_better: bool = True,
 ) -> None:
     """Draw a PNG of mean quality against latency relative to the dense model.
 
@@ -51,6 +52,7 @@ def draw_latency(
         metric: name of the metric.
         axis: the comparison's axis.
         looks: method -> style, if several figures should share their styles.
+        greater_is_better: whether more of the metric is better.
 
     Example:
         >>> import tempfile
@@ -69,7 +71,9 @@ def draw_latency(
         for line in lines
         if (key := (line.method, line.amount)) in latencies
     ]
-    front = pareto([(point.x, point.y) for point in points])
+    # Turned over, less of an error is more quality.
+    sign = 1 if greater_is_better else -1
+    front = [(x, sign * y) for x, y in pareto([(point.x, sign * point.y) for point in points])]
     axes.plot(*zip(*front, strict=True), color=PALE, linewidth=6, alpha=0.3, zorder=1)
     methods = dict.fromkeys(point.line.method for point in points if point.line.amount is not None)
     known = looks or styles(methods)
