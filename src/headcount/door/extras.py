@@ -10,6 +10,7 @@ EXTRAS: dict[str, str] = {
     **dict.fromkeys(
         ("accelerate", "datasets", "matplotlib", "scipy", "seqeval", "sklearn"), "train"
     ),
+    "sentence_transformers": "embedding",
     "PIL": "vision",
     **dict.fromkeys(("jiwer", "soundfile"), "speech"),
 }

@@ -184,7 +184,8 @@ def check_finetuned(source: str, model: PreTrainedModel) -> None:
             "(--finetuned) out: the dense model is then fine-tuned first where that is needed."
         )
     names = label_names(source)
-    if len(names) > 1 and unnamed(names):
+    classifies = type(model).__name__.endswith("Classification")
+    if classifies and len(names) > 1 and unnamed(names):
         order = ", ".join(str(name) for _, name in sorted((model.config.id2label or {}).items()))
         logger.warning(
             "finetuned: model %r does not name its labels (LABEL_0, ...); taken to be, in this "

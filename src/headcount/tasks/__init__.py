@@ -3,7 +3,9 @@
 from headcount.door.extras import needing
 
 with needing("headcount.tasks"):
+    from headcount.tasks.embedding import Embedding
     from headcount.tasks.image_classification import ImageClassification
+    from headcount.tasks.language_modelling import CausalLM, MaskedLM
     from headcount.tasks.nli import NLI
     from headcount.tasks.task import Task
     from headcount.tasks.text_classification import TextClassification
@@ -11,6 +13,14 @@ with needing("headcount.tasks"):
 
 TASKS: dict[str, Task] = {
     task.name: task
-    for task in (NLI(), TextClassification(), TokenClassification(), ImageClassification())
+    for task in (
+        NLI(),
+        TextClassification(),
+        TokenClassification(),
+        Embedding(),
+        CausalLM(),
+        MaskedLM(),
+        ImageClassification(),
+    )
 }
 """The name on the command line -> the task, with no setting given."""

@@ -1,5 +1,6 @@
 """What tasks with labels share: encoding rows, and reading the names of labels back."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +8,8 @@ from datasets import ClassLabel, Dataset, Features
 from datasets.fingerprint import generate_random_fingerprint
 
 from headcount.errors import DataError
+from headcount.tasks.bounds import shown
+from headcount.tasks.files import row_name
 
 
 def mapped(table: Dataset, function: Callable[[dict[str, list[Any]]], Any], split: str) -> Dataset:
@@ -26,6 +29,34 @@ def mapped(table: Dataset, function: Callable[[dict[str, list[Any]]], Any], spli
         desc=f"tokenising {split}",
         new_fingerprint=generate_random_fingerprint(),
     )
+
+
+def number_at(
+    table: Dataset, row: int, column: str, text: str, *, call: str, otherwise: str = ""
+) -> float:
+    """The number that a cell holds.
+
+    Args:
+        table: the table.
+        row: number of the row, from 0.
+        column: name of the column.
+        text: the cell.
+        call: beginning of the message.
+        otherwise: what else may be done, for the end of the message.
+
+    Raises:
+        DataError: it is no finite number.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise DataError(
+            f"{call}: {row_name(table, row)} has {shown(text)} as {column!r}. Give a finite "
+            f"number{otherwise}."
+        )
+    return number
 
 
 def with_feature(dataset: Dataset, feature: Any) -> Dataset:

@@ -31,7 +31,7 @@ SUFFIXES = (*TEXT_FORMS, *(f"{form}.gz" for form in TEXT_FORMS), ".parquet")
 _BATCH = 256
 """Rows of a parquet file read at a time."""
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.+-]*){0,2}")
-_FILE_SUFFIXES = (".txt", ".json", ".gz", ".zip", ".xlsx", ".arrow", ".bz2", ".xz", ".zst")
+_FILE_SUFFIXES = (".json", ".gz", ".zip", ".xlsx", ".arrow", ".bz2", ".xz", ".zst")
 
 
 def read_table(
@@ -46,8 +46,8 @@ def read_table(
     A source is a file, or else a data set of the hub.
 
     - Files: ``.tsv`` (split on tabs only, no quoting), ``.csv`` (quoting as in RFC 4180) and
-      ``.jsonl`` (one object a line), each also with ``.gz``; and ``.parquet``. Text is UTF-8, and
-      blank lines are skipped.
+      ``.jsonl`` (one object a line), ``.txt`` (one ``text`` a line), each also with ``.gz``; and
+      ``.parquet``. Text is UTF-8, and blank lines are skipped.
     - Data sets: ``"id"``, ``"id:config"`` or ``"id:config:split"`` (``"id::split"`` for the default
       config), or a folder in the hub's layout. Class labels become their names; -1 (no label)
       becomes ``"-"``.

@@ -107,6 +107,14 @@ def _below_header(
         yield number, dict(zip(header, cells, strict=True))
 
 
+def _txt(file: Lines, columns: Sequence[str], call: str) -> Iterator[Row]:
+    """A text in each line, as the column ``text``."""
+    for number, line in file:
+        _check_columns(["text"], columns, call)
+        if line.strip():
+            yield number, {"text": line.strip()}
+
+
 def _jsonl(file: Lines, columns: Sequence[str], call: str) -> Iterator[Row]:
     for number, line in file:
         if not line.strip():
@@ -194,6 +202,7 @@ TEXT_FORMS: dict[str, Callable[[Lines, Sequence[str], str], Iterator[Row]]] = {
     ".tsv": _tsv,
     ".csv": _csv,
     ".jsonl": _jsonl,
+    ".txt": _txt,
     ".conll": conll,
     ".conllu": conllu,
 }

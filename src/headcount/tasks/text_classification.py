@@ -1,7 +1,6 @@
 """Classification of one or two texts: one label, several labels, or a number."""
 
 import logging
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,9 +21,8 @@ from transformers import (
 from headcount.checkpoints.loading import loading
 from headcount.door.arguments import check_fields
 from headcount.errors import DataError
-from headcount.tasks.bounds import shown
 from headcount.tasks.columns import LABELS, PAIRS, TEXTS, find_column, first_rows
-from headcount.tasks.encoding import label_names_of, mapped, with_feature
+from headcount.tasks.encoding import label_names_of, mapped, number_at, with_feature
 from headcount.tasks.files import read_table, row_name
 from headcount.tasks.heads import first_output, is_classifier, load_classifier
 from headcount.tasks.label_names import (
@@ -201,16 +199,8 @@ class TextClassification(Task):
         return with_feature(encoded, feature)
 
     def _number(self, table: Dataset, row: int, gold: str) -> float:
-        try:
-            number = float(gold)
-        except ValueError:
-            number = math.nan
-        if not math.isfinite(number):
-            raise DataError(
-                f"{self.name}: {row_name(table, row)} has {shown(gold)} as "
-                f"{self.label!r}. Give a finite number, or problem='single-label' for labels."
-            )
-        return number
+        otherwise = ", or problem='single-label' for labels"
+        return number_at(table, row, self.label, gold, call=self.name, otherwise=otherwise)
 
     def _names(self, golds: Sequence[Any], split: str) -> tuple[str, ...]:
         """The labels that occur: numbers by their size, words by the alphabet."""

@@ -259,6 +259,9 @@ class FineTuner(Restoring, Trainer):
         super()._set_signature_columns_if_needed()
         # The Trainer drops columns that the model's ``forward`` does not name.
         columns = cast(list[str], self._signature_columns)
+        # A loss from outside needs labels of which the model knows nothing.
+        if self.compute_loss_func is not None and "labels" not in columns:
+            columns.append("labels")
         if self.distillation is not None and TEACHER not in columns:
             columns.append(TEACHER)
 
