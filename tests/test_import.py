@@ -336,7 +336,7 @@ print(json.dumps(said))
             {
                 *("Options", "Pruned", "PruningTrainer", "Recipe", "evaluate", "prune"),
                 *("headcount.tasks", "Task", "TextClassification", "TokenClassification"),
-                *("ImageClassification",),
+                *("ImageClassification", "SpeechRecognition"),
             },
         ),
         (
@@ -344,7 +344,8 @@ print(json.dumps(said))
             {
                 *("Distillation", "Options", "Pruned", "PruningTrainer", "evaluate", "prune"),
                 *("headcount.tasks", "Task", "taught"),
-                *("ImageClassification", "TextClassification", "TokenClassification"),
+                *("ImageClassification", "SpeechRecognition"),
+                *("TextClassification", "TokenClassification"),
             },
         ),
         ("matplotlib", {"Options", "Pruned", "prune"}),
@@ -352,7 +353,8 @@ print(json.dumps(said))
             "sklearn",
             {
                 *("Options", "Pruned", "evaluate", "prune", "headcount.tasks"),
-                *("ImageClassification", "TextClassification", "TokenClassification"),
+                *("ImageClassification", "SpeechRecognition"),
+                *("TextClassification", "TokenClassification"),
             },
         ),
     ],

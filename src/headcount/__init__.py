@@ -66,6 +66,7 @@ if TYPE_CHECKING:  # the same names as in the table below, for type checkers and
     from headcount.surgery.fold import fold as fold
     from headcount.surgery.masked import masked as masked
     from headcount.tasks.image_classification import ImageClassification as ImageClassification
+    from headcount.tasks.speech_recognition import SpeechRecognition as SpeechRecognition
     from headcount.tasks.task import Task as Task
     from headcount.tasks.text_classification import TextClassification as TextClassification
     from headcount.tasks.token_classification import TokenClassification as TokenClassification
@@ -127,6 +128,7 @@ _HOME = {
     "Session": "headcount.training.session",
     "Shrinking": "headcount.methods.sizes",
     "Site": "headcount.units.site",
+    "SpeechRecognition": "headcount.tasks.speech_recognition",
     "State": "headcount.methods.method",
     "Step": "headcount.methods.method",
     "StraightThrough": "headcount.methods.estimators",

@@ -1,9 +1,11 @@
 """One label for each image: folders of classes, tables of paths, data sets with images inside."""
 
+import gzip
 import io
 import json
 import logging
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -14,14 +16,19 @@ import pytest
 import torch
 import transformers
 from datasets import ClassLabel, Dataset, Features, Image
+from rich.console import Console
 
 import headcount as hc
+from headcount.arena.compare import CompareOptions, compare
+from headcount.arena.grid import Grid, Settings
+from headcount.arena.latency import Timing
 from headcount.errors import CheckpointError, DataError
 from headcount.runs.data import gather
 from headcount.runs.recipe import Recipe
 from headcount.tasks import TASKS, ImageClassification
 from headcount.tasks import images as images_module
 from media_cases import picture, write_pictures, write_rows, write_vit
+from real_models import real_model
 
 pytest.importorskip("PIL", reason="the extra vision is missing")
 
@@ -231,7 +238,7 @@ def test_more_than_eight_bits(processor, tmp_path):
     ("cell", "said"),
     [
         ("gone.png", r"'a.csv' line 3: there is no image 'gone.png' \(looked for at "),
-        ("", "'a.csv' line 3 has '' as 'image'. Give the path of an image there"),
+        ("", "'a.csv' line 3 has '' as 'image'. Give the path of a file there"),
         ("https://example.org/a.png", "'a.csv' line 3 has the address .* nothing is downloaded"),
         (".", "line 3: '.': it is a folder. Give a file on a disk"),
         ("/dev/zero", "it is a device"),
@@ -448,3 +455,73 @@ def test_training_sees_the_same_order_again(model, pictures):
     assert orders[:2] == orders[2:]
     assert orders[0] != orders[1]
     assert sorted(orders[0]) == list(range(12)) != orders[0]
+
+
+def test_a_missing_package_is_named_when_the_task_is_used(model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(
+        hc.MissingPackageError, match=r"image-classification: this needs PIL\. Inst"
+    ):
+        TASK.load_processor(str(model))
+
+
+def test_a_comparison_counts_and_times_images(model, pictures, tmp_path, monkeypatch):
+    """A budget of MACs is about tokens, of which an image has its own number."""
+    settings = Settings(
+        model=str(model),
+        task="image-classification",
+        train=(str(pictures),),
+        eval=(str(pictures),),
+        recipe=RECIPE,
+        axis="macs",
+        budget={"length": 5},
+    )
+    grid = Grid(settings=settings, methods={"random": hc.Random()}, amounts=(0.6,), seeds=(0,))
+    how = CompareOptions(timing=Timing(batch=2, num_runs=1), console=Console(quiet=True))
+    found = compare(grid, tmp_path / "out", how)
+    assert not found.unfinished
+    assert found.latencies.keys() == {("dense", None), ("random", 0.6)}
+
+
+# Real images and a real model.
+
+FASHION = Path("/usr/share/datasets/fashion-mnist")
+
+
+@pytest.fixture(scope="module")
+def clothes(tmp_path_factory):
+    """Some of Debian's package dataset-fashion-mnist: shoes, bags and trousers."""
+    if not FASHION.is_dir():
+        pytest.skip("Debian's package dataset-fashion-mnist is not there")
+    from PIL import Image as Pillow
+
+    folder = tmp_path_factory.mktemp("clothes")
+    names = {1: "trouser", 7: "sneaker", 8: "bag"}
+    with gzip.open(FASHION / "t10k-images-idx3-ubyte.gz") as file:
+        pixels = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 28, 28)
+    with gzip.open(FASHION / "t10k-labels-idx1-ubyte.gz") as file:
+        golds = np.frombuffer(file.read(), np.uint8, offset=8)
+    for number, (image, gold) in enumerate(zip(pixels[:240], golds, strict=False)):
+        if gold in names:
+            place = folder / ("train" if number < 160 else "test") / names[gold]
+            place.mkdir(parents=True, exist_ok=True)
+            Pillow.fromarray(image).save(place / f"{number}.png")
+    return folder
+
+
+@pytest.mark.slow
+def test_a_real_model_tells_clothes_apart(clothes, tmp_path):
+    result = hc.prune(
+        real_model("dinov2-small"),
+        task="image-classification",
+        train=[clothes],
+        eval=[clothes / "test"],
+        budget=hc.Budget(heads=54),
+        method=hc.DSP(),
+        output=tmp_path / "small",
+        options=hc.Options(
+            recipe=Recipe(epochs=3, batch_size=8, learning_rate=5e-5), latency_batch=1
+        ),
+    )
+    assert hc.units(result.model).num("head") == 54
+    assert result.report.rows[-1].quality > 0.7

@@ -138,7 +138,7 @@ def check(grid: Grid, timing: Timing | None = None) -> None:
     model = task_data.fresh_model(settings.model)
     if timing is not None and timing.num_runs:
         task_data.example(model, timing.batch, timing.length)
-    check_trainable(settings.recipe, model)
+    check_trainable(settings.recipe, model, distils=distils)
     found = units(model)
     for amount in grid.amounts:
         grid.budget(amount).quotas(found)

@@ -116,7 +116,8 @@ def with_files(table: Dataset, name: str, columns: Mapping[str, Column]) -> Data
     """
     stored: Any = table.with_format("arrow")[:]
     features = {name: table.features["file"], **{key: kind for key, (_, kind) in columns.items()}}
-    arrays = {key: pa.array(values, kind()) for key, (values, kind) in columns.items()}
+    kinds = Features({key: kind for key, (_, kind) in columns.items()}).arrow_schema
+    arrays = {key: pa.array(columns[key][0], kinds.field(key).type) for key in columns}
     return Dataset(
         pa.table({name: stored["file"], **arrays}),
         info=DatasetInfo(features=Features(features)),
@@ -218,7 +219,7 @@ class _Wanted:
         noun = self.medium.noun
         if not isinstance(cell, str) or not cell.strip():
             raise DataError(
-                f"{place} has {shown(cell)} as {column!r}. Give the path of an {noun} there, or "
+                f"{place} has {shown(cell)} as {column!r}. Give the path of a file there, or "
                 f"name another column as {self.medium.setting}."
             )
         if "://" in cell:
