@@ -388,7 +388,7 @@ def test_nothing_is_left_behind_after_bad_data(models, sounds, tmp_path):
     path = table_of(tmp_path, "long.wav")
     before = sorted(tmp_path.iterdir())
     for train, evaluation in ((path, sounds), (sounds, path)):
-        with pytest.raises(DataError, match="lasts 1.5 seconds"):
+        with pytest.raises(DataError, match=r"lasts 1\.5 seconds"):
             hc.prune(
                 models["whisper"],
                 task="speech-recognition",
