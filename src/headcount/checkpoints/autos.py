@@ -36,6 +36,7 @@ _PIPELINES = {
     "AutoModelForImageClassification": "image-classification",
     "AutoModelForAudioClassification": "audio-classification",
     "AutoModelForCTC": "automatic-speech-recognition",
+    "AutoModel": "feature-extraction",
 }
 """Auto class -> the name of the pipeline for its models."""
 

@@ -21,6 +21,8 @@ from headcount.reports.report import Report
 from headcount.units.decision import Decision
 
 CARD_FILE = "README.md"
+SENTENCES_FILE = "modules.json"
+"""The file by which sentence-transformers knows its folders."""
 
 
 def after_save(model: PreTrainedModel, folder: str) -> None:
@@ -46,14 +48,16 @@ def write_card(
     rung: Rung | None = None,
 ) -> None:
     """Write the folder's model card, titled ``name``."""
+    encodes = (folder / SENTENCES_FILE).is_file()
     card = model_card(
         name=name,
         decision=decision,
         rung=rung or rung_of(model),
         auto_class=auto_class(model),
-        pipeline_task=pipeline_task(model),
+        pipeline_task="sentence-similarity" if encodes else pipeline_task(model),
         report=report,
         figure=next((f for f in (FIGURE, OTHER_FIGURE) if (folder / f).is_file()), None),
+        encodes_sentences=encodes,
     )
     write_text(folder / CARD_FILE, card)
 

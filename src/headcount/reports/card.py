@@ -34,6 +34,7 @@ def model_card(
     pipeline_task: str | None,
     report: Report | None,
     figure: str | None,
+    encodes_sentences: bool = False,
 ) -> str:
     """The README.md of a saved folder. All its numbers are from the decision or the report.
 
@@ -45,6 +46,7 @@ def model_card(
         pipeline_task: the task's name on the Hub, such as ``text-classification``; None for none.
         report: the measured numbers; None if nothing was measured.
         figure: name of the picture beside the card; None if there is none.
+        encodes_sentences: whether sentence-transformers loads the folder as well.
 
     Returns:
         Markdown with YAML front matter.
@@ -62,6 +64,7 @@ def model_card(
         f"# {name}",
         _what(decision, report),
         _how_to_load(rung, auto_class),
+        _in_sentence_transformers(rung) if encodes_sentences else None,
         None if report is None else f"## Numbers\n\n{_numbers(report)}",
         _picture(decision, figure),
         _how_made(decision, report),
@@ -120,6 +123,17 @@ def _what(decision: Decision | None, report: Report | None) -> str:
 def _how_to_load(rung: Rung, auto_class: str) -> str:
     code = _fenced(load_instructions(rung, auto_class, _FOLDER), "python")
     return f"## How to load it\n\n{_RUNGS[rung]}\n\n{code}"
+
+
+def _in_sentence_transformers(rung: Rung) -> str:
+    first = "import headcount  # first of all\n" if rung == "import" else ""
+    trust = ", trust_remote_code=True" if rung == "standalone" else ""
+    code = (
+        f"{first}from sentence_transformers import SentenceTransformer\n\n"
+        f'encoder = SentenceTransformer("{_FOLDER}"{trust})\n'
+        'vectors = encoder.encode(["It rains.", "It pours."])'
+    )
+    return f"With sentence-transformers it makes vectors of sentences:\n\n{_fenced(code, 'python')}"
 
 
 _RUNGS: dict[Rung, str] = {
