@@ -422,8 +422,11 @@ def test_every_kind_of_method_prunes(models, sounds, tmp_path, kind, method, mor
 
 @pytest.mark.slow
 def test_a_tiny_whisper_learns_the_words(models, sounds, tmp_path):
-    recipe = Recipe(epochs=40, batch_size=6, max_length=16, learning_rate=1e-2)
-    result = pruned(models["whisper"], sounds, tmp_path / "a", hc.DSP(), recipe=recipe, distil=True)
+    recipe = Recipe(epochs=100, batch_size=6, max_length=16, learning_rate=1e-2)
+    budget = hc.Budget(heads=18)
+    result = pruned(
+        models["whisper"], sounds, tmp_path / "a", hc.DSP(), budget, recipe=recipe, distil=True
+    )
     assert result.report.rows[-1].quality < 0.4
 
 
