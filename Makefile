@@ -37,10 +37,10 @@ define install
 endef
 
 $(INSTALLED): pyproject.toml constraints.txt
-	$(call install,$(VENV),constraints.txt,train$(comma)minilm$(comma)fast$(comma)onnx$(comma)openvino$(comma)dev)
+	$(call install,$(VENV),constraints.txt,train$(comma)vision$(comma)speech$(comma)minilm$(comma)fast$(comma)onnx$(comma)openvino$(comma)dev)
 
 $(INSTALLED_OLDEST): pyproject.toml constraints-oldest.txt
-	$(call install,$(VENV_OLDEST),constraints-oldest.txt,train$(comma)minilm$(comma)fast$(comma)onnx$(comma)test)
+	$(call install,$(VENV_OLDEST),constraints-oldest.txt,train$(comma)vision$(comma)speech$(comma)minilm$(comma)fast$(comma)onnx$(comma)test)
 
 comma := ,
 

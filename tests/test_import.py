@@ -27,7 +27,10 @@ HEAVY = (
     *("accelerate", "datasets", "jaxtyping", "matplotlib", "numba", "numpy", "pandas", "pyarrow"),
     *("rich", "torch", "transformers", "typer", "yaml"),
 )
-TASK_NAMES = ("CausalLM", "Embedding", "MaskedLM", "TextClassification", "TokenClassification")
+TASK_NAMES = (
+    *("CausalLM", "Embedding", "ImageClassification", "MaskedLM", "SpeechRecognition"),
+    *("TextClassification", "TokenClassification"),
+)
 LIGHT = [
     *("headcount", "headcount.checkpoints", "headcount.checkpoints.arrival"),
     "headcount.checkpoints.install",
@@ -351,7 +354,7 @@ print(json.dumps(said))
         (
             "sklearn",
             {
-                *("Options", "Pruned", "evaluate", "prune", "headcount.tasks"),
+                *("Options", "Pruned", "evaluate", "prune", "headcount.tasks", "Task"),
                 *TASK_NAMES,
             },
         ),
@@ -389,7 +392,8 @@ def test_the_extra_has_the_packages_that_are_named():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     for package, extra in EXTRAS.items():
-        name = {"sklearn": "scikit-learn"}.get(package, package).replace("_", "-")
+        name = {"sklearn": "scikit-learn", "PIL": "pillow"}.get(package, package)
+        name = name.replace("_", "-")
         assert name in {Requirement(one).name for one in extras[extra]}
         assert name not in {Requirement(one).name for one in project["dependencies"]}
     assert "headcount[train]" in extras["test"]

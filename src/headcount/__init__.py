@@ -66,8 +66,10 @@ if TYPE_CHECKING:  # the same names as in the table below, for type checkers and
     from headcount.surgery.fold import fold as fold
     from headcount.surgery.masked import masked as masked
     from headcount.tasks.embedding import Embedding as Embedding
+    from headcount.tasks.image_classification import ImageClassification as ImageClassification
     from headcount.tasks.language_modelling import CausalLM as CausalLM
     from headcount.tasks.language_modelling import MaskedLM as MaskedLM
+    from headcount.tasks.speech_recognition import SpeechRecognition as SpeechRecognition
     from headcount.tasks.task import Task as Task
     from headcount.tasks.text_classification import TextClassification as TextClassification
     from headcount.tasks.token_classification import TokenClassification as TokenClassification
@@ -110,6 +112,7 @@ _HOME = {
     "Fisher": "headcount.methods.fisher",
     "GradientImportance": "headcount.methods.gradient",
     "HardConcrete": "headcount.methods.hard_concrete",
+    "ImageClassification": "headcount.tasks.image_classification",
     "L0Penalty": "headcount.methods.pressure",
     "Lagrangian": "headcount.methods.pressure",
     "LatencyTable": "headcount.units.latency",
@@ -131,6 +134,7 @@ _HOME = {
     "Session": "headcount.training.session",
     "Shrinking": "headcount.methods.sizes",
     "Site": "headcount.units.site",
+    "SpeechRecognition": "headcount.tasks.speech_recognition",
     "State": "headcount.methods.method",
     "Step": "headcount.methods.method",
     "StraightThrough": "headcount.methods.estimators",

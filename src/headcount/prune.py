@@ -256,7 +256,7 @@ def check_model(
     if budget.latency is None or budget.costs is not None:
         budget.quotas(units(model))
     task_data.example(model, options.latency_batch, options.latency_length)
-    check_trainable(options.recipe, model)
+    check_trainable(options.recipe, model, distils=options.distil)
     if output is not None and not options.resume:
         size = sum(p.numel() * p.element_size() for p in model.parameters())
         check_room("output", resolved(output), size)  # runs may save the whole model too

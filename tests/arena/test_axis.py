@@ -166,8 +166,8 @@ def test_a_model_that_is_not_what_was_asked_fails_its_cell(grid, run, monkeypatc
     """The recount believes the weights, not the decision."""
     check = recount.check_recount
 
-    def with_the_dense_model(call, budget, dense, small, decision):
-        check(call, budget, dense, dense, decision)
+    def with_the_dense_model(call, budget, dense, small, decision, example):
+        check(call, budget, dense, dense, decision, example)
 
     monkeypatch.setattr("headcount.arena.cell.check_recount", with_the_dense_model)
     found = run(grid(amounts=(0.75,), seeds=(0,), axis=axis))

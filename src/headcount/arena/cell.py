@@ -122,7 +122,7 @@ def _result(
     if decision is not None and trained.spec.budget is not None:
         dense = task_data.fresh_model(output.grid.settings.model)
         call = f"{cell.name}: recounted from {str(last.folder)!r}"
-        check_recount(call, trained.spec.budget, dense, model, decision)
+        check_recount(call, trained.spec.budget, dense, model, decision, task_data.example)
     spec = output.spec(cell)
     return Result(
         method=cell.method,

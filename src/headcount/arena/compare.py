@@ -10,13 +10,16 @@ from types import FrameType
 from typing import final
 
 from rich.console import Console
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from headcount.architectures.discover import units
 from headcount.arena.comparison import Comparison, check_files, reference
 from headcount.arena.display import Display
-from headcount.arena.grid import DENSE, DISTILLED, Cell, Grid, suffixes
+from headcount.arena.grid import DENSE, DISTILLED, Cell, Grid, Settings, suffixes
 from headcount.arena.latency import Timing, measure_latency
 from headcount.arena.output import LOCK_FILE, Output
+from headcount.arena.recount import Example
 from headcount.arena.runner import Here, Runner
 from headcount.arena.schedule import Watch, run_cells
 from headcount.checkpoints.disk import alone, check_place, expanded, on_disk
@@ -103,7 +106,7 @@ def compare(grid: Grid, path: str | Path, options: CompareOptions | None = None)
         # Saved before latency is measured, which takes long and may be interrupted.
         found = Comparison.read(output.path, against=how.against, failures=failures)
         saved = found.save()
-        _time(found, how)
+        _time(found, grid.settings, how)
         timed = Comparison.read(output.path, against=how.against, failures=failures)
         if timed.latencies != found.latencies:
             found, saved = timed, timed.save()
@@ -135,7 +138,7 @@ def check(grid: Grid, timing: Timing | None = None) -> None:
     model = task_data.fresh_model(settings.model)
     if timing is not None and timing.num_runs:
         task_data.example(model, timing.batch, timing.length)
-    check_trainable(settings.recipe, model)
+    check_trainable(settings.recipe, model, distils=distils)
     found = units(model)
     for amount in grid.amounts:
         grid.budget(amount).quotas(found)
@@ -149,13 +152,25 @@ def _todo(output: Output) -> list[Cell]:
     return [cell for cell in cells if cell in todo or (cell in needed and output.is_gone(cell))]
 
 
-def _time(found: Comparison, how: CompareOptions) -> None:
+def _time(found: Comparison, settings: Settings, how: CompareOptions) -> None:
     """Measure latency. A failure is printed and does not end the comparison."""
     try:
         with counting(how.console, "latency of these shapes, rounds") as rounds:
-            measure_latency(found.results, found.path, how.timing, _told(how.console), rounds)
+            told, example = _told(how.console), _example(settings)
+            measure_latency(found.results, found.path, how.timing, told, rounds, example)
     except (PruningError, OSError) as error:
         how.console.print(f"latency: not measured: {error}", markup=False, highlight=False)
+
+
+def _example(settings: Settings) -> Example:
+    """What makes the inputs that are timed: those of the task, with the processor of the model."""
+
+    def example(model: PreTrainedModel, batch: int, length: int) -> dict[str, Tensor]:
+        task = settings.of_task()
+        processor = task.load_processor(settings.model)
+        return task.example(model, processor, batch=batch, length=length)
+
+    return example
 
 
 def _run(output: Output, todo: list[Cell], how: CompareOptions) -> dict[Cell, str]:

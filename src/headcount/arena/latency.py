@@ -3,15 +3,15 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypedDict, final
+from typing import TypedDict, final
 
 import transformers
-from torch import nn
 from transformers import AutoConfig, PreTrainedModel
 
 from headcount.arena.axis import HEADS, Amount
 from headcount.arena.grid import DENSE
 from headcount.arena.output import read_json, write_json
+from headcount.arena.recount import Example
 from headcount.arena.result import Result
 from headcount.checkpoints.loading import loading
 from headcount.door.arguments import check_fields
@@ -98,6 +98,7 @@ def measure_latency(
     timing: Timing,
     told: Told = lambda done, total: None,
     rounds: Told | None = None,
+    example: Example = example_batch,
 ) -> None:
     """Time a model of each new shape, and add the result to ``latency.json``.
 
@@ -110,6 +111,7 @@ def measure_latency(
         timing: how to measure.
         told: called with the number of shapes done and their total.
         rounds: see ``latency_s``; called for each group of shapes that take turns.
+        example: makes the inputs that are timed, such as images; called only if something is.
     """
     dense = next((r for r in firsts(results) if r.method == DENSE), None)
     if dense is None or not timing.num_runs:
@@ -125,7 +127,13 @@ def measure_latency(
     for start in range(0, len(shapes), TOGETHER):
         told(start, len(shapes))
         part = {shape: todo[shape] for shape in shapes[start : start + TOGETHER]}
-        known |= _timed({shape_of(dense): dense, **part}, shape_of(dense), path, timing, rounds)
+        models = _models({shape_of(dense): dense, **part}, path)
+        inputs = example(models[shape_of(dense)], timing.batch, timing.length)
+        samples = latency_s(models, inputs, num_runs=timing.num_runs, warmup=3, told=rounds)
+        known |= {
+            shape: asdict(_latency(taken, samples[shape_of(dense)]))
+            for shape, taken in samples.items()
+        }
         write_json(path / LATENCY_FILE, {**header, "shapes": known})
     told(len(shapes), len(shapes))
 
@@ -155,15 +163,8 @@ def _saved(path: Path) -> _Saved:
     return read_json(path / LATENCY_FILE, _Saved) or {"shapes": {}}
 
 
-def _timed(
-    shapes: Mapping[str, Result], dense: str, path: Path, timing: Timing, rounds: Told | None
-) -> dict[str, dict[str, Any]]:
-    models: dict[str, nn.Module] = {
-        shape: model_of(path / result.cell.name / "model") for shape, result in shapes.items()
-    }
-    inputs = example_batch(models[dense], timing.batch, timing.length)  # pyright: ignore[reportArgumentType]
-    samples = latency_s(models, inputs, num_runs=timing.num_runs, warmup=3, told=rounds)
-    return {shape: asdict(_latency(taken, samples[dense])) for shape, taken in samples.items()}
+def _models(shapes: Mapping[str, Result], path: Path) -> dict[str, PreTrainedModel]:
+    return {shape: model_of(path / result.cell.name / "model") for shape, result in shapes.items()}
 
 
 def _latency(taken: Sequence[float], dense: Sequence[float]) -> Latency:

@@ -4,7 +4,9 @@ Nothing here believes the decision: units are found in the reloaded model, param
 and MACs are those that a counter counts.
 """
 
-from torch import nn
+from collections.abc import Callable
+
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from headcount.architectures.discover import units
@@ -18,6 +20,9 @@ from headcount.units.decision import Decision
 from headcount.units.kinds import KIND
 from headcount.units.quota import CountQuota
 
+Example = Callable[[PreTrainedModel, int, int], dict[str, Tensor]]
+"""A function that makes inputs for a model: (model, examples, tokens of each) -> inputs."""
+
 
 def check_recount(
     call: str,
@@ -25,6 +30,7 @@ def check_recount(
     dense: PreTrainedModel,
     small: PreTrainedModel,
     decision: Decision,
+    example: Example = example_batch,
 ) -> None:
     """Refuse a model that has not what its budget asks for.
 
@@ -34,6 +40,7 @@ def check_recount(
         dense: the model before the cut.
         small: the model after it, reloaded.
         decision: its decision.
+        example: makes the inputs for which MACs are counted.
 
     Raises:
         SurgeryError: the numbers differ.
@@ -46,9 +53,14 @@ def check_recount(
     elif isinstance(quota, CostLimit) and budget.params is not None:
         found, asked = num_params(small), decision.provenance["cost"]["reached"]
         told = f"{found} parameters"
-    else:
-        found, asked = saved_macs(budget, dense, small, decision)
+    elif "input_ids" in example(dense, 1, 1):
+        found, asked = saved_macs(budget, dense, small, decision, example)
         told = f"{found} MACs less than the dense one"
+    else:
+        # Images and sound have as many tokens as they have, not as many as the budget names.
+        kinds = quota.units.kinds
+        found = sum(num_units(small, kind, budget.place) for kind in kinds)
+        asked, told = decision.num_kept, f"{found} units of the kinds {', '.join(kinds)}"
     beyond = budget.cost is not None and decision.provenance["cost"]["reached"] > quota.target
     if found != asked or beyond:
         limit = f" at most {quota.target}," if beyond else ""
@@ -71,16 +83,21 @@ def num_units(model: nn.Module, kind: str, place: str) -> int:
 
 
 def saved_macs(
-    budget: Budget, dense: PreTrainedModel, small: PreTrainedModel, decision: Decision
+    budget: Budget,
+    dense: PreTrainedModel,
+    small: PreTrainedModel,
+    decision: Decision,
+    example: Example = example_batch,
 ) -> tuple[int, int]:
     """MACs that were saved: counted in a pass of both models, and by the decision.
 
-    Both are at the budget's length, or at the longest that the model reads.
+    Both are at the budget's length, or at the longest that the model reads. ``example`` makes the
+    token ids of the pass.
     """
     (quota,) = budget.quotas(units(dense))
     longest = max_tokens(dense) or getattr(dense.config, "max_position_embeddings", budget.length)
     length = min(budget.length, longest)
-    batch = example_batch(dense, 1, length)
+    batch = example(dense, 1, length)
     costs = macs_of(quota.units, length)
     expected = costs.whole - costs.of(decision.keep(quota.units))
     return macs(dense, batch) - macs(small, batch), expected

@@ -52,6 +52,7 @@ WORK_FILES = (
     *("optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state*.pth", "trainer_state.json"),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"),
     *("vocab.json", "merges.txt", "added_tokens.json", "*.model", "chat_template.jinja"),
+    *("preprocessor_config.json", "processor_config.json", "normalizer.json"),
 )
 """Files that a run and its Trainer write into a working folder. No others are deleted there."""
 

@@ -6,9 +6,14 @@ from typing import Any, NoReturn
 
 from headcount.errors import MissingPackageError
 
-EXTRAS: dict[str, str] = dict.fromkeys(
-    ("accelerate", "datasets", "matplotlib", "scipy", "seqeval", "sklearn"), "train"
-) | {"sentence_transformers": "embedding"}
+EXTRAS: dict[str, str] = {
+    **dict.fromkeys(
+        ("accelerate", "datasets", "matplotlib", "scipy", "seqeval", "sklearn"), "train"
+    ),
+    "sentence_transformers": "embedding",
+    "PIL": "vision",
+    **dict.fromkeys(("jiwer", "soundfile"), "speech"),
+}
 """Package -> the extra of headcount that brings it."""
 
 

@@ -49,12 +49,23 @@ def rehearse(recipe: Recipe, methods: Iterable[Method]) -> None:
         ) from error
 
 
-def check_trainable(recipe: Recipe, model: PreTrainedModel) -> None:
+def check_trainable(recipe: Recipe, model: PreTrainedModel, *, distils: bool = False) -> None:
     """Refuse training settings that this model does not take.
 
+    Args:
+        recipe: the recipe.
+        model: the model.
+        distils: whether a run learns from a teacher.
+
     Raises:
-        TrainingError: the model has no gradient checkpointing, and the recipe asks for it.
+        TrainingError: the model has no gradient checkpointing, and the recipe asks for it; or it
+            has CTC, and a run learns from a teacher.
     """
+    if distils and type(model).__name__.endswith("ForCTC"):
+        raise TrainingError(
+            f"distillation ({type(model).__name__}): a model with CTC answers for each frame, and "
+            "no frame has a label of its own. Leave it (--distil, +distil) out."
+        )
     asked = next((name for name in _CHECKPOINTING if recipe.training.get(name)), None)
     if asked and not model.supports_gradient_checkpointing:
         raise TrainingError(

@@ -288,7 +288,7 @@ def _given(
             f"make no batch of {args.train_batch_size}. Give a smaller batch_size (--batch-size)."
         )
     given |= {"args": args, "train_dataset": train, "data_collator": task_data.collator}
-    given["compute_loss_func"] = task.loss_function()
+    given |= {"compute_loss_func": task.loss_function(), "sizes": [*task.sizes(train)]}
     if args.eval_strategy != "no":
         given |= {
             "eval_dataset": task_data.eval,

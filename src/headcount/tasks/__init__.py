@@ -4,8 +4,10 @@ from headcount.door.extras import needing
 
 with needing("headcount.tasks"):
     from headcount.tasks.embedding import Embedding
+    from headcount.tasks.image_classification import ImageClassification
     from headcount.tasks.language_modelling import CausalLM, MaskedLM
     from headcount.tasks.nli import NLI
+    from headcount.tasks.speech_recognition import SpeechRecognition
     from headcount.tasks.task import Task
     from headcount.tasks.text_classification import TextClassification
     from headcount.tasks.token_classification import TokenClassification
@@ -19,6 +21,8 @@ TASKS: dict[str, Task] = {
         Embedding(),
         CausalLM(),
         MaskedLM(),
+        ImageClassification(),
+        SpeechRecognition(),
     )
 }
 """The name on the command line -> the task, with no setting given."""

@@ -147,23 +147,25 @@ def _decoded(line: bytes, where: str, *, is_first: bool) -> str:
     return text
 
 
-def check_folder(folder: Path, call: str) -> None:
+def check_folder(folder: Path, call: str, most: int | None = None) -> None:
     """Refuse a folder that cannot be a data set: a system folder, a huge one, or one with devices.
 
     Args:
         folder: the folder.
         call: beginning of every message.
+        most: most files and folders in it; None for ``MOST_ENTRIES``.
 
     Raises:
         DataError: it is one of these; the message says which.
     """
+    most = MOST_ENTRIES if most is None else most
     system = [place for place in ("/proc", "/sys", "/dev") if os.path.isdir(place)]  # noqa: PTH112
     num_entries = 0
     for place, folders, files in os.walk(folder):
         num_entries += len(folders) + len(files)
-        if num_entries > MOST_ENTRIES:
+        if num_entries > most:
             raise DataError(
-                f"{call}: the folder holds more than {MOST_ENTRIES} files. Give the folder of one "
+                f"{call}: the folder holds more than {most} files. Give the folder of one "
                 "data set, or files."
             )
         for path in (Path(place), *(Path(place, name) for name in (*files, *folders))):

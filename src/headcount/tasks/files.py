@@ -156,8 +156,13 @@ def _read_source(source: str | Path, wanted: _Wanted, *, split: str) -> tuple[Da
     return _as_strings(values, table.features, wanted, call), _rows_of(str(source), len(table))
 
 
-def found_file(source: str | Path, call: str) -> Path | str:
+def found_file(source: str | Path, call: str, most: int | None = None) -> Path | str:
     """The file that a source names, as a path; or the id or folder of a data set, as text.
+
+    Args:
+        source: as for ``read_table``.
+        call: beginning of every message.
+        most: most files and folders in a folder; None for ``MOST_ENTRIES``.
 
     Raises:
         DataError: there is no such file, and the name cannot be a data set's.
@@ -169,7 +174,7 @@ def found_file(source: str | Path, call: str) -> Path | str:
     except (OSError, RuntimeError, ValueError):
         path, mode = Path(source), 0
     if stat.S_ISDIR(mode):
-        check_folder(path, call)
+        check_folder(path, call, most)
         return str(path)
     if mode:
         return path
@@ -193,7 +198,7 @@ def _rows_of(name: str, num_rows: int) -> _Origin:
 def _read_file(path: Path, wanted: _Wanted, call: str) -> tuple[Dataset, _Origin]:
     suffix = suffix_of(path, call)
     if suffix == ".parquet":
-        values, features = _read_parquet(path, wanted.columns, call)
+        values, features = read_parquet(path, wanted.columns, call)
         table = _as_strings(values, features, wanted, call)
         return table, _rows_of(path.name, len(table))
     cells, numbers = read_rows(path, wanted.columns, suffix=suffix, call=call, lists=wanted.lists)
@@ -217,10 +222,18 @@ def suffix_of(path: Path, call: str) -> str:
     return suffix
 
 
-def _read_parquet(path: Path, columns: Sequence[str], call: str) -> tuple[pa.Table, Features]:
-    """Columns of a parquet file as they are stored.
+def read_parquet(path: Path, columns: Sequence[str], call: str) -> tuple[pa.Table, Features]:
+    """Columns of a parquet file as they are stored, and what its header says of them.
 
     Read in batches with a limit on the sum, since a small file may expand to any size.
+
+    Args:
+        path: the file.
+        columns: names of the columns.
+        call: beginning of every message.
+
+    Raises:
+        DataError: the file cannot be read, or lacks a column.
     """
     with opened(path, call) as file:
         most = most_bytes(path.stat().st_size)
@@ -260,13 +273,28 @@ def _as_strings(values: pa.Table, features: Features, wanted: _Wanted, call: str
     cells = {}
     for name in wanted.columns:
         # Stored values are taken as they are: nothing is decoded or downloaded.
-        cell = partial(_list_cell if name in wanted.lists else _cell, features[name], name)
+        cell = partial(_list_cell if name in wanted.lists else cell_of, features[name], name)
         rows = enumerate(values.column(name).to_pylist(), 1)
         cells[name] = [cell(value, f"{call}: row {number}") for number, value in rows]
     return Dataset.from_dict(cells, features=wanted.features)
 
 
-def _cell(feature: Any, column: str, value: Any, where: str) -> str:
+def cell_of(feature: Any, column: str, value: Any, where: str) -> str:
+    """A stored value as text: the name of a class label, else as ``text_of``.
+
+    Args:
+        feature: the type of the column.
+        column: its name, for the message.
+        value: the value.
+        where: beginning of the message.
+
+    Raises:
+        DataError: it is neither text nor a number, or no label of the class.
+
+    Example:
+        >>> cell_of(ClassLabel(names=["bad", "good"]), "label", 1, "row 3")
+        'good'
+    """
     if isinstance(feature, ClassLabel):
         return _label(value, feature.names, where, column)
     return text_of(value, where, column)

@@ -11,6 +11,8 @@ from headcount.errors import DataError
 
 logger = logging.getLogger("headcount")
 
+_SHOWN = 20
+
 
 def is_classifier(config: PreTrainedConfig, ending: str) -> bool:
     """Whether a model has a trained classifier of a kind.
@@ -26,7 +28,9 @@ def is_classifier(config: PreTrainedConfig, ending: str) -> bool:
     return any(name.endswith(ending) for name in config.architectures or [])
 
 
-def check_head(source: str | Path, labels: Sequence[str], ending: str) -> None:
+def check_head(
+    source: str | Path, labels: Sequence[str], ending: str, *, replaceable: bool = False
+) -> None:
     """Refuse a model with a trained classifier for another number of labels.
 
     Another order of the labels only gets a warning: training may correct it.
@@ -35,6 +39,7 @@ def check_head(source: str | Path, labels: Sequence[str], ending: str) -> None:
         source: a folder, or a model of the hub.
         labels: the labels in order.
         ending: see ``is_classifier``.
+        replaceable: whether the task has the setting ``new_head``, for the message.
 
     Raises:
         DataError: the model has another number of labels.
@@ -45,8 +50,9 @@ def check_head(source: str | Path, labels: Sequence[str], ending: str) -> None:
     own = tuple(str(name) for _, name in sorted((config.id2label or {}).items()))
     if len(own) != len(labels):
         raise DataError(
-            f"load_model({str(source)!r}, {tuple(labels)}): the model classifies into {own}. Give "
-            f"data with {len(own)} labels, or a model without classifier."
+            f"load_model({str(source)!r}, {_listed(labels)}): the model classifies into "
+            f"{_listed(own)}. Give data with {len(own)} labels, or a model without classifier"
+            + (", or new_head=True (--task-set new_head=true) for a new one." * replaceable or ".")
         )
     folded = [[name.casefold() for name in names] for names in (own, labels)]
     if sorted(folded[0]) == sorted(folded[1]) and folded[0] != folded[1]:
@@ -57,8 +63,20 @@ def check_head(source: str | Path, labels: Sequence[str], ending: str) -> None:
         )
 
 
+def _listed(labels: Sequence[str]) -> str:
+    """All labels, if they are few; ImageNet has a thousand."""
+    few = tuple(labels[:_SHOWN])
+    return str(few) if len(labels) <= _SHOWN else f"{len(labels)} labels, {few[0]!r} first"
+
+
 def load_classifier(
-    auto: Any, source: str | Path, labels: Sequence[str], ending: str, **more: Any
+    auto: Any,
+    source: str | Path,
+    labels: Sequence[str],
+    ending: str,
+    *,
+    new_head: bool | None = None,
+    **more: Any,
 ) -> PreTrainedModel:
     """A pretrained model with a classifier over labels.
 
@@ -67,12 +85,17 @@ def load_classifier(
         source: a folder, or a model of the hub, which is downloaded.
         labels: the labels in order.
         ending: see ``is_classifier``.
+        new_head: whether a classifier for another number of labels is replaced by a new one; None
+            if the task has no such setting.
         **more: further fields of the configuration.
 
     Raises:
         DataError: the model has a trained classifier for another number of labels.
     """
-    check_head(source, labels, ending)
+    if not new_head:
+        check_head(source, labels, ending, replaceable=new_head is not None)
+    if new_head:
+        more["ignore_mismatched_sizes"] = True
     return auto.from_pretrained(
         source,
         trust_remote_code=False,

@@ -117,6 +117,7 @@ def relative_error(
     For vectors of length one it is twice the mean of one minus the cosine.
 
     Example:
+        >>> import torch
         >>> relative_error(torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 0.0]])).item()
         2.0
     """

@@ -289,7 +289,12 @@ class Task(abc.ABC):
         return outputs
 
     def sizes(self, dataset: Dataset) -> Iterable[int]:
-        """The size of each row: rows of like sizes share a batch when predictions are made."""
+        """The size of each row: rows of like sizes share a batch, in training and in predictions.
+
+        By default the number of tokens; 1 for all rows without tokens, such as images.
+        """
+        if "input_ids" not in dataset.column_names:
+            return [1] * len(dataset)
         return (len(ids) for ids in dataset["input_ids"])
 
     def predicted(self, eval_prediction: EvalPrediction) -> np.ndarray | None:

@@ -1,8 +1,6 @@
 """Classification of one or two texts: one label, several labels, or a number."""
 
 import logging
-import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -23,11 +21,17 @@ from transformers import (
 from headcount.checkpoints.loading import loading
 from headcount.door.arguments import check_fields
 from headcount.errors import DataError
-from headcount.tasks.bounds import shown
 from headcount.tasks.columns import LABELS, PAIRS, TEXTS, find_column, first_rows
 from headcount.tasks.encoding import label_names_of, mapped, number_at, with_feature
 from headcount.tasks.files import read_table, row_name
-from headcount.tasks.heads import first_output, is_classifier, load_classifier, unnamed
+from headcount.tasks.heads import first_output, is_classifier, load_classifier
+from headcount.tasks.label_names import (
+    are_numbers_of,
+    check_known,
+    is_number,
+    names_of,
+    numbers_of,
+)
 from headcount.tasks.measures import correlations, label_measures, set_measures
 from headcount.tasks.settings import FOUND, described
 from headcount.tasks.task import Task
@@ -51,9 +55,6 @@ _TYPES: dict[Problem, str] = {
 
 HEAD = "ForSequenceClassification"
 """The end of the name of a class with the head of this task."""
-
-MOST_LABELS = 1000
-"""More labels than this are taken for a mistake."""
 
 logger = logging.getLogger("headcount")
 
@@ -164,9 +165,10 @@ class TextClassification(Task):
             return self._tokenised(table, numbers, Value("float32"), processor, max_length, split)
         several = self.problem == "multi-label"
         names = tuple(labels) if labels is not None else self._names(golds, split)
-        known = _numbers_of(names)
+        known = numbers_of(names)
         each = golds if several else [[gold] for gold in golds]
-        self._check_known(table, each, known, names, split)
+        call = f"{self.name}(split={split!r})"
+        check_known(each, names, call=call, place=partial(row_name, table))
         if not several:
             marks: list[Any] = [known[gold.casefold()] for gold in golds]
             feature: Any = ClassLabel(names=list(names))
@@ -202,44 +204,13 @@ class TextClassification(Task):
 
     def _names(self, golds: Sequence[Any], split: str) -> tuple[str, ...]:
         """The labels that occur: numbers by their size, words by the alphabet."""
-        found = {name for own in golds for name in (own if isinstance(own, list) else [own])}
-        if len(found) < 2 - (self.problem == "multi-label"):
-            raise DataError(
-                f"{self.name}(split={split!r}): the only label in column {self.label!r} is "
-                f"{shown(sorted(found))}. Give examples of two labels or more."
-            )
-        if len(found) > MOST_LABELS:
-            raise DataError(
-                f"{self.name}(split={split!r}): column {self.label!r} has {len(found)} different "
-                f"labels; at most {MOST_LABELS} are taken. If they are numbers, give "
-                "problem='regression'; if this is the wrong column, name the right one as label."
-            )
-        lower = Counter(name.casefold() for name in found)
-        twice = [name for name in sorted(found) if lower[name.casefold()] > 1]
-        if twice:
-            raise DataError(
-                f"{self.name}(split={split!r}): the labels {shown(twice)} differ in capitals "
-                "alone. Write them alike."
-            )
-        return tuple(sorted(found, key=_by_size))
-
-    def _check_known(
-        self,
-        table: Dataset,
-        each: Sequence[Sequence[str]],
-        known: Mapping[str, int],
-        names: Sequence[str],
-        split: str,
-    ) -> None:
-        for row, golds in enumerate(each):
-            for gold in golds:
-                if gold.casefold() not in known:
-                    raise DataError(
-                        f"{self.name}(split={split!r}): {row_name(table, row)} "
-                        f"has the label {shown(gold)}, which the training data or the model do not "
-                        f"have; they have {shown(list(names), 400)}. Give training data with it, "
-                        "or leave these rows out."
-                    )
+        return names_of(
+            (name for own in golds for name in (own if isinstance(own, list) else [own])),
+            call=f"{self.name}(split={split!r})",
+            column=self.label,
+            least=2 - (self.problem == "multi-label"),
+            hint="If they are numbers, give problem='regression'; if this is",
+        )
 
     def labels(self, dataset: Dataset) -> tuple[str, ...]:
         """The label names of an encoded data set, in the model's order; none for numbers."""
@@ -250,10 +221,7 @@ class TextClassification(Task):
 
         A classifier whose labels are named reads the numbers 0, 1, ... as numbers of its labels.
         """
-        named = len(labels) > 1 and not unnamed(order)
-        if named and all(x.isdecimal() and int(x) < len(order) for x in labels):
-            return tuple(order)
-        return Task.in_order(self, labels, order)
+        return tuple(order) if are_numbers_of(labels, order) else Task.in_order(self, labels, order)
 
     def with_labels(self, labels: tuple[str, ...]) -> Self:
         """The task with its labels."""
@@ -346,22 +314,5 @@ def _problem_of(values: Iterable[Any]) -> Problem:
     if any(isinstance(value, list) for value in labels):
         return "multi-label"
     texts = [str(value) for value in labels]
-    numbers = all(map(_is_number, texts))
+    numbers = all(map(is_number, texts))
     return "regression" if numbers and any("." in text for text in texts) else "single-label"
-
-
-def _numbers_of(names: Sequence[str]) -> dict[str, int]:
-    """Label, without capitals -> its number. If all labels are words, their numbers do as well."""
-    own = {name.casefold(): number for number, name in enumerate(names)}
-    # Where a label is a number itself, another number is no label: 0 among stars 1 to 5 is wrong.
-    if any(_is_number(name) for name in names):
-        return own
-    return {str(number): number for number in range(len(names))} | own
-
-
-def _by_size(name: str) -> tuple[int, float, str]:
-    return (0, float(name), "") if _is_number(name) else (1, 0.0, name)
-
-
-def _is_number(text: str) -> bool:
-    return re.fullmatch(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?", text) is not None

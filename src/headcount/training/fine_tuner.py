@@ -1,6 +1,6 @@
 """A Trainer without pruning, whose runs resume to the same result."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, cast
@@ -42,6 +42,8 @@ class FineTuner(Restoring, Trainer):
         teacher: with ``distillation``: a model that is asked at each step, for answers that are too
             many to be kept, such as those for each token of a text. It has the same labels, and is
             put into evaluation mode, on the device of training.
+        sizes: the size of each training example, by which batches are grouped where ``args`` asks
+            for groups by length; None takes the number of ``input_ids``.
         **kwargs: as for ``Trainer``.
 
     Raises:
@@ -64,6 +66,7 @@ class FineTuner(Restoring, Trainer):
         *,
         distillation: Distillation | None = None,
         teacher: nn.Module | None = None,
+        sizes: Sequence[int] | None = None,
         **kwargs: Any,
     ) -> None:
         columns = getattr(kwargs.get("train_dataset"), "column_names", None)
@@ -81,6 +84,7 @@ class FineTuner(Restoring, Trainer):
             )
         self.distillation = distillation
         self.teacher = teacher
+        self._sizes = sizes
         self.resume_from: Path | None = None
         self._counting = Counting()
         super().__init__(model=model, args=args, **kwargs)
@@ -240,7 +244,12 @@ class FineTuner(Restoring, Trainer):
         return self._counting.division(self, count, ask)
 
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[Any] | None:
-        sampler = super()._get_train_sampler(train_dataset)
+        if self._sizes is not None and self.args.train_sampling_strategy == "group_by_length":
+            # The Trainer would look for the lengths of tokens, which images and sound do not have.
+            together = self.args.train_batch_size * self.args.gradient_accumulation_steps
+            sampler = LengthGroupedSampler(together, lengths=[*self._sizes])
+        else:
+            sampler = super()._get_train_sampler(train_dataset)
         if not isinstance(sampler, LengthGroupedSampler):
             return sampler
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
