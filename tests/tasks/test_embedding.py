@@ -101,6 +101,7 @@ def test_prune_and_load_in_sentence_transformers(encoder, files, tmp_path):
     pruned = hc.prune(encoder, task="embedding", train=[files[0]], eval=[files[1]],
                       budget=hc.Budget(heads=5, neurons=0.5), output=tmp_path / "out",
                       options=options)  # fmt: skip
+    assert not (tmp_path / "out.partial").exists()
     report = pruned.report
     assert (report.rows[0].train_s, report.metric) == (0.0, "spearman")  # measured as it is
     whole = sentence_transformers.SentenceTransformer(str(tmp_path / "out"), device="cpu")
@@ -118,6 +119,10 @@ def test_prune_and_load_in_sentence_transformers(encoder, files, tmp_path):
     assert "pipeline_tag: sentence-similarity" in card
     assert "from sentence_transformers import SentenceTransformer" in card
     assert transformers.pipeline("feature-extraction", str(tmp_path / "out"))("a dog")
+    again = hc.prune(encoder, task="embedding", train=[files[0]], eval=[files[1]],
+                     budget=hc.Budget(heads=7), output=tmp_path / "out", options=options)  # fmt: skip
+    assert again.folder == tmp_path / "out"  # takes the older one's place
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "b.tsv", "out"]
 
 
 def test_a_killed_run_resumes_to_the_same_result(encoder, files, tmp_path, killed_at):

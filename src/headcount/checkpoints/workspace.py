@@ -53,6 +53,7 @@ WORK_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"),
     *("vocab.json", "merges.txt", "added_tokens.json", "*.model", "chat_template.jinja"),
     *("preprocessor_config.json", "processor_config.json", "normalizer.json"),
+    *("modules.json", "config_sentence_transformers.json", "sentence_*_config.json"),
 )
 """Files that a run and its Trainer write into a working folder. No others are deleted there."""
 
