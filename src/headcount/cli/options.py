@@ -9,6 +9,7 @@ import typer
 
 from headcount.cli.config import load_config, with_section
 from headcount.tasks import TASKS
+from headcount.tasks.settings import setting_names
 from headcount.units.kinds import KINDS
 
 FILES = (
@@ -19,6 +20,8 @@ FILES = (
 Model = Annotated[
     str, typer.Argument(help="Hub id or folder of the model, such as bert-base-uncased.")
 ]
+_SETTINGS = {name: setting_names(task) for name, task in TASKS.items()}
+
 Task = Annotated[
     str,
     typer.Option(
@@ -30,7 +33,9 @@ TaskSet = Annotated[
     typer.Option(
         "--task-set",
         help="A setting of the task, such as text=review or label=stars. May be given again. What "
-        "is not given is found in the data.",
+        "is not given is found in the data. There are, for "
+        + "; for ".join(f"{name}: {', '.join(names)}" for name, names in _SETTINGS.items() if names)
+        + ".",
     ),
 ]
 Kinds = Annotated[
