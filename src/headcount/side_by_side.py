@@ -84,7 +84,22 @@ def side_by_side(
         device=str(models[DENSE].device.type),
         num_runs=NUM_RUNS,
         command=command,
+        cost=cost_of(cast(Decision, trained[-1].decision), rows),
     )
+
+
+def cost_of(decision: Decision, rows: Sequence[Row]) -> dict[str, Any] | None:
+    """The cost of a decision, and of a latency what was measured; None for other budgets.
+
+    Args:
+        decision: the asked one.
+        rows: the measured models; the dense one first, the asked one last.
+    """
+    cost = decision.provenance.get("cost")
+    if not cost or cost["kind"] != "latency":
+        return cost
+    dense, asked = (row.latency_s for row in (rows[0], rows[-1]))
+    return {**cost, "measured": asked / dense if asked and dense else None}
 
 
 def make_row(

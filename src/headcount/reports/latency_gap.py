@@ -152,7 +152,7 @@ def meet(
             return budget
         tried.append((found.measured, budget))
         try:
-            corrected = table.corrected(found.predicted, found.measured + AIM)
+            corrected = table.corrected(found.predicted, found.measured, margin=AIM)
             budget = replace(budget, costs=corrected)
             budget.quotas(units(model))
         except PruningError:  # no cut is so fast, or the machine is too busy to tell

@@ -49,10 +49,10 @@ def latency_table(
     If noise makes a site cheaper with more units, neighbouring counts are averaged. Between the
     measured counts, costs are interpolated linearly.
 
-    Many processors take as long for 561 neurons as for 576. So models are timed with a multiple of
-    32, 16 or 8 neurons and with about half as many less. The largest multiple that is no slower
-    becomes ``Curve.multiple_of``: every number of neurons is then measured at, and costs as much
-    as, the next multiple. Otherwise neurons are timed at odd counts.
+    Many processors take as long for 561 neurons as for 576. So models with a multiple of 32, 16 and
+    8 neurons are timed beside models with a few less. The largest multiple that is no slower than
+    these on average becomes ``Curve.multiple_of``: costs are then measured at multiples, and every
+    number of neurons costs as much as the next one. Otherwise neurons are timed at odd counts.
 
     Selection favours units whose cost was underestimated, so the pruned model tends to be slower
     than predicted, the more so the noisier the machine. ``calibrate_latency`` corrects the table
@@ -136,20 +136,22 @@ def token_ids(model: PreTrainedModel, batch: int, length: int) -> dict[str, torc
 def _multiple(
     model: PreTrainedModel, sites: list[Site], inputs: Mapping[str, Any], num_runs: int
 ) -> int:
-    """The largest multiple of units that takes no longer than about half of it less; 1 if none."""
+    """The largest multiple of units that takes no longer than the numbers below it; 1 if none."""
     if sites[0].num_units <= MANY:
         return 1
-    largest = MULTIPLES[0]
-    count = sites[0].num_units // 2 // largest * largest
-    # 561, 569 and 573 beside 576: half of the numbers in between are rounded up by less.
-    models = {f"{m}": _first(model, sites, count - m // 2 + 1) for m in MULTIPLES}
-    models[""] = _first(model, sites, count)
-    samples = latency_s(models, inputs, num_runs=2 * num_runs, warmup=WARMUP)
-    for multiple in MULTIPLES:
-        pairs = zip(samples[""], samples[f"{multiple}"], strict=True)
-        if summary([full / fewer for full, fewer in pairs]).median <= 1:
-            return multiple
-    return 1
+    count = sites[0].num_units // 2 // MULTIPLES[0] * MULTIPLES[0]
+    # Odd numbers a quarter, a half and three quarters of the way down to the multiple before.
+    below = {m: [count - m * quarter // 4 | 1 for quarter in (1, 2, 3)] for m in MULTIPLES}
+    counts = {count, *(number for numbers in below.values() for number in numbers)}
+    models = {str(number): _first(model, sites, number) for number in sorted(counts)}
+    samples = latency_s(models, inputs, num_runs=num_runs, warmup=WARMUP)
+
+    def ratio(number: int) -> float:
+        pairs = zip(samples[str(count)], samples[str(number)], strict=True)
+        return summary([full / fewer for full, fewer in pairs]).median
+
+    fast = (m for m in MULTIPLES if mean(map(ratio, below[m])) <= 1)
+    return next(fast, 1)
 
 
 def _counts(shares: Sequence[float], num_units: int, multiple: int) -> list[int]:

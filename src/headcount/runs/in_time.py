@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # it imports this file
 
 TABLE = "latency.json"
 """Name of the table of latencies, in the working folder, a run's folder and the result's folder."""
-NUM_RUNS = 20
+NUM_RUNS = 30
 """Timed passes of a model whose latency decides whether its table is corrected."""
 
 

@@ -107,18 +107,22 @@ class LatencyTable:
     def __post_init__(self) -> None:
         check_fields(self)
 
-    def corrected(self, predicted: float, measured: float) -> "LatencyTable":
+    def corrected(
+        self, predicted: float, measured: float, *, margin: float = 0.0
+    ) -> "LatencyTable":
         """The table with all curves scaled, so that it predicts what was measured.
 
         Args:
             predicted: the latency of a cut model by this table, as a share of the whole model's.
             measured: the latency of that model beside the whole one, likewise.
+            margin: the new table predicts so much more than was measured.
 
         Returns:
             The new table. Its curves together never exceed the latency of the whole model.
 
         Raises:
-            PruningError: a share is 1 or more, or negative: then there is no saving to scale.
+            PruningError: a share is negative, or 1 or more (the measured one with its margin): then
+                there is no saving to scale.
 
         Example:
             >>> curve = Curve(kind="head", modules=("layer.0",), counts=(0, 4), costs_ns=(0, 80))
@@ -126,13 +130,13 @@ class LatencyTable:
             >>> table.corrected(0.5, 0.6).curves[0].costs_ns
             (0, 64)
         """
-        if not (0 <= predicted < 1 and 0 <= measured < 1):
+        if not (0 <= predicted < 1 and measured >= 0 and 0 <= margin < 1 - measured):
             raise PruningError(
-                f"LatencyTable.corrected({predicted!r}, {measured!r}): give two shares of the "
-                "whole latency, each 0 or more and below 1."
+                f"LatencyTable.corrected({predicted!r}, {measured!r}, margin={margin!r}): give two "
+                "shares of the whole latency, each 0 or more and below 1, also with the margin."
             )
         full = sum(curve.costs_ns[-1] * len(curve.modules) for curve in self.curves)
-        scale = min((1 - measured) / (1 - predicted), self.whole_ns / max(1, full))
+        scale = min((1 - measured - margin) / (1 - predicted), self.whole_ns / max(1, full))
         # Rounded down, so that the curves together stay within the whole.
         curves = tuple(
             replace(curve, costs_ns=tuple(int(scale * cost) for cost in curve.costs_ns))
