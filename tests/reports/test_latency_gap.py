@@ -8,38 +8,9 @@ import transformers
 
 import headcount as hc
 from cases import bert
+from clocks import clock, linear_table
 from headcount.reports import latency_gap, latency_table
-from headcount.reports.latency_gap import LEADS, ROUNDS, WINDOW, meet, nearest, representative
-
-NEURONS, HEADS = 32, 4
-SHARE = {"neuron": 0.1, "head": 0.1}
-"""The share of the latency of each of three sites of a kind."""
-
-
-def clock(excess, calls=None):
-    """A stand-in for ``latency_s``: what a model saves is ``1 - excess`` of what its sites cost."""
-
-    def seconds(model) -> float:
-        left = hc.units(model)
-        gone = {"neuron": 3 - left.num("neuron") / NEURONS, "head": 3 - left.num("head") / HEADS}
-        return 1 - (1 - excess) * sum(SHARE[kind] * gone[kind] for kind in gone)
-
-    def fake(models, inputs, *, num_runs, warmup, told=None):
-        if calls is not None:
-            calls.append([*models])
-        return {name: [seconds(model)] * num_runs for name, model in models.items()}
-
-    return fake
-
-
-def linear_table(model) -> hc.LatencyTable:
-    """A table by which the sites cost what they cost on the clock without excess."""
-    whole, curves = 1_000_000, []
-    for kind, number in (("neuron", NEURONS), ("head", HEADS)):
-        modules = tuple(site.module for site in hc.units(model, kind).sites)
-        costs = (0, int(whole * SHARE[kind]))
-        curves.append(hc.Curve(kind=kind, modules=modules, counts=(0, number), costs_ns=costs))
-    return hc.LatencyTable(whole_ns=whole, curves=tuple(curves), batch=1, length=4)
+from headcount.reports.latency_gap import LEADS, ROUNDS, WINDOW, meet, representative
 
 
 @pytest.fixture
@@ -56,16 +27,16 @@ def budget(model):
 def test_a_table_is_corrected_until_cut_models_are_as_fast_as_asked(
     monkeypatch, model, budget, excess
 ):
-    monkeypatch.setattr(latency_gap, "latency_s", clock(excess))
+    monkeypatch.setattr(latency_gap, "fresh_latency_s", clock(excess))
     before = hc.Random(seed=7)
-    wrong = latency_gap.timed(model, [hc.decide(model, before, budget)], {}, num_runs=1)
+    wrong = latency_gap.timed(model, [hc.decide(model, before, budget)], budget, {}, 1)
     assert not wrong.within(0.6)
     met = hc.calibrate_latency(model, budget, {}, num_runs=2)
     assert 1 <= len(met.costs.corrections) <= ROUNDS
     predicted, measured = met.costs.corrections[0]
     assert predicted <= 0.6
     assert measured == pytest.approx(1 - (1 - excess) * (1 - predicted), abs=0.01)
-    found = latency_gap.timed(model, representative(model)(met), {}, num_runs=1)
+    found = latency_gap.timed(model, representative(model)(met), met, {}, 1)
     assert 0.6 - WINDOW <= found.measured <= 0.6
     assert met.latency == 0.6
     assert hc.LatencyTable.from_json(met.costs.to_json()) == met.costs
@@ -73,13 +44,13 @@ def test_a_table_is_corrected_until_cut_models_are_as_fast_as_asked(
 
 def test_a_table_that_is_right_stays_as_it_is(monkeypatch, model, budget):
     calls = []
-    monkeypatch.setattr(latency_gap, "latency_s", clock(0.0, calls))
+    monkeypatch.setattr(latency_gap, "fresh_latency_s", clock(0.0, calls))
     assert hc.calibrate_latency(model, budget, {}, num_runs=1) == budget
     assert calls == [["whole", *(str(i) for i in range(len(LEADS)))]]
 
 
 def test_nothing_is_corrected_if_nothing_has_to_go(monkeypatch, model, budget):
-    monkeypatch.setattr(latency_gap, "latency_s", clock(0.9))
+    monkeypatch.setattr(latency_gap, "fresh_latency_s", clock(0.9))
     whole = hc.Budget(latency=1.0, costs=budget.costs)
     assert hc.calibrate_latency(model, whole, {}, num_runs=1) == whole
 
@@ -89,13 +60,13 @@ def test_a_model_that_no_cut_makes_so_fast_keeps_the_choice_that_came_nearest(
 ):
     """A machine too busy to tell, or savings far smaller than measured site by site."""
     calls = []
-    monkeypatch.setattr(latency_gap, "latency_s", clock(0.9, calls))
+    monkeypatch.setattr(latency_gap, "fresh_latency_s", clock(0.9, calls))
     assert hc.calibrate_latency(model, budget, {}, num_runs=1) == budget
     assert len(calls) == 1
 
 
 def test_a_choice_is_made_again_by_the_same_scores(monkeypatch, model, budget):
-    monkeypatch.setattr(latency_gap, "latency_s", clock(0.2))
+    monkeypatch.setattr(latency_gap, "fresh_latency_s", clock(0.2))
     with hc.attach(model, hc.DSP(), budget, num_steps=1) as session:
         scores = session.scores()
         with session.lifted():
@@ -112,12 +83,6 @@ def test_representative_choices_have_each_kind_in_the_lead(model, budget):
     assert first.num("neuron") < both.num("neuron") < last.num("neuron")
     assert first.num("head") > both.num("head") > last.num("head")
     assert all(one.provenance["cost"]["reached"] <= 600_000 for one in (first, both, last))
-
-
-def test_the_slowest_that_is_fast_enough_is_the_nearest():
-    few, some, many = (hc.Budget(heads=number) for number in (1, 2, 3))
-    assert nearest([(0.3, few), (0.42, some), (0.55, many)], 0.5) == some
-    assert nearest([(0.6, many), (0.55, some)], 0.5) == some
 
 
 @pytest.mark.parametrize("wrong", [hc.Budget(heads=3), hc.Budget(latency=0.5)])

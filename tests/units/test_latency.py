@@ -147,27 +147,31 @@ def test_a_table_of_format_2_is_read():
 
 
 def test_a_corrected_table_predicts_what_was_measured():
-    found = TABLE.corrected(0.5, 0.6).corrected(0.7, 0.5, margin=0.05)
+    found = TABLE.corrected([(0.5, 0.6)]).corrected([(0.7, 0.5)], margin=0.05)
     assert found.corrections == ((0.5, 0.6), (0.7, 0.5))
     costs = [cost for curve in found.curves for cost in curve.costs_ns]
     assert costs == pytest.approx([0, 48_000, 120_000, 0, 60_000, 96_000], abs=2)
     assert hc.LatencyTable.from_json(found.to_json()) == found
-    assert hc.LatencyTable.from_json(found.to_json()).describe() != TABLE.describe()
+    assert found.describe()["digest"] != TABLE.describe()["digest"]
+
+
+def test_several_measurements_are_joined_by_least_squares():
+    scale = (0.5 * 0.4 + 0.4 * 0.4) / (0.5**2 + 0.4**2)
+    found = TABLE.corrected([(0.5, 0.6), (0.6, 0.6)])
+    assert found.curves[0].costs_ns[-1] == int(100_000 * scale)
 
 
 def test_corrected_curves_stay_within_the_whole():
-    found = TABLE.corrected(0.9, 0.1)
+    found = TABLE.corrected([(0.9, 0.1)])
     full = sum(len(curve.modules) * curve.costs_ns[-1] for curve in found.curves)
     assert 999_000 < full <= 1_000_000
     hc.Budget(latency=0.001, costs=found).quotas(UNITS)
 
 
-@pytest.mark.parametrize("shares", [(1.0, 0.5), (-0.1, 0.5), (0.5, 1.0), (0.5, -0.1)])
-def test_shares_without_a_saving_correct_nothing(shares):
-    with pytest.raises(hc.PruningError, match=r"give two shares of the whole latency"):
-        TABLE.corrected(*shares)
-    with pytest.raises(hc.PruningError, match=r"also with the margin"):
-        TABLE.corrected(0.5, 0.9, margin=0.1)
+@pytest.mark.parametrize("timed", [[], [(1.0, 0.5)], [(0.5, 1.0)], [(0.5, 0.95)], [(0.5, 1.7)]])
+def test_measurements_without_a_saving_correct_nothing(timed):
+    with pytest.raises(hc.PruningError, match=r"not faster than the whole one. Give shares"):
+        TABLE.corrected(timed, margin=0.05)
 
 
 def test_a_multiple_of_nothing_is_refused():

@@ -12,10 +12,12 @@ from transformers import PreTrainedModel
 from headcount.architectures.discover import units
 from headcount.door.arguments import checks_arguments
 from headcount.errors import BudgetError, PruningError
+from headcount.reports.fresh import fresh_latency_s
 from headcount.reports.latency_table import WARMUP, token_ids
-from headcount.reports.measure import Told, latency_s, summary
+from headcount.reports.measure import Told, summary
 from headcount.surgery.cut import cut
 from headcount.units.budget import Budget
+from headcount.units.cost_limit import CostLimit
 from headcount.units.decision import Decision
 from headcount.units.latency import LatencyTable
 from headcount.units.quota import Quota
@@ -65,7 +67,8 @@ def calibrate_latency(
     A table adds up savings that were measured site by site, and a choice favours what was measured
     too cheap. So models are cut to the budget by random scores, and timed in turns with the whole
     model. If they are slower than asked, or much faster, the table's curves are scaled so that
-    prediction and measurement agree, and the models are cut anew.
+    prediction and measurement agree, and the models are cut anew. The timing is done in a fresh
+    process, where the models are on the CPU: see ``fresh_latency_s``.
 
     Args:
         model: the model, on its device; unchanged afterwards.
@@ -139,58 +142,59 @@ def meet(
         told: called with (rounds done, rounds at most).
 
     Returns:
-        The budget with the last table, or with the one that came nearest if none met the budget.
+        The budget with the last table that the model can meet.
     """
-    asked, tried = cast(float, budget.latency), list[tuple[float, Budget]]()
+    asked, start = cast(float, budget.latency), cast(LatencyTable, budget.costs)
+    tried = list[Timed]()
+    table = start
     for done in range(1, ROUNDS + 1):
-        table = cast(LatencyTable, budget.costs)
-        found = timed(model, choose(budget), inputs, num_runs=num_runs)
+        decisions = choose(replace(budget, costs=table))
+        # With nothing removed, there is nothing to correct.
+        if all(all(site.keep) for one in decisions for site in one.sites):
+            break
+        tried.append(timed(model, decisions, replace(budget, costs=start), inputs, num_runs))
         if told is not None:
             told(done, ROUNDS)
-        # With nothing removed, there is nothing to correct.
-        if found.predicted >= 1 or found.within(asked):
-            return budget
-        tried.append((found.measured, budget))
+        if tried[-1].within(asked):
+            break
+        # By all rounds together: one alone follows the noise of its measurement.
+        pairs = [(one.predicted, one.measured) for one in tried]
         try:
-            corrected = table.corrected(found.predicted, found.measured, margin=AIM)
-            budget = replace(budget, costs=corrected)
-            budget.quotas(units(model))
+            corrected = start.corrected(pairs, margin=AIM)
+            replace(budget, costs=corrected).quotas(units(model))
         except PruningError:  # no cut is so fast, or the machine is too busy to tell
             break
-    return nearest(tried, asked)
-
-
-def nearest(tried: list[tuple[float, Budget]], asked: float) -> Budget:
-    """Of (measured latency, budget), the slowest that is fast enough, else the fastest.
-
-    Example:
-        >>> few, many = Budget(heads=2), Budget(heads=3)
-        >>> nearest([(0.4, few), (0.45, many)], 0.5) == many, nearest([(0.6, many)], 0.5) == many
-        (True, True)
-    """
-    fast = [one for one in tried if one[0] <= asked]
-    return max(fast, key=_measured)[1] if fast else min(tried, key=_measured)[1]
-
-
-def _measured(tried: tuple[float, Budget]) -> float:
-    return tried[0]
+        table = corrected
+    return replace(budget, costs=table)
 
 
 def timed(
-    model: nn.Module, decisions: list[Decision], inputs: Mapping[str, Any], *, num_runs: int
+    model: nn.Module,
+    decisions: list[Decision],
+    budget: Budget,
+    inputs: Mapping[str, Any],
+    num_runs: int,
 ) -> Timed:
     """Cut a model by each decision, and time all in turns with the whole one.
+
+    Args:
+        model: the whole model; unchanged afterwards.
+        decisions: the units that stay.
+        budget: a budget whose table predicts.
+        inputs: keyword arguments of the model.
+        num_runs: timed passes of each model.
 
     Returns:
         The means over the decisions: of the predicted latency, and of the median ratio of
         neighbouring passes.
     """
+    (quota,) = cast(tuple[CostLimit], budget.quotas(units(model)))
     models = {"whole": model} | {f"{i}": cut(model, one) for i, one in enumerate(decisions)}
-    samples = latency_s(models, inputs, num_runs=num_runs, warmup=WARMUP)
+    samples = fresh_latency_s(models, inputs, num_runs=num_runs, warmup=WARMUP)
     whole = samples.pop("whole")
-    costs = [decision.provenance["cost"] for decision in decisions]
+    costs = [quota.costs.of(decision.keep(quota.units)) for decision in decisions]
     return Timed(
-        predicted=mean(cost["reached"] / cost["whole"] for cost in costs),
+        predicted=mean(costs) / quota.whole,
         measured=mean(
             summary([a / b for a, b in zip(one, whole, strict=True)]).median
             for one in samples.values()

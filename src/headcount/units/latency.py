@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
@@ -101,49 +101,51 @@ class LatencyTable:
     environment: Mapping[str, Any] = field(default_factory=dict)
     """The machine and the versions of software."""
     corrections: tuple[tuple[float, float], ...] = ()
-    """(Predicted, measured) latencies of cut models, as shares of the whole model's, in order.
-    After each, the curves were scaled; see ``corrected``. Empty: as measured site by site."""
+    """(Predicted, measured) latencies of cut models, as shares of the whole model's, by which the
+    curves were scaled; see ``corrected``. Empty: as measured site by site."""
 
     def __post_init__(self) -> None:
         check_fields(self)
 
     def corrected(
-        self, predicted: float, measured: float, *, margin: float = 0.0
+        self, timed: Sequence[tuple[float, float]], *, margin: float = 0.0
     ) -> "LatencyTable":
         """The table with all curves scaled, so that it predicts what was measured.
 
         Args:
-            predicted: the latency of a cut model by this table, as a share of the whole model's.
-            measured: the latency of that model beside the whole one, likewise.
+            timed: for each cut model, its latency as predicted by this table, and measured beside
+                the whole model; both as shares of the whole model's latency. The savings are
+                scaled by one factor, by least squares.
             margin: the new table predicts so much more than was measured.
 
         Returns:
             The new table. Its curves together never exceed the latency of the whole model.
 
         Raises:
-            PruningError: a share is negative, or 1 or more (the measured one with its margin): then
-                there is no saving to scale.
+            PruningError: no model was timed; or by the measurements there is no saving.
 
         Example:
             >>> curve = Curve(kind="head", modules=("layer.0",), counts=(0, 4), costs_ns=(0, 80))
             >>> table = LatencyTable(whole_ns=100, curves=(curve,), batch=8, length=64)
-            >>> table.corrected(0.5, 0.6).curves[0].costs_ns
+            >>> table.corrected([(0.5, 0.6)]).curves[0].costs_ns
             (0, 64)
         """
-        if not (0 <= predicted < 1 and measured >= 0 and 0 <= margin < 1 - measured):
+        squares = sum((1 - predicted) ** 2 for predicted, _ in timed)
+        products = sum((1 - predicted) * (1 - measured - margin) for predicted, measured in timed)
+        if products <= 0:
             raise PruningError(
-                f"LatencyTable.corrected({predicted!r}, {measured!r}, margin={margin!r}): give two "
-                "shares of the whole latency, each 0 or more and below 1, also with the margin."
+                f"LatencyTable.corrected({[*timed]}, margin={margin!r}): these models are not "
+                "faster than the whole one. Give shares of the whole latency, predicted and "
+                "measured, below 1."
             )
         full = sum(curve.costs_ns[-1] * len(curve.modules) for curve in self.curves)
-        scale = min((1 - measured - margin) / (1 - predicted), self.whole_ns / max(1, full))
+        scale = min(products / squares, self.whole_ns / max(1, full))
         # Rounded down, so that the curves together stay within the whole.
         curves = tuple(
             replace(curve, costs_ns=tuple(int(scale * cost) for cost in curve.costs_ns))
             for curve in self.curves
         )
-        done = (*self.corrections, (predicted, measured))
-        return replace(self, curves=curves, corrections=done)
+        return replace(self, curves=curves, corrections=(*self.corrections, *timed))
 
     def steps(self, site: Site) -> np.ndarray:
         """Nanoseconds of a site with 0, 1, ... of its units, rounded to the table's cells.
