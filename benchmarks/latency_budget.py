@@ -3,12 +3,16 @@
     python benchmarks/latency_budget.py --data ../shared/data/nli/sick --work runs/latency \
         --output benchmarks/results/latency_budget.json
     python benchmarks/latency_budget.py --table benchmarks/results/latency_budget.json
+    python benchmarks/latency_budget.py --memory runs/latency/dsp-0 --output FILE
 
 For each seed, ``headcount prune --latency 0.5`` prunes the packaged MiniLM at a batch of 8 x 128
 tokens: it measures its table, trains for a few steps, decides, cuts and saves. Then a fresh process
 loads the dense model and the saved one, and times them in turns. Every run is recorded, with the
 load of the machine before and after; none is left out. With a prefix such as ``--prefix "nice -n
 -5"`` the runs go before other work of the machine.
+
+The third command times one saved model in fresh processes that return freed memory to the system,
+as glibc does by itself, and in ones that keep it, as a process does that has used much more before.
 """
 
 import argparse
@@ -97,6 +101,22 @@ def one_run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     }
 
 
+KEEPING = {"MALLOC_MMAP_THRESHOLD_": str(2**26), "MALLOC_TRIM_THRESHOLD_": str(2**28)}
+"""Environment in which glibc keeps freed memory."""
+
+
+def memory(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Time a saved model in processes that return freed memory and in ones that keep it."""
+    child = [sys.executable, __file__, "--time", str(args.memory), "--rounds", str(args.rounds)]
+    rows = []
+    for _ in args.seeds:
+        for name, setting in (("returned", {}), ("kept", KEEPING)):
+            told = subprocess.check_output(child, env={**os.environ, **setting})
+            rows.append({"memory": name, **json.loads(told), "load_average": os.getloadavg()[0]})
+            print("freed memory is {memory}: {ratio:.3f} of {dense_s:.3f} s".format(**rows[-1]))
+    return rows
+
+
 def table(body: Mapping[str, Any]) -> str:
     """The runs as Markdown."""
     lines = [
@@ -125,6 +145,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rounds", type=int, default=60, help="timed passes of each model")
     parser.add_argument("--prefix", default="", help="put before the commands, such as nice")
+    parser.add_argument("--memory", type=Path, help="folder of a saved model; see above")
     parser.add_argument("--time", type=Path, help=argparse.SUPPRESS)  # what a child runs
     args = parser.parse_args()
     sys.stdout.reconfigure(line_buffering=True)
@@ -135,6 +156,11 @@ def main() -> None:
         return
     if args.table:
         print(table(json.loads(args.table.read_text(encoding="utf-8"))))
+        return
+    if args.memory:
+        rows = {"environment": measure.environment(), "rows": memory(args)}
+        if args.output:
+            args.output.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
         return
     body = {
         "method": args.method,

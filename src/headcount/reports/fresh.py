@@ -29,9 +29,9 @@ def fresh_latency_s(
     """``latency_s`` in a fresh process, which has done nothing else.
 
     A process that has trained keeps freed memory, while a fresh one returns it to the system and
-    takes it anew in every pass. That costs large models more than small ones: a pruned MiniLM took
-    0.49 of the dense model's time in the one and 0.43 in the other. On an accelerator, and for
-    models that cannot be pickled, this process times them itself; for the latter a warning says so.
+    takes it anew in every pass, which costs large models more than small ones. On an accelerator,
+    and for models that cannot be pickled, this process times them itself; for the latter a warning
+    says so.
 
     Args:
         models: the models by name, all on one device; unchanged afterwards.
