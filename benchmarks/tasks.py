@@ -130,7 +130,7 @@ STUDIES: dict[str, Study] = {
     "dinov2": Study(
         model="dinov2-small", task="image-classification", train=["work/train"],
         eval=["work/test"], make=fashion,
-        flags=["--heads", "36", "--epochs", "2", "--latency-batch", "1"],
+        flags=["--heads", "36", "--epochs", "2", "--batch-size", "16", "--latency-batch", "1"],
     ),
     "whisper": Study(
         model="whisper-tiny-en", task="speech-recognition", train=["work/clips.jsonl"],

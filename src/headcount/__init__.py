@@ -60,6 +60,7 @@ if TYPE_CHECKING:  # the same names as in the table below, for type checkers and
     from headcount.prune import Options as Options
     from headcount.prune import Pruned as Pruned
     from headcount.prune import prune as prune
+    from headcount.reports.latency_gap import calibrate_latency as calibrate_latency
     from headcount.reports.latency_table import latency_table as latency_table
     from headcount.runs.recipe import Recipe as Recipe
     from headcount.surgery.cut import cut as cut
@@ -145,6 +146,7 @@ _HOME = {
     "TrainingError": "headcount.errors",
     "UnitTable": "headcount.units.table",
     "attach": "headcount.training.attach",
+    "calibrate_latency": "headcount.reports.latency_gap",
     "cut": "headcount.surgery.cut",
     "decide": "headcount.post_training.decide",
     "evaluate": "headcount.evaluate",

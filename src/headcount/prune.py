@@ -31,9 +31,9 @@ from headcount.methods.random import Random
 from headcount.reports.card import FIGURE, OTHER_FIGURE
 from headcount.reports.counting import counting
 from headcount.reports.heatmap import heat_map
-from headcount.reports.latency_table import latency_table
 from headcount.reports.report import Report
 from headcount.runs.data import TaskData, check_finetuned, describe_source, gather, task_of
+from headcount.runs.in_time import TABLE, measured_here, with_table
 from headcount.runs.recipe import Recipe
 from headcount.runs.rehearse import check_task, check_trainable, rehearse
 from headcount.runs.run import (
@@ -50,13 +50,10 @@ from headcount.tasks.task import Task
 from headcount.units.budget import Budget
 from headcount.units.decision import Decision
 from headcount.units.kinds import KIND
-from headcount.units.latency import LatencyTable
 
 BASELINES = ("dense", "random")
 MOST_SITES = 200
 """With more sites, such as the experts of a mixture, a picture of a line each is not drawn."""
-TABLE = "latency.json"
-"""Name of the table of latencies, in the working folder and in the result's folder."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -179,9 +176,18 @@ def prune(
         target = expanded(output) if output is not None else Path(scratch) / "pruned"
         # All is made in the working folder and published at the end, so no result is half-written.
         with workspace(target, settings, resume=opts.resume) as work:
-            budget = with_table(budget, whole, task_data, opts, work / TABLE)
+            remeasure = measured_here(budget)
+            budget = with_table(
+                budget,
+                whole,
+                task_data,
+                work / TABLE,
+                batch=opts.latency_batch,
+                length=opts.latency_length,
+                console=opts.console,
+            )
             del whole  # the runs load their own models
-            specs = plan(str(model), chosen, budget, opts, work)
+            specs = plan(str(model), chosen, budget, opts, work, remeasure=remeasure)
             trained = carry_out_all(specs, task_data, work, opts)
             with counting(opts.console, "measuring latency") as told:
                 report = side_by_side(
@@ -219,7 +225,6 @@ def settings_of(
     """
     for name, sources in data.items():
         check_argument("prune", name, sources, Sequence, "a list of files or hub data sets")
-    unmeasured = budget.latency is not None and budget.costs is None
     return {
         "model": model,
         "task": task.name,
@@ -233,7 +238,7 @@ def settings_of(
         "finetuned": options.finetuned,
         "distil": options.distil,
         "baselines": list(options.baselines),
-        "table": [options.latency_batch, options.latency_length] if unmeasured else None,
+        "table": [options.latency_batch, options.latency_length] if measured_here(budget) else None,
         **{name: [describe_source(one) for one in sources] for name, sources in data.items()},
     }
 
@@ -253,7 +258,7 @@ def check_model(
     """
     if options.finetuned:
         check_finetuned(name, model)
-    if budget.latency is None or budget.costs is not None:
+    if not measured_here(budget):
         budget.quotas(units(model))
     task_data.example(model, options.latency_batch, options.latency_length)
     check_trainable(options.recipe, model, distils=options.distil)
@@ -298,36 +303,19 @@ def check_call(
     rehearse(options.recipe, [method])
 
 
-def with_table(
-    budget: Budget, model: PreTrainedModel, task_data: TaskData, options: Options, file: Path
-) -> Budget:
-    """Give a latency budget its table: measured once, and read back after resuming.
-
-    Raises:
-        BudgetError: the model cannot be as fast as the budget asks.
-    """
-    if budget.latency is None or budget.costs is not None:
-        return budget
-    if not file.is_file():
-        with counting(options.console, "measuring the table of latencies") as told:
-            table = latency_table(
-                model,
-                task_data.example(model, options.latency_batch, options.latency_length),
-                kinds=budget.kinds,
-                told=told,
-            )
-        table.save(file)
-    # Read from the file in any case, so that a resumed call has the very same numbers.
-    measured = replace(budget, costs=LatencyTable.load(file))
-    measured.quotas(units(model))
-    return measured
-
-
-def plan(model: str, method: Method, budget: Budget, options: Options, work: Path) -> list[RunSpec]:
+def plan(
+    model: str,
+    method: Method,
+    budget: Budget,
+    options: Options,
+    work: Path,
+    *,
+    remeasure: bool = False,
+) -> list[RunSpec]:
     """The runs to carry out, in order; the asked method comes last.
 
     A method that needs a fine-tuned model starts from the dense run's result, unless the model is
-    fine-tuned already.
+    fine-tuned already. ``remeasure``: see ``RunSpec``.
     """
     wants_tuned = method.rests or options.distil
     tune_first = wants_tuned and not options.finetuned
@@ -338,13 +326,21 @@ def plan(model: str, method: Method, budget: Budget, options: Options, work: Pat
         specs.append(dense_run(model, recipe))
     if "random" in options.baselines:
         specs.append(
-            RunSpec(name="random", method=Random(), budget=budget, start=model, recipe=recipe)
+            RunSpec(
+                name="random",
+                method=Random(),
+                budget=budget,
+                remeasure=remeasure,
+                start=model,
+                recipe=recipe,
+            )
         )
     name = method.name if not (method.name == "random" and specs) else "random (asked)"
     asked = RunSpec(
         name=name,
         method=method,
         budget=budget,
+        remeasure=remeasure,
         start=tuned if method.rests else model,
         teacher=tuned if options.distil else "",
         recipe=recipe_of(method, recipe, options.pipelined_epochs),

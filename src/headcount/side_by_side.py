@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from headcount.architectures.discover import units
+from headcount.reports.fresh import fresh_latency_s
 from headcount.reports.measure import (
     Told,
     environment,
@@ -61,7 +62,8 @@ def side_by_side(
         models = {DENSE: dense, **models}
     # All models are timed together: alternating passes share whatever slows the machine down.
     inputs = task_data.example(models[DENSE], batch, length)
-    samples = latency_s(models, inputs, num_runs=NUM_RUNS, warmup=3, told=told)
+    timing = fresh_latency_s if trained[-1].spec.remeasure else latency_s
+    samples = timing(models, inputs, num_runs=NUM_RUNS, warmup=3, told=told)
     measured = {spec.spec.name: spec for spec in trained}
     kinds = [kind for kind in KINDS if kind in units(models[DENSE]).kinds]
     rows = tuple(
@@ -85,7 +87,22 @@ def side_by_side(
         device=str(models[DENSE].device.type),
         num_runs=NUM_RUNS,
         command=command,
+        cost=cost_of(cast(Decision, trained[-1].decision), rows),
     )
+
+
+def cost_of(decision: Decision, rows: Sequence[Row]) -> dict[str, Any] | None:
+    """The cost of a decision, and of a latency what was measured; None for other budgets.
+
+    Args:
+        decision: the asked one.
+        rows: the measured models; the dense one first, the asked one last.
+    """
+    cost = decision.provenance.get("cost")
+    if not cost or cost["kind"] != "latency":
+        return cost
+    dense, asked = (row.latency_s for row in (rows[0], rows[-1]))
+    return {**cost, "measured": asked / dense if asked and dense else None}
 
 
 def make_row(

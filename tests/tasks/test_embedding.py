@@ -120,7 +120,8 @@ def test_prune_and_load_in_sentence_transformers(encoder, files, tmp_path):
     assert "from sentence_transformers import SentenceTransformer" in card
     assert transformers.pipeline("feature-extraction", str(tmp_path / "out"))("a dog")
     again = hc.prune(encoder, task="embedding", train=[files[0]], eval=[files[1]],
-                     budget=hc.Budget(heads=7), output=tmp_path / "out", options=options)  # fmt: skip
+                     budget=hc.Budget(heads=7), output=tmp_path / "out",
+                     options=options)  # fmt: skip
     assert again.folder == tmp_path / "out"  # takes the older one's place
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "b.tsv", "out"]
 

@@ -138,6 +138,77 @@ def test_a_table_is_saved_and_read_back(tmp_path):
     assert other.describe()["digest"] != TABLE.describe()["digest"]
 
 
+def test_a_table_of_format_2_is_read():
+    body = json.loads(TABLE.to_json()) | {"format": 2}
+    del body["corrections"]
+    for curve in body["curves"]:
+        del curve["multiple_of"]
+    assert hc.LatencyTable.from_json(json.dumps(body)) == TABLE
+
+
+def test_a_corrected_table_predicts_what_was_measured():
+    found = TABLE.corrected([(0.5, 0.6)]).corrected([(0.7, 0.5)], margin=0.05)
+    assert found.corrections == ((0.5, 0.6), (0.7, 0.5))
+    costs = [cost for curve in found.curves for cost in curve.costs_ns]
+    assert costs == pytest.approx([0, 48_000, 120_000, 0, 60_000, 96_000], abs=2)
+    assert hc.LatencyTable.from_json(found.to_json()) == found
+    assert found.describe()["digest"] != TABLE.describe()["digest"]
+
+
+def test_several_measurements_are_joined_by_least_squares():
+    scale = (0.5 * 0.4 + 0.4 * 0.4) / (0.5**2 + 0.4**2)
+    found = TABLE.corrected([(0.5, 0.6), (0.6, 0.6)])
+    assert found.curves[0].costs_ns[-1] == int(100_000 * scale)
+
+
+def test_corrected_curves_stay_within_the_whole():
+    found = TABLE.corrected([(0.9, 0.1)])
+    full = sum(len(curve.modules) * curve.costs_ns[-1] for curve in found.curves)
+    assert 999_000 < full <= 1_000_000
+    hc.Budget(latency=0.001, costs=found).quotas(UNITS)
+
+
+@pytest.mark.parametrize("timed", [[], [(1.0, 0.5)], [(0.5, 1.0)], [(0.5, 0.95)], [(0.5, 1.7)]])
+def test_measurements_without_a_saving_correct_nothing(timed):
+    with pytest.raises(hc.PruningError, match=r"not faster than the whole one. Give shares"):
+        TABLE.corrected(timed, margin=0.05)
+
+
+def test_a_multiple_of_nothing_is_refused():
+    with pytest.raises(hc.PruningError, match=r"Curve\(multiple_of=0\): give 1 or more"):
+        hc.Curve(kind="head", modules=("a",), counts=(0, 4), costs_ns=(0, 5), multiple_of=0)
+
+
+@given(count=st.integers(0, 32), multiple=st.integers(1, 9))
+def test_any_number_costs_as_much_as_the_next_multiple(count, multiple):
+    curve = hc.Curve(
+        kind="neuron", modules=("a",), counts=(0, 32), costs_ns=(0, 64), multiple_of=multiple
+    )
+    assert curve.at(count) == 2 * min(32, math.ceil(count / multiple) * multiple)
+
+
+def test_a_choice_fills_up_to_multiples_and_a_gradient_passes_through():
+    curve = hc.Curve(
+        kind="neuron",
+        modules=tuple(site.module for site in UNITS.only("neuron").sites),
+        counts=(0, 32),
+        costs_ns=(0, 320_000),
+        multiple_of=8,
+    )
+    table = hc.LatencyTable(whole_ns=1_000_000, curves=(curve,), batch=1, length=1)
+    budget = hc.Budget(latency=0.5, costs=table, kinds=("neuron",))
+    for seed in range(5):
+        decision = hc.decide(bert(), hc.Random(seed=seed), budget)
+        assert all(len(site.kept) % 8 == 0 for site in decision.sites)
+        assert decision.num_kept == 40
+    (quota,) = budget.quotas(UNITS)
+    chances = torch.full((len(quota.units),), 0.55, requires_grad=True)
+    mean = quota.expected(chances)
+    mean.backward()
+    assert mean.item() == pytest.approx(40_000 + 0.55 * 960_000, abs=5_000)
+    assert (chances.grad > 9_000).all()
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}', '{"format": 1, "curves": 3}'])
 def test_what_is_no_table_is_refused(text):
     with pytest.raises(hc.CheckpointError, match=r"LatencyTable.from_json: not a table"):
@@ -145,8 +216,8 @@ def test_what_is_no_table_is_refused(text):
 
 
 def test_a_table_of_another_format_is_refused():
-    text = TABLE.to_json().replace('"format": 2', '"format": 3')
-    message = r"format 3; this version of headcount reads 2"
+    text = TABLE.to_json().replace('"format": 3', '"format": 4')
+    message = r"format 4; this version of headcount reads 3"
     with pytest.raises(hc.CheckpointError, match=message):
         hc.LatencyTable.from_json(text)
 

@@ -76,12 +76,8 @@ def show_result(result: Pruned, console: Console) -> None:
         spread = ", ".join(map(str, own.kept_per_layer))
         console.print(f"Kept {kept_words(own)}; per layer {spread}.")
     cost = decision.provenance.get("cost")
-    if cost:
-        dense, asked = result.report.dense, result.report.rows[-1]
-        line = cost_words(cost)
-        if cost["kind"] == "latency" and dense and dense.latency_s and asked.latency_s:
-            line += f"; measured {asked.latency_s / dense.latency_s:.1%} of the dense model's"
-        console.print(f"{line}.", markup=False)
+    if cost and cost["kind"] != "latency":  # the table has a line about latency
+        console.print(f"{cost_words(cost)}.", markup=False)
     if result.folder is not None:
         console.print(f"Saved to {result.folder}. Load it with:\n", markup=False)
         console.print(how_to_load(result.model, result.folder), markup=False, highlight=False)

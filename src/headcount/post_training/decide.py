@@ -1,6 +1,7 @@
 """Decide without training, at once or from data."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -63,6 +64,32 @@ def decide(
         >>> hc.decide(model, hc.Magnitude(), hc.Budget(heads=0.25)).num_kept
         6
     """
+    with deciding(
+        model, method, budget, batches, seed=seed, progress=progress, loss=loss
+    ) as session:
+        return session.decision()
+
+
+@contextmanager
+def deciding(
+    model: nn.Module,
+    method: Method,
+    budget: Budget,
+    batches: Batches | None = None,
+    *,
+    seed: int = 0,
+    progress: Callable[[Step], None] | None = None,
+    loss: Callable[..., Tensor] | None = None,
+) -> Iterator[Session]:
+    """A session whose method has looked at the data, ready to decide; arguments as in ``decide``.
+
+    Example:
+        >>> import headcount as hc, transformers
+        >>> model = transformers.BertModel(transformers.BertConfig(num_hidden_layers=2))
+        >>> with deciding(model, hc.Magnitude(), hc.Budget(heads=0.25)) as session:
+        ...     [decision.num_kept for decision in session.decisions([6, 5])]
+        [6, 5]
+    """
     check_batches("decide", batches)
     if method.learns:
         raise TrainingError(
@@ -74,7 +101,7 @@ def decide(
     with Session(model, method, budget, num_steps=0, seed=seed) as session:
         if method.phase == "from data":
             _observe_gradients(session, batches, progress, loss)
-        return session.decision()
+        yield session
 
 
 def check_batches(call: str, batches: object, *, needed: bool = False) -> None:

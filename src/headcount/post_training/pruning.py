@@ -77,12 +77,45 @@ def prune_post_training(
     began = perf_counter()
     decision = decide(model, method, budget, inputs, seed=seed, loss=loss)
     say(f"{method.name}: {decision.num_kept} units stay, {perf_counter() - began:.1f} s")
+    return cut_post_training(model, decision, inputs, scales=scales, report=report, loss=loss)
+
+
+def cut_post_training(
+    model: M,
+    decision: Decision,
+    batches: Iterable[Mapping[str, Any]],
+    *,
+    scales: Literal["tuned", "ones"],
+    report: Callable[[str], None] | None = None,
+    loss: Callable[..., Tensor] | None = None,
+) -> tuple[M, Decision]:
+    """The part of ``prune_post_training`` after the decision: fit scales, cut, fold.
+
+    Args:
+        model: a fine-tuned model; not changed.
+        decision: the units that stay.
+        batches: a list of batches, as in ``prune_post_training``.
+        scales: ``tuned`` or ``ones``.
+        report: called with a line at each stage.
+        loss: see ``decide``.
+
+    Returns:
+        The smaller model, in evaluation mode, and the decision, which says if scales were tuned.
+
+    Example:
+        >>> import headcount as hc, transformers
+        >>> model = transformers.BertModel(transformers.BertConfig(num_hidden_layers=1))
+        >>> decision = hc.decide(model, hc.Random(), hc.Budget(heads=3))
+        >>> hc.units(cut_post_training(model, decision, [], scales="ones")[0]).num("head")
+        3
+    """
     if scales == "ones":
         return cut(model, decision).eval(), decision
     began = perf_counter()
     if loss is not None:  # the model takes no labels
-        inputs = [without_labels(batch) for batch in inputs]
-    tuned = rescale(model, decision, inputs, report=report)
+        batches = [without_labels(batch) for batch in batches]
+    tuned = rescale(model, decision, batches, report=report)
     decision = replace(decision, provenance={**decision.provenance, "scales": "tuned"})
-    say(f"scales tuned, {perf_counter() - began:.1f} s")
+    if report is not None:
+        report(f"scales tuned, {perf_counter() - began:.1f} s")
     return fold(cut(model, decision), decision, tuned, in_place=True).eval(), decision

@@ -138,6 +138,10 @@ class Report:
     """The number of timed forward passes of each model."""
     command: str | None = None
     """The command line that reproduces this report."""
+    cost: Mapping[str, Any] | None = None
+    """Under a budget of a cost: what was asked and what the decision reached, as in its provenance.
+    For a latency, ``reached`` is the prediction of the table, and ``measured`` the latency of the
+    saved model as a share of the dense one's, timed for this report."""
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -13,6 +13,7 @@ from headcount.reports.report import DENSE, Report, Row
 from headcount.reports.wording import (
     budget_words,
     duration,
+    latency_words,
     machine_words,
     metric_words,
     one_class,
@@ -194,6 +195,8 @@ def _measured(report: Report) -> Iterator[str]:
         machine = machine_words(report.environment, report.device)
         place = f", {machine}" if machine else ""
         yield f"Latency: median{runs}, {report.attn_implementation} attention{place}."
+    if report.cost and report.cost["kind"] == "latency":
+        yield latency_words(report.cost)
     spread = [(r.name, *r.latency_quartiles_s) for r in report.rows if r.latency_quartiles_s]
     if spread:
         words = (f"{name} {duration(low)} to {duration(high)}" for name, low, high in spread)

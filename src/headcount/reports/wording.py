@@ -141,6 +141,31 @@ def cost_words(cost: Mapping[str, Any]) -> str:
     return f"{noun}: {short(reached)} of {short(whole)} ({share}), at most {short(target)} asked"
 
 
+TOLERANCE = 0.02
+"""A latency that was measured at most so far above the asked one counts as met: two measurements
+of the same models differ as much."""
+
+
+def latency_words(cost: Mapping[str, Any]) -> str:
+    """What latency was asked, predicted and measured, as shares of the dense model's.
+
+    Args:
+        cost: ``Report.cost`` under a budget of latency.
+
+    Example:
+        >>> cost = {"kind": "latency", "asked": 0.5, "reached": 49, "whole": 100, "measured": 0.561}
+        >>> latency_words(cost)
+        'Latency asked: at most 50%; predicted 49.0%, measured 56.1%: the budget is MISSED.'
+    """
+    text = f"Latency asked: at most {100 * cost['asked']:.4g}%; "
+    text += f"predicted {cost['reached'] / cost['whole']:.1%}"
+    measured = cost.get("measured")
+    if measured is None:
+        return f"{text}."
+    missed = ": the budget is MISSED" if measured > cost["asked"] + TOLERANCE else ""
+    return f"{text}, measured {measured:.1%}{missed}."
+
+
 def _places(value: Any) -> list[tuple[str, Any]]:
     if isinstance(value, Mapping):
         return list(value.items())

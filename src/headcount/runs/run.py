@@ -1,18 +1,16 @@
 """Carry out one run: fine-tune, or choose with a method and cut; keep the result in a file."""
 
 import json
-import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict, cast
 
 import torch
-from accelerate.utils import send_to_device
 from datasets import Dataset
 from rich.console import Console
-from torch import Tensor
 from transformers import PreTrainedModel, PrinterCallback, TrainerCallback, set_seed
 
 from headcount.door.atomic import write_text
@@ -21,9 +19,11 @@ from headcount.door.shape import Count, Finite, Matching, Positive
 from headcount.errors import TrainingError
 from headcount.evidence.gate_grads import num_examples
 from headcount.methods.method import Method
-from headcount.post_training.decide import decide
-from headcount.post_training.pruning import prune_post_training
+from headcount.post_training.decide import decide, deciding
+from headcount.post_training.pruning import cut_post_training
 from headcount.runs.data import TaskData
+from headcount.runs.examples import example_batches
+from headcount.runs.in_time import TABLE, in_time
 from headcount.runs.progress import ProgressBar
 from headcount.runs.quality import quality
 from headcount.runs.recipe import Recipe
@@ -34,6 +34,7 @@ from headcount.training.resume import complete_checkpoints
 from headcount.training.trainer import PruningTrainer
 from headcount.units.budget import Budget
 from headcount.units.decision import Decision
+from headcount.units.latency import LatencyTable
 
 RESULT_FILE = "result.json"
 NUM_EXAMPLES = 2048
@@ -55,6 +56,8 @@ class RunSpec:
     """How to choose units; None for plain fine-tuning."""
     budget: Budget | None = None
     """What must remain; None exactly if there is no method."""
+    remeasure: bool = False
+    """Whether the chosen model is timed, and the choice made again until it meets the latency."""
     start: str
     """Name or folder of the model to start from."""
     recipe: Recipe
@@ -211,6 +214,9 @@ def read_run(spec: RunSpec, work: Path) -> RunResult:
     """Read the result of a finished run from its folder."""
     give = "Delete that file to have it run again."
     result: _Result = read_json(work / RESULT_FILE, _Result, call=f"{spec.name}: read", give=give)
+    if spec.remeasure and (work / TABLE).is_file():
+        table = LatencyTable.load(work / TABLE)
+        spec = replace(spec, budget=replace(cast(Budget, spec.budget), costs=table))
     return RunResult(
         spec=spec,
         decision=None if spec.method is None else Decision.load(work / "model" / "decision.json"),
@@ -235,7 +241,8 @@ def _trained(
     if method.phase == "at once":
         # Training the cut model is the same as training it masked, and faster.
         model = task_data.fresh_model(spec.start)
-        decided = decide(model, method, budget, seed=spec.recipe.seed)
+        choose = partial(decide, model, method, seed=spec.recipe.seed)
+        decided, spec = in_time(spec, model, task_data, work, console, choose)
         small = cut(model, decided, in_place=True)
         return _tuned(replace(spec, decided=decided), task_data, work, console, callbacks, small)
     given, asking_s = _given(spec, task_data, work, console)
@@ -243,7 +250,12 @@ def _trained(
         model=task_data.fresh_model(spec.start), method=method, budget=budget, **given
     )
     train_s = asking_s + _train(trainer, spec, work, console, callbacks)
-    small = cast(PreTrainedModel, trainer.prune())
+    whole = cast(PreTrainedModel, trainer.accelerator.unwrap_model(trainer.model))
+    with trainer.session.lifted():
+        decided, spec = in_time(
+            spec, whole, task_data, work, console, lambda b: trainer.decisions([b])[0]
+        )
+    small = cast(PreTrainedModel, trainer.prune(decided))
     trainer.session.close()
     num_steps = trainer.state.global_step
     return _finish(spec, small, task_data, work, train_s=train_s, num_steps=num_steps)
@@ -329,37 +341,29 @@ def _decided(spec: RunSpec, task_data: TaskData, work: Path, console: Console) -
     method, budget = cast(Method, spec.method), cast(Budget, spec.budget)
     model = task_data.fresh_model(spec.start).to(spec.recipe.arguments(work).device)  # pyright: ignore[reportArgumentType]
     batches = example_batches(spec, task_data, model.device)
-    seen = sum(num_examples(batch, spec.name) for batch in batches)
-    console.print(f"{spec.name}: looking at {seen} examples", highlight=False)
+    seen, loss = (
+        sum(num_examples(one, spec.name) for one in batches),
+        task_data.task.loss_function(),
+    )
+
+    def say(line: str) -> None:
+        console.print(f"{spec.name}: {line}", highlight=False)
+
+    say(f"looking at {seen} examples")
     began = time.monotonic()
-    small, _ = prune_post_training(
-        model,
-        method,
-        budget,
-        batches,
-        scales=method.scales,
-        seed=spec.recipe.seed,
-        report=lambda line: console.print(f"{spec.name}: {line}", highlight=False),
-        loss=task_data.task.loss_function(),
+    with deciding(model, method, budget, batches, seed=spec.recipe.seed, loss=loss) as session:
+        deciding_s = time.monotonic() - began
+        with session.lifted():
+            decision, spec = in_time(
+                spec, model, task_data, work, console, lambda b: session.decisions([b])[0]
+            )
+    say(f"{method.name}: {decision.num_kept} units stay, {deciding_s:.1f} s")
+    began = time.monotonic()
+    small, _ = cut_post_training(
+        model, decision, batches, scales=method.scales, report=say, loss=loss
     )
-    train_s = time.monotonic() - began
+    train_s = deciding_s + time.monotonic() - began
     return _finish(spec, small, task_data, work, train_s=train_s, num_steps=0)
-
-
-def example_batches(
-    spec: RunSpec, task_data: TaskData, device: torch.device
-) -> list[dict[str, Tensor]]:
-    """Batches of training examples for a method: drawn by the run's seed, in their order."""
-    total = len(task_data.train)
-    num = min(spec.num_examples or total, total)
-    rows = sorted(random.Random(spec.recipe.seed).sample(range(total), num))
-    size = spec.recipe.batch_size
-    picked = task_data.train.select(rows)
-    batches = (
-        task_data.collator([picked[row] for row in range(first, min(first + size, num))])
-        for first in range(0, num, size)
-    )
-    return [dict(send_to_device(dict(batch), device)) for batch in batches]
 
 
 def _finish(

@@ -1,5 +1,6 @@
 """The cost of any keep of a table's units, in one currency."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -121,11 +122,14 @@ def _mean(steps: Steps, chances: Tensor) -> Tensor:
     # The fixed part is paid unless all units go.
     if first is not None:
         return first * (1 - (1 - chances).prod()) + each * chances.sum()
-    # A measured curve: linear between two counts, so that a gradient passes through the number.
+    # A measured curve: linear between the last counts of equal cost, so that a gradient passes
+    # through the number even where the next unit is free.
     number = chances.sum()
-    below = int(number.detach().clamp(0, len(steps) - 2))
-    rise = int(steps[below + 1] - steps[below])
-    return int(steps[below]) + rise * (number - below)
+    ends = [0, *(np.flatnonzero(np.diff(steps)[1:]) + 1).tolist(), len(steps) - 1]
+    last = min(bisect_right(ends, float(number.detach())), len(ends) - 1)
+    below, above = ends[last - 1], ends[last]
+    slope = int(steps[above] - steps[below]) / max(1, above - below)
+    return int(steps[below]) + slope * (number - below)
 
 
 def fixed_and_each(steps: Steps) -> tuple[int | None, int]:

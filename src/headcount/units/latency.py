@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -17,7 +17,7 @@ from headcount.errors import PruningError
 from headcount.units.kinds import KIND, new_name
 from headcount.units.site import Site
 
-FORMAT = 2
+FORMAT = 3
 """The format of files that this version writes."""
 NUM_CELLS = 4096
 """Costs are multiples of the dense model's latency divided by this number. So few different costs
@@ -33,9 +33,14 @@ class Curve:
         >>> curve = Curve(kind="head", modules=("layer.0",), counts=(0, 2, 4), costs_ns=(0, 60, 80))
         >>> curve.at(3)
         70.0
+        >>> curve = Curve(kind="neuron", modules=("layer.0",), counts=(0, 32), costs_ns=(0, 64),
+        ...     multiple_of=16)
+        >>> curve.at(15), curve.at(16), curve.at(17)
+        (32.0, 32.0, 64.0)
 
     Raises:
-        PruningError: the counts do not rise from 0, or the costs do not start at 0, or they fall.
+        PruningError: the counts do not rise from 0, or the costs do not start at 0, or they fall;
+            or ``multiple_of`` is 0.
     """
 
     kind: str
@@ -48,6 +53,9 @@ class Curve:
     """For each of them, nanoseconds of a site beyond those of a site without units."""
     unit_params: Count = 0
     """Parameters of one unit, which tells sites of different widths apart; 0: not known."""
+    multiple_of: Count = 1
+    """Any number of units costs as much as the next multiple of this, which is no slower on the
+    machine. So a choice by cost fills up to multiples."""
 
     def __post_init__(self) -> None:
         check_fields(self, but=("costs_ns",))
@@ -61,10 +69,13 @@ class Curve:
                 f"Curve(counts={self.counts}, costs_ns={self.costs_ns}): give counts that rise "
                 "from 0, and for each a cost, from 0, that does not fall."
             )
+        if not self.multiple_of:
+            raise PruningError("Curve(multiple_of=0): give 1 or more.")
 
     def at(self, count: int) -> float:
         """The cost of any number of units, interpolated linearly between the measured ones."""
-        return float(np.interp(count, self.counts, self.costs_ns))
+        rounded = -(-count // self.multiple_of) * self.multiple_of
+        return float(np.interp(min(rounded, self.counts[-1]), self.counts, self.costs_ns))
 
 
 @final
@@ -89,9 +100,52 @@ class LatencyTable:
     """Tokens of each sequence."""
     environment: Mapping[str, Any] = field(default_factory=dict)
     """The machine and the versions of software."""
+    corrections: tuple[tuple[float, float], ...] = ()
+    """(Predicted, measured) latencies of cut models, as shares of the whole model's, by which the
+    curves were scaled; see ``corrected``. Empty: as measured site by site."""
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+    def corrected(
+        self, timed: Sequence[tuple[float, float]], *, margin: float = 0.0
+    ) -> "LatencyTable":
+        """The table with all curves scaled, so that it predicts what was measured.
+
+        Args:
+            timed: for each cut model, its latency as predicted by this table, and measured beside
+                the whole model; both as shares of the whole model's latency. The savings are
+                scaled by one factor, by least squares.
+            margin: the new table predicts so much more than was measured.
+
+        Returns:
+            The new table. Its curves together never exceed the latency of the whole model.
+
+        Raises:
+            PruningError: no model was timed; or by the measurements there is no saving.
+
+        Example:
+            >>> curve = Curve(kind="head", modules=("layer.0",), counts=(0, 4), costs_ns=(0, 80))
+            >>> table = LatencyTable(whole_ns=100, curves=(curve,), batch=8, length=64)
+            >>> table.corrected([(0.5, 0.6)]).curves[0].costs_ns
+            (0, 64)
+        """
+        squares = sum((1 - predicted) ** 2 for predicted, _ in timed)
+        products = sum((1 - predicted) * (1 - measured - margin) for predicted, measured in timed)
+        if products <= 0:
+            raise PruningError(
+                f"LatencyTable.corrected({[*timed]}, margin={margin!r}): these models are not "
+                "faster than the whole one. Give shares of the whole latency, predicted and "
+                "measured, below 1."
+            )
+        full = sum(curve.costs_ns[-1] * len(curve.modules) for curve in self.curves)
+        scale = min(products / squares, self.whole_ns / max(1, full))
+        # Rounded down, so that the curves together stay within the whole.
+        curves = tuple(
+            replace(curve, costs_ns=tuple(int(scale * cost) for cost in curve.costs_ns))
+            for curve in self.curves
+        )
+        return replace(self, curves=curves, corrections=(*self.corrections, *timed))
 
     def steps(self, site: Site) -> np.ndarray:
         """Nanoseconds of a site with 0, 1, ... of its units, rounded to the table's cells.
@@ -141,7 +195,7 @@ class LatencyTable:
             version=FORMAT,
             call="LatencyTable.from_json",
             what="a table of latencies",
-            older={1: _renamed},
+            older={1: _renamed, 2: lambda body: body},  # 3 only has more fields
         )
 
     def save(self, path: str | Path) -> None:
