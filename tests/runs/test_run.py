@@ -121,7 +121,7 @@ def test_a_finished_arm_is_read_back(task_data, tmp_path, monkeypatch):
     model, given = task_data
     spec = looking_spec(model)
     done = carry_out(spec, given, tmp_path, Console(quiet=True))
-    monkeypatch.setattr("headcount.runs.run.prune_post_training", None)
+    monkeypatch.setattr("headcount.runs.run.deciding", None)
     assert carry_out(spec, given, tmp_path, Console(quiet=True)) == done
 
 

@@ -168,7 +168,7 @@ def test_corrected_curves_stay_within_the_whole():
     hc.Budget(latency=0.001, costs=found).quotas(UNITS)
 
 
-@pytest.mark.parametrize("timed", [[], [(1.0, 0.5)], [(0.5, 1.0)], [(0.5, 0.95)], [(0.5, 1.7)]])
+@pytest.mark.parametrize("timed", [[], [(1.0, 0.5)], [(0.5, 1.0)], [(0.5, 0.96)], [(0.5, 1.7)]])
 def test_measurements_without_a_saving_correct_nothing(timed):
     with pytest.raises(hc.PruningError, match=r"not faster than the whole one. Give shares"):
         TABLE.corrected(timed, margin=0.05)

@@ -80,9 +80,10 @@ def latency_table(
     Example:
         >>> import headcount as hc, transformers
         >>> model = transformers.BertModel(transformers.BertConfig(num_hidden_layers=2))
-        >>> table = hc.latency_table(model, batch=1, length=4, shares=(), num_runs=1)
+        >>> table = hc.latency_table(model, batch=1, length=4, kinds=("head",), shares=(),
+        ...     num_runs=1)
         >>> [(curve.kind, len(curve.modules), curve.counts) for curve in table.curves]
-        [('neuron', 2, (0, 1, 3072)), ('head', 2, (0, 1, 12))]
+        [('head', 2, (0, 1, 12))]
     """
     if not all(0 <= share < 1 for share in shares):
         raise PruningError(
