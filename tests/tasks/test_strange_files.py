@@ -114,6 +114,19 @@ def test_files_of_the_user(tmp_path, monkeypatch):
     assert describe_source("~/a.tsv") == describe_source(tmp_path / "a.tsv")
 
 
+def test_a_folder_is_known_by_the_names_and_sizes_of_its_files(tmp_path):
+    folder = tmp_path / "photos"
+    (folder / "cat").mkdir(parents=True)
+    (folder / "cat" / "1.png").write_bytes(b"12")
+    first = describe_source(folder)
+    assert describe_source(str(folder)) == first
+    (folder / "cat" / "1.png").write_bytes(b"123")
+    assert describe_source(folder) != first
+    (folder / "cat" / "1.png").write_bytes(b"12")
+    (folder / "cat" / "1.png").rename(folder / "cat" / "2.png")
+    assert describe_source(folder)[1] not in (None, first[1])
+
+
 @pytest.mark.parametrize("end", ["", ".gz"])
 @pytest.mark.parametrize(
     ("name", "content", "said"),

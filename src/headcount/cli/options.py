@@ -13,8 +13,8 @@ from headcount.tasks.settings import setting_names
 from headcount.units.kinds import KINDS
 
 FILES = (
-    "Files (tsv, csv, jsonl, also with .gz, or parquet) or data sets of the Hub, "
-    "such as train.tsv or id:config:split"
+    "Files (tsv, csv, jsonl, txt, also with .gz, or parquet), folders of images or sound, or data "
+    "sets of the Hub, such as train.tsv or id:config:split"
 )
 
 Model = Annotated[

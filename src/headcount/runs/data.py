@@ -1,6 +1,7 @@
 """The data that all runs share, tokenised, and the way to make their models."""
 
 import hashlib
+import json
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -17,10 +18,13 @@ from headcount.checkpoints.loading import loading
 from headcount.errors import CheckpointError, DataError
 from headcount.runs.recipe import Recipe
 from headcount.tasks import TASKS
-from headcount.tasks.bounds import is_data_file
+from headcount.tasks.bounds import check_folder, is_data_file
 from headcount.tasks.heads import unnamed
 from headcount.tasks.settings import with_settings
 from headcount.tasks.task import Task
+
+MOST_FILES = 1_000_000
+"""Folders with more files have no digest."""
 
 logger = logging.getLogger("headcount")
 
@@ -210,15 +214,33 @@ def label_names(model: str) -> tuple[str, ...]:
 def describe_source(source: str | Path) -> list[Any]:
     """Identify a data source, so that resuming notices a change: name and digest, or an id.
 
+    The digest of a file is of its content, that of a folder of the names and sizes of its files.
+
     Example:
         >>> describe_source("nyu-mll/multi_nli")
         ['nyu-mll/multi_nli', None]
     """
     path = expanded(source)
+    if path.is_dir():
+        return [path.name, _digest_of_folder(path)]
     if not is_data_file(path):
         return [str(source), None]
     with path.open("rb") as file:
         return [path.name, hashlib.file_digest(file, "sha256").hexdigest()]
+
+
+def _digest_of_folder(folder: Path) -> str | None:
+    """None for a folder that is no data set, which reading it refuses later."""
+    try:
+        check_folder(folder, "describe_source", most=MOST_FILES)
+        found = [
+            (path.relative_to(folder).as_posix(), path.stat().st_size)
+            for path in folder.rglob("*")
+            if path.is_file()
+        ]
+    except (DataError, OSError):
+        return None
+    return hashlib.sha256(json.dumps(sorted(found)).encode()).hexdigest()
 
 
 def describe_model(model: str | Path) -> list[Any]:
