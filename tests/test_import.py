@@ -163,6 +163,7 @@ def test_a_name_that_is_like_none_brings_none():
     assert not hasattr(hc, "__wrapped__")
 
 
+@pytest.mark.slow
 def test_names_are_there_in_every_way_of_importing():
     code = """
 import headcount
@@ -232,6 +233,7 @@ assert early
 
 @pytest.mark.compat
 @pytest.mark.parametrize("order", [FIRST, SECOND], ids=["headcount first", "transformers first"])
+@pytest.mark.slow
 def test_a_cut_model_loads_in_either_order(folders, order):
     place, said = folders
     folder = str(place / "import")

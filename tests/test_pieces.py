@@ -199,6 +199,7 @@ def test_a_cut_model_is_pickled(kind, tmp_path):
     assert hc.units(again) == hc.units(small)
 
 
+@pytest.mark.slow
 def test_a_pickle_is_read_by_a_process_that_has_imported_nothing(tmp_path):
     """Whatever it imports, or in which order."""
     for kind in WRAPPED[:4]:

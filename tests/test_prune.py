@@ -173,6 +173,7 @@ def test_a_cost_in_one_call(inputs, tmp_path, budget):
     assert "heads.png" not in card
 
 
+@pytest.mark.slow
 def test_a_latency_is_measured_once_and_the_table_kept(inputs, tmp_path):
     result = run(inputs, budget=hc.Budget(latency=1.0), output=tmp_path / "small")
     table = hc.LatencyTable.load(tmp_path / "small" / "latency.json")
@@ -303,7 +304,7 @@ class TestBadInput:
             ({"heads": 13}, hc.BudgetError, r"the model has 12 heads. Give 0 to 12"),
             ({"heads": -1}, hc.BudgetError, "cannot be negative"),
             ({"heads": "many"}, hc.BudgetError, "not a number"),
-            ({"task": "poetry"}, hc.DataError, r"task='poetry': give one of \['nli', "),
+            ({"task": "poetry"}, hc.DataError, r"task='poetry': give one of \['causal-lm', "),
             ({"other": {"train": []}}, hc.DataError, "give at least one file for each"),
             ({"other": {"train": ["no.tsv"]}}, hc.DataError, "no.tsv"),
             ({"recipe": {"max_length": 49}}, hc.DataError, r"=49: .* at most 48 tokens\. Give 48"),

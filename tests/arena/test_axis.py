@@ -42,6 +42,7 @@ def test_every_kind_of_unit_is_an_axis():
     assert in_title("layers", 1) == "1 layer"
 
 
+@pytest.mark.slow
 def test_neurons_are_compared(grid, run, tmp_path):
     found = run(grid(METHODS, amounts=(0.5, 0.25), seeds=(0,), axis="neurons"), timing=TIMING)
     assert not found.unfinished

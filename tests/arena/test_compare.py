@@ -250,6 +250,7 @@ def test_a_failing_method_does_not_lose_the_others(grid, run, tmp_path, monkeypa
     assert not (tmp_path / "out/failing-6-0/error.json").exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_dense_model_fails_its_own_seed_alone(grid, run, tmp_path):
     run(grid(amounts=(3,)))
     weights = tmp_path / "out" / "dense-0" / "model" / "model.safetensors"
@@ -296,6 +297,7 @@ def test_two_calls_do_not_work_on_one_folder(grid, run, tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["lock"]
 
 
+@pytest.mark.slow
 def test_without_models_the_dense_ones_stay_and_the_shapes_are_timed(grid, run, tmp_path):
     found = run(grid(METHODS, amounts=(3,), seeds=(0,)), keep_models=False, timing=TIMING)
     kept = {path.parent.parent.name for path in (tmp_path / "out").rglob("*.safetensors")}
@@ -305,6 +307,7 @@ def test_without_models_the_dense_ones_stay_and_the_shapes_are_timed(grid, run, 
     assert not later.unfinished
 
 
+@pytest.mark.slow
 def test_a_dense_model_that_is_gone_is_trained_again_once_it_is_needed(grid, run, tmp_path, files):
     run(grid(amounts=(3,), seeds=(0,)))
     first = read_result(tmp_path / "out" / "dense-0").correct
@@ -326,6 +329,7 @@ def gone(path, *cells):
         shutil.rmtree(path / cell / "model")
 
 
+@pytest.mark.slow
 def test_a_dense_result_counts_until_the_model_is_trained_again(grid, run, tmp_path, monkeypatch):
     before = run(grid(amounts=(3,))).results
     gone(tmp_path / "out", "dense-0", "dense-1")

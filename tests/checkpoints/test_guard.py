@@ -115,6 +115,7 @@ def test_transformers_alone_refuses_the_folder_and_names_headcount(verdicts, nam
     assert "import headcount before from_pretrained" in verdicts[f"{name}-{way}"]
 
 
+@pytest.mark.slow
 def test_a_tower_of_a_cut_model_is_refused_alone_as_well(tmp_path):
     model = tiny_model("clip")
     units = hc.units(model)
@@ -248,6 +249,7 @@ def test_a_part_whose_place_in_the_mark_is_unknown_is_refused(tmp_path):
         AutoModel.from_pretrained(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_tower_whose_account_stands_in_the_mark_of_the_whole_is_refused_alone(tmp_path):
     model = tiny_model("groupvit")  # its vision tower is no model of its own inside of it
     units = hc.units(model).only("layer")

@@ -270,6 +270,7 @@ def test_an_even_llama_is_a_stock_checkpoint(tmp_path, amounts):
 
 
 @pytest.mark.compat
+@pytest.mark.slow
 def test_without_headcount_an_uneven_folder_fails_loudly_and_an_even_one_loads(tmp_path):
     for name, case in (("uneven", CLASSIFIERS[0]), ("even", CLASSIFIERS[-1])):
         model = case.make()

@@ -50,6 +50,7 @@ def said(done):
     return " ".join(re.sub(r"[│╭╮╰╯─]", " ", done.output).split())
 
 
+@pytest.mark.slow
 def test_compare_then_more_then_the_summary_alone(inputs, tmp_path, here):
     grid = ["--methods", "dsp,random", "--heads", "6", "--jobs", "2"]
     done = compare(inputs, tmp_path / "out", *grid)
@@ -98,6 +99,7 @@ def test_an_interruption_is_no_error_message(inputs, tmp_path, monkeypatch):
     assert "Stopped. The same command goes on from here." in done.output
 
 
+@pytest.mark.slow
 def test_a_configuration_file_may_have_lists(inputs, tmp_path, here):
     config = tmp_path / "run.yaml"
     config.write_text(

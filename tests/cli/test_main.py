@@ -68,7 +68,11 @@ def test_prune_then_eval(inputs, tmp_path):
     [
         (["--params", "0.8"], r"parameters: \S+ k of \S+ k \(\S+%\), at most \S+ k asked\."),
         (["--macs", "0.5", "--kinds", "neuron"], r"MACs: .* at most .* asked\."),
-        (["--latency", "1.0"], r"Latency asked: at most 100%; predicted \S+%, measured \S+%"),
+        pytest.param(
+            ["--latency", "1.0"],
+            r"Latency asked: at most 100%; predicted \S+%, measured \S+%",
+            marks=pytest.mark.slow,  # times in fresh processes
+        ),
     ],
 )
 def test_prune_to_a_cost(inputs, tmp_path, flags, said):

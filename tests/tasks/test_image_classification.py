@@ -439,14 +439,14 @@ def test_every_kind_of_method_prunes(model, pictures, tmp_path, method, more):
     assert json.loads((tmp_path / "small" / "report.json").read_text())["task"] == TASK.name
 
 
-def test_training_sees_the_same_order_again(model, pictures):
+def test_training_sees_the_same_order_again(model, pictures, tmp_path):
     from headcount.runs.run import _given, dense_run
     from headcount.training.fine_tuner import FineTuner
 
     data = gather(str(model), "image-classification", [pictures], [pictures], RECIPE)
     orders = []
     for _ in range(2):
-        given = _given(dense_run(str(model), RECIPE), data, data.train, Path("unused"))
+        given, _ = _given(dense_run(str(model), RECIPE), data, tmp_path, Console(quiet=True))
         tuner = FineTuner(data.fresh_model(str(model)), **given)
         sampler = tuner._get_train_sampler()
         orders.append([*sampler])

@@ -190,11 +190,11 @@ def test_bad_data(task, name, content, said, causal, bert, tmp_path):
         path.write_bytes(content)
     model = causal if task == "causal-lm" else bert
     before = sorted(tmp_path.iterdir())
-    for train, evaluation in ((path, good), (good, path)):
-        with pytest.raises(DataError, match=said) as caught:
-            hc.prune(model, task=task, train=[train], eval=[evaluation], budget=hc.Budget(heads=4),
-                     output=tmp_path / "out", options=hc.Options(recipe=RECIPE))  # fmt: skip
-        assert len(str(caught.value)) < 1000
+    train, evaluation = (path, good) if task == "causal-lm" else (good, path)
+    with pytest.raises(DataError, match=said) as caught:
+        hc.prune(model, task=task, train=[train], eval=[evaluation], budget=hc.Budget(heads=4),
+                 output=tmp_path / "out", options=hc.Options(recipe=RECIPE))  # fmt: skip
+    assert len(str(caught.value)) < 1000
     assert sorted(tmp_path.iterdir()) == before
 
 

@@ -370,6 +370,7 @@ def pruned(model, sounds, output, method, budget=None, **more):
 
 
 @pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.slow
 def test_the_task_prunes_and_its_folder_runs_in_a_pipeline(models, sounds, tmp_path, kind):
     result = pruned(models[kind], sounds, tmp_path / "small", hc.Magnitude(), finetuned=True)
     assert hc.units(result.model).num("head") == 8

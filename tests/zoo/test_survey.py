@@ -54,6 +54,7 @@ MASKED = ("heads", "sublayers", "mixture")
 
 
 @pytest.mark.parametrize(("model_type", "groups"), [("bert", False), ("llama", True)])
+@pytest.mark.slow
 def test_what_a_model_has_not_is_not_checked(model_type, groups):
     found = check_type(model_type, onnx=False)
     assert found.units["head"] == 8
@@ -103,6 +104,7 @@ def test_decisions_keep_and_remove_units_of_every_kind(model_type, kinds, empty)
     assert empty or all(decision.num(kind) > 0 for kind in units.kinds)
 
 
+@pytest.mark.slow
 def test_types_are_checked_each_in_a_process(surveyed):
     work, records = surveyed
     assert {name: found.verdict for name, found in records.items()} == {
@@ -114,6 +116,7 @@ def test_types_are_checked_each_in_a_process(surveyed):
     assert sorted(path.name for path in work.iterdir()) == ["bert.json", "timm_backbone.json"]
 
 
+@pytest.mark.slow
 def test_a_rerun_repeats_nothing(surveyed):
     work, records = surveyed
     before = {path: path.stat().st_mtime_ns for path in work.iterdir()}
@@ -126,6 +129,7 @@ def test_a_rerun_repeats_nothing(surveyed):
     assert {path: path.stat().st_mtime_ns for path in work.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_other_versions_and_more_checks_are_not_done(surveyed, monkeypatch):
     work, _ = surveyed
     assert Survey(work=work, onnx=False)._done("bert") is not None
@@ -134,6 +138,7 @@ def test_other_versions_and_more_checks_are_not_done(surveyed, monkeypatch):
     assert Survey(work=work, onnx=False)._done("bert") is None
 
 
+@pytest.mark.slow
 def test_a_type_that_takes_too_long_is_recorded_and_the_others_stay(surveyed):
     work, records = surveyed
     hasty = Survey(work=work, jobs=1, limit_s=0.01, onnx=False).run(["gpt2", "bert"])
@@ -281,6 +286,7 @@ def test_a_variant_that_is_the_default_is_no_variant():
     assert check_type("gpt_neox[use_parallel_residual=True]", onnx=False).verdict == "the default"
 
 
+@pytest.mark.slow
 def test_where_headcount_is_not_imported_a_folder_is_right_or_names_it(tmp_path):
     model = tiny_model("bert")
     model.save_pretrained(tmp_path / "dense")
